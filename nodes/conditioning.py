@@ -1,0 +1,31 @@
+"""NAG as a part of the conditioning: the model stays as it is."""
+from comfy_api.latest import io
+
+from ..patches.sampling import guide_conditioning
+from . import inputs
+
+
+class NAGConditioning(inputs.StrengthNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="NAGConditioning",
+            display_name="NAG Conditioning",
+            category="conditioning",
+            description="Gives a positive its own negative, by Normalized Attention Guidance. Any stock sampler then "
+            "follows it, with an unpatched model. Combine several, each for its own area or range of steps.",
+            inputs=[
+                io.Conditioning.Input("positive", tooltip="What the picture should show."),
+                io.Conditioning.Input("negative", tooltip="What NAG moves this positive away from."),
+                *inputs.strength_inputs(),
+                inputs.options_input(),
+            ],
+            outputs=[io.Conditioning.Output(tooltip="The positive with its NAG, for a sampler's positive input.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, positive, negative, nag_scale=inputs.AUTO, nag_tau=inputs.AUTO, nag_alpha=inputs.AUTO, options=None
+    ) -> io.NodeOutput:
+        settings = inputs.settings(nag_scale, nag_tau, nag_alpha, options=options)
+        return io.NodeOutput(guide_conditioning(positive, inputs.request(settings, negative)))

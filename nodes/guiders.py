@@ -1,0 +1,115 @@
+"""Guiders for SamplerCustomAdvanced, with the inputs of ComfyUI-NAG's nodes of these names, in their order."""
+from comfy.samplers import CFGGuider
+from comfy_api.latest import io
+
+from ..patches.conditioning import check_not_empty
+from ..patches.sampling import guide_model
+from . import inputs
+
+CATEGORY = "sampling/custom_sampling/guiders"
+
+
+def _nag_inputs():
+    return [
+        inputs.number_input("nag_scale", 5.0, step=0.1),
+        inputs.number_input("nag_tau", 2.5, step=0.1),
+        inputs.number_input("nag_alpha", 0.25),
+        inputs.number_input("nag_sigma_end", 0.0),
+        inputs.unused_latent_input(),
+        inputs.options_input(),
+    ]
+
+
+def _nag_negative_input():
+    return io.Conditioning.Input("nag_negative", tooltip="What NAG moves the picture away from.")
+
+
+def _guided(model, nag_negative, nag_scale, nag_tau, nag_alpha, nag_sigma_end, options):
+    settings = inputs.settings(nag_scale, nag_tau, nag_alpha, nag_sigma_end, options)
+    return guide_model(model, inputs.request(settings, nag_negative))
+
+
+class NAGGuider(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="NAGGuider",
+            display_name="NAG Guider",
+            category=CATEGORY,
+            description="A guider without CFG whose negative works by Normalized Attention Guidance, for models that "
+            "sample in few steps.",
+            inputs=[
+                io.Model.Input("model", tooltip="The model to sample with."),
+                io.Conditioning.Input("conditioning", tooltip="What the picture should show."),
+                _nag_negative_input(),
+                *_nag_inputs(),
+            ],
+            outputs=[io.Guider.Output(tooltip="For SamplerCustomAdvanced.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        conditioning,
+        nag_negative,
+        nag_scale,
+        nag_tau,
+        nag_alpha,
+        nag_sigma_end,
+        latent_image=None,
+        options=None,
+    ) -> io.NodeOutput:
+        check_not_empty("conditioning", conditioning)
+        guider = CFGGuider(_guided(model, nag_negative, nag_scale, nag_tau, nag_alpha, nag_sigma_end, options))
+        guider.inner_set_conds({"positive": conditioning})
+        return io.NodeOutput(guider)
+
+
+class NAGCFGGuider(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="NAGCFGGuider",
+            display_name="NAG CFG Guider",
+            category=CATEGORY,
+            description="A CFG guider with Normalized Attention Guidance on top, each with a negative of its own.",
+            inputs=[
+                io.Model.Input("model", tooltip="The model to sample with."),
+                io.Conditioning.Input("positive", tooltip="What the picture should show."),
+                io.Conditioning.Input("negative", tooltip="The negative of CFG, without effect at cfg 1."),
+                _nag_negative_input(),
+                io.Float.Input(
+                    "cfg",
+                    default=1.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="Classifier-free guidance beside NAG. 1 is off, and half the work.",
+                ),
+                *_nag_inputs(),
+            ],
+            outputs=[io.Guider.Output(tooltip="For SamplerCustomAdvanced.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        positive,
+        negative,
+        nag_negative,
+        cfg,
+        nag_scale,
+        nag_tau,
+        nag_alpha,
+        nag_sigma_end,
+        latent_image=None,
+        options=None,
+    ) -> io.NodeOutput:
+        check_not_empty("positive", positive)
+        guider = CFGGuider(_guided(model, nag_negative, nag_scale, nag_tau, nag_alpha, nag_sigma_end, options))
+        guider.set_conds(positive, negative)
+        guider.set_cfg(cfg)
+        return io.NodeOutput(guider)

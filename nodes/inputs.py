@@ -1,0 +1,110 @@
+"""The inputs that NAG nodes share, with their tooltips."""
+from comfy_api.latest import io
+
+from ..patches.conditioning import Request, check_not_empty
+from ..patches.settings import RANGES, Options, Settings
+
+AUTO = "auto"
+NagOptions = io.Custom("NAG_OPTIONS")
+
+_TOOLTIPS = {
+    "nag_scale": "How far the attention is moved away from the negative. 1 is off; more is stronger.",
+    "nag_tau": "How large the moved features may grow, as a multiple of the positive's. Lower is tamer.",
+    "nag_alpha": "How much of the moved features goes into the result. 0 is off, 1 takes them whole.",
+    "nag_sigma_end": "NAG acts while sigma is at least this. 0: until the end. More: it stops early, which is faster.",
+}
+_RECOMMENDED = {
+    "nag_scale": "SDXL 3, SD1.5 2, SD3.5 and Flux 5, Wan 11",
+    "nag_tau": "2.5 for every family",
+    "nag_alpha": "SDXL and SD1.5 0.5, SD3.5 0.125, Flux and Wan 0.25",
+}
+
+
+def strength_inputs() -> list[io.Input]:
+    """nag_scale, nag_tau and nag_alpha, each a number or "auto"."""
+    return [
+        io.MultiType.Input(
+            io.String.Input(
+                name,
+                default=AUTO,
+                optional=True,
+                tooltip=f"{_TOOLTIPS[name]} {AUTO}: what suits the model ({_RECOMMENDED[name]}). "
+                "Or a number from {:g} to {:g}.".format(*RANGES[name]),
+            ),
+            types=[io.Float, io.Int],
+        )
+        for name in ("nag_scale", "nag_tau", "nag_alpha")
+    ]
+
+
+def number_input(name: str, default: float, step: float = 0.01) -> io.Input:
+    """One of the settings as a plain number, as in the nodes of ComfyUI-NAG."""
+    low, high = RANGES[name]
+    return io.Float.Input(name, default=default, min=low, max=high, step=step, round=step, tooltip=_TOOLTIPS[name])
+
+
+def negative_input(otherwise: str) -> io.Input:
+    """The optional negative for NAG."""
+    return io.Conditioning.Input(
+        "nag_negative", optional=True, tooltip=f"What NAG moves the picture away from. Not connected: {otherwise}."
+    )
+
+
+def options_input() -> io.Input:
+    return NagOptions.Input(
+        "options", optional=True, tooltip="From NAG Options: when NAG acts, and how Flux computes its image stream."
+    )
+
+
+def unused_latent_input() -> io.Input:
+    return io.Latent.Input(
+        "latent_image", optional=True, tooltip="Not needed. It is here so that graphs made with ComfyUI-NAG still load."
+    )
+
+
+def settings(
+    nag_scale: float | str = AUTO,
+    nag_tau: float | str = AUTO,
+    nag_alpha: float | str = AUTO,
+    nag_sigma_end: float = 0.0,
+    options: Options | None = None,
+) -> Settings:
+    """The settings that widgets stand for.
+
+    Raises:
+        ValueError: a value is neither a number nor "auto", or out of range.
+    """
+    return Settings(
+        nag_scale=_number("nag_scale", nag_scale),
+        nag_tau=_number("nag_tau", nag_tau),
+        nag_alpha=_number("nag_alpha", nag_alpha),
+        nag_sigma_end=nag_sigma_end,
+        options=options or Options(),
+    )
+
+
+def _number(name, value):
+    if isinstance(value, str) and value.strip().lower() == AUTO:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f'{name} must be a number or "{AUTO}", not {value!r}.') from None
+
+
+class StrengthNode(io.ComfyNode):
+    """A node with the inputs of strength_inputs, which are checked before anything runs."""
+
+    @classmethod
+    def validate_inputs(cls, nag_scale=AUTO, nag_tau=AUTO, nag_alpha=AUTO) -> bool | str:
+        try:
+            settings(nag_scale, nag_tau, nag_alpha)
+        except ValueError as error:
+            return str(error)
+        return True
+
+
+def request(settings: Settings, negative: list | None) -> Request:
+    if negative is not None:
+        check_not_empty("nag_negative", negative)
+    return Request(settings, negative)

@@ -1,0 +1,31 @@
+"""NAG as a patch of the model: the shortest way."""
+from comfy_api.latest import io
+
+from ..patches.sampling import guide_model
+from . import inputs
+
+
+class NAGModel(inputs.StrengthNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="NAGModel",
+            display_name="NAG Model",
+            category="advanced/guidance",
+            description="Gives the model a working negative prompt, also at cfg 1 and in a few steps, by Normalized "
+            "Attention Guidance. Put it between the loader and any sampler.",
+            inputs=[
+                io.Model.Input("model", tooltip="The model to guide."),
+                inputs.negative_input("the negative that the sampler gets, also at cfg 1"),
+                *inputs.strength_inputs(),
+                inputs.options_input(),
+            ],
+            outputs=[io.Model.Output(tooltip="The model with NAG, for any sampler or guider.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, nag_negative=None, nag_scale=inputs.AUTO, nag_tau=inputs.AUTO, nag_alpha=inputs.AUTO, options=None
+    ) -> io.NodeOutput:
+        settings = inputs.settings(nag_scale, nag_tau, nag_alpha, options=options)
+        return io.NodeOutput(guide_model(model, inputs.request(settings, nag_negative)))

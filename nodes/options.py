@@ -1,0 +1,55 @@
+"""What few people change, kept out of the other nodes."""
+from comfy_api.latest import io
+
+from ..patches.settings import IMAGE_STREAMS, Options
+from .inputs import NagOptions
+
+
+class NAGOptions(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="NAGOptions",
+            display_name="NAG Options",
+            category="advanced/guidance",
+            description="When NAG acts, and how Flux computes its image stream.",
+            inputs=[
+                io.Float.Input(
+                    "start_percent",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="Where in the sampling NAG starts: 0 is the first step, 1 the end.",
+                ),
+                io.Float.Input(
+                    "end_percent",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="Where in the sampling NAG stops. 0.25 keeps nearly all of the effect, and the steps after "
+                    "it cost nothing extra.",
+                ),
+                io.Combo.Input(
+                    "image_stream",
+                    options=list(IMAGE_STREAMS),
+                    default=IMAGE_STREAMS[0],
+                    tooltip="Flux only. shared: one image for both prompts, much faster. separate: an image for each in "
+                    "the single blocks, to reproduce pictures made with the authors' code.",
+                ),
+            ],
+            outputs=[NagOptions.Output(display_name="options")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, start_percent=0.0, end_percent=1.0) -> bool | str:
+        try:
+            Options(start_percent, end_percent)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, start_percent, end_percent, image_stream) -> io.NodeOutput:
+        return io.NodeOutput(Options(start_percent, end_percent, image_stream))

@@ -1,0 +1,88 @@
+"""KSampler with NAG."""
+import comfy.samplers
+from comfy_api.latest import io
+from nodes import common_ksampler  # ComfyUI's module of this name
+
+from ..patches.conditioning import check_not_empty
+from ..patches.sampling import guide_model
+from . import inputs
+
+
+class NAGSampler(inputs.StrengthNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="NAGSampler",
+            display_name="NAG Sampler",
+            category="sampling",
+            description="KSampler whose negative works by Normalized Attention Guidance, also at cfg 1.",
+            inputs=[
+                io.Model.Input("model", tooltip="The model that denoises the latent."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="The seed of the noise.",
+                ),
+                io.Int.Input("steps", default=4, min=1, max=10000, tooltip="How many steps the sampling takes."),
+                io.Float.Input(
+                    "cfg",
+                    default=1.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="Classifier-free guidance beside NAG. 1 is off, and half the work.",
+                ),
+                io.Combo.Input(
+                    "sampler_name", options=comfy.samplers.KSampler.SAMPLERS, tooltip="The sampling algorithm."
+                ),
+                io.Combo.Input(
+                    "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, tooltip="How the noise falls over the steps."
+                ),
+                io.Conditioning.Input("positive", tooltip="What the picture should show."),
+                io.Conditioning.Input("negative", tooltip="What it should not show: NAG's negative, and CFG's."),
+                io.Latent.Input("latent_image", tooltip="The latent to denoise."),
+                io.Float.Input(
+                    "denoise",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="How much of the latent is replaced: less keeps the structure of an image.",
+                ),
+                inputs.negative_input("negative, for NAG and CFG both"),
+                *inputs.strength_inputs(),
+                inputs.options_input(),
+            ],
+            outputs=[io.Latent.Output(tooltip="The denoised latent.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        seed,
+        steps,
+        cfg,
+        sampler_name,
+        scheduler,
+        positive,
+        negative,
+        latent_image,
+        denoise,
+        nag_negative=None,
+        nag_scale=inputs.AUTO,
+        nag_tau=inputs.AUTO,
+        nag_alpha=inputs.AUTO,
+        options=None,
+    ) -> io.NodeOutput:
+        check_not_empty("positive", positive)
+        settings = inputs.settings(nag_scale, nag_tau, nag_alpha, options=options)
+        guided = guide_model(model, inputs.request(settings, negative if nag_negative is None else nag_negative))
+        (latent,) = common_ksampler(
+            guided, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise=denoise
+        )
+        return io.NodeOutput(latent)

@@ -1,0 +1,173 @@
+"""The attention functions that NAG puts in place of ComfyUI's, through `optimized_attention_override`.
+
+Each is called as ComfyUI calls an override: with the attention function that the user chose and that function's own
+arguments. Each calls that function, or the override that was there before, so that the choice stays in force.
+"""
+from collections.abc import Callable, Sequence
+
+import torch
+
+from .equation import guide
+from .log_sum_exp import attention_like, merge
+from .settings import Settings
+
+OVERRIDE = "optimized_attention_override"
+
+
+class Override:
+    """An attention override that chains to the one it takes the place of.
+
+    Args:
+        settings: the numbers of the equation, none of them None.
+        transformer_options: those of the model call, which may hold an earlier override.
+    """
+
+    def __init__(self, settings: Settings, transformer_options: dict):
+        self.numbers = (settings.nag_scale, settings.nag_tau, settings.nag_alpha)
+        self.earlier = transformer_options.get(OVERRIDE)
+
+    def install(self, transformer_options: dict) -> dict:
+        """A copy of transformer_options with this override in it."""
+        return {**transformer_options, OVERRIDE: self}
+
+    def attention(self, func: Callable, options: dict) -> Callable:
+        """The attention that would be called without NAG, with the keyword arguments `options`."""
+        if self.earlier is None:
+            return lambda q, k, v, heads, **more: func(q, k, v, heads, **options, **more)
+        if options.get("transformer_options") is not None:
+            options = {**options, "transformer_options": {**options["transformer_options"], OVERRIDE: self.earlier}}
+        return lambda q, k, v, heads, **more: self.earlier(func, q, k, v, heads, **options, **more)
+
+
+class CrossAttention(Override):
+    """Cross-attention to the positive's text, followed by the negative's in the same sequence of keys.
+
+    Args:
+        n_positive, n_negative: how many tokens each prompt has. Attention to another number of keys, such as that to
+            an image embedding, is left alone.
+    """
+
+    def __init__(self, settings, transformer_options, n_positive: int, n_negative: int):
+        super().__init__(settings, transformer_options)
+        self.n_positive, self.n_keys = n_positive, n_positive + n_negative
+
+    def __call__(self, func, q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, **options):
+        attention = self.attention(func, options | {"attn_precision": attn_precision, "skip_reshape": skip_reshape})
+        tokens = 2 if skip_reshape else 1
+        if k.shape[tokens] != self.n_keys or mask is not None:
+            return attention(q, k, v, heads, mask=mask)
+        n_negative = self.n_keys - self.n_positive
+        k_pos, k_neg = k.split((self.n_positive, n_negative), tokens)
+        v_pos, v_neg = v.split((self.n_positive, n_negative), tokens)
+        return guide(attention(q, k_pos, v_pos, heads), attention(q, k_neg, v_neg, heads), *self.numbers)
+
+
+class JointAttention(Override):
+    """Joint attention over [positive text | negative text | image] tokens, with one image stream for both prompts.
+
+    Each prompt attends to itself and the image; the image attends to itself and the positive, and, apart, to itself
+    and the negative, and NAG guides the first away from the second. Where the attention in use can return the
+    log-sum-exp of its scores, everything meets the image's keys once and the prompts' are merged in; elsewhere the
+    two branches are computed apart.
+
+    Args:
+        n_positive, n_negative: how many text tokens each prompt has.
+        n_image: how many image tokens follow, where the model also has attention over other sequences, which is left
+            alone (SD3.5-medium's second one, over the image); None where all of its attention is joint.
+    """
+
+    def __init__(
+        self, settings, transformer_options, n_positive: int, n_negative: int, n_image: int | None = None
+    ):
+        super().__init__(settings, transformer_options)
+        self.n_positive, self.n_text = n_positive, n_positive + n_negative
+        self.n_tokens = None if n_image is None else self.n_text + n_image
+
+    def __call__(
+        self,
+        func,
+        q,
+        k,
+        v,
+        heads,
+        mask=None,
+        attn_precision=None,
+        skip_reshape=False,
+        skip_output_reshape=False,
+        **options,
+    ):
+        attention = self.attention(func, options | {"attn_precision": attn_precision})
+        if self.n_tokens not in (None, q.shape[2 if skip_reshape else 1]):
+            return attention(
+                q, k, v, heads, mask=mask, skip_reshape=skip_reshape, skip_output_reshape=skip_output_reshape
+            )
+        if not skip_reshape:
+            # SD3's values come as (batch, tokens, heads, head_dim), its queries and keys with these two flattened.
+            q, k, v = (t.reshape(*t.shape[:2], heads, -1).transpose(1, 2) for t in (q, k, v))
+        with_lse = attention_like(func, q) if self.earlier is None and mask is None else None
+        if with_lse is not None:
+            out = self._merged(with_lse, q, k, v)
+        else:
+            out = self._apart(lambda *qkv, mask: attention(*qkv, heads, mask=mask, skip_reshape=True), q, k, v, mask)
+        return out.unflatten(-1, (heads, -1)).transpose(1, 2) if skip_output_reshape else out
+
+    def _merged(self, attend, q, k, v):
+        positive, text, image = slice(self.n_positive), slice(self.n_positive, self.n_text), slice(self.n_text, None)
+        # All of these are views: the image is never concatenated with a prompt.
+        to_image, lse = attend(q, k[:, :, image], v[:, :, image])
+        shared = lambda tokens: (to_image[:, :, tokens], lse[:, :, tokens])
+        to_prompt = lambda tokens, prompt: attend(q[:, :, tokens], k[:, :, prompt], v[:, :, prompt])
+        meet = lambda tokens, prompt: merge(shared(tokens), to_prompt(tokens, prompt))
+        out = [meet(positive, positive), meet(text, text)]
+        z_pos, z_neg = (_features(meet(image, prompt)) for prompt in (positive, text))
+        return torch.cat((*(_features(z).to(q) for z in out), guide(z_pos, z_neg, *self.numbers).to(q)), 1)
+
+    def _apart(self, attend, q, k, v, mask):
+        n_negative = self.n_text - self.n_positive
+        skip_negative = lambda t: torch.cat((t[:, :, : self.n_positive], t[:, :, self.n_text :]), 2)
+        skip_positive = lambda t: t[:, :, self.n_positive :]
+        pos = attend(*map(skip_negative, (q, k, v)), mask=mask)
+        neg = attend(*map(skip_positive, (q, k, v)), mask=mask_for_negative(mask, self.n_positive, n_negative))
+        z = guide(pos[:, self.n_positive :], neg[:, n_negative:], *self.numbers)
+        return torch.cat((pos[:, : self.n_positive], neg[:, :n_negative], z), 1)
+
+
+class SeparateAttention(Override):
+    """Joint attention over [positive text | negative text | image | image], with an image stream for each prompt.
+
+    Both image streams go on from the guided features, as in the authors' code for Flux's single blocks.
+
+    Args:
+        sizes: how many tokens each of the four parts has.
+    """
+
+    def __init__(self, settings, transformer_options, sizes: Sequence[int]):
+        super().__init__(settings, transformer_options)
+        self.sizes = tuple(sizes)
+
+    def __call__(self, func, q, k, v, heads, mask=None, **options):
+        attention = self.attention(func, options)
+        n_positive, n_negative = self.sizes[:2]
+        parts = [t.split(self.sizes, 2) for t in (q, k, v)]
+        branch = lambda i: (torch.cat((part[i], part[i + 2]), 2) for part in parts)
+        pos = attention(*branch(0), heads, mask=mask)
+        neg = attention(*branch(1), heads, mask=mask_for_negative(mask, n_positive, n_negative))
+        z = guide(pos[:, n_positive:], neg[:, n_negative:], *self.numbers)
+        return torch.cat((pos[:, :n_positive], neg[:, :n_negative], z, z), 1)
+
+
+def mask_for_negative(mask: torch.Tensor | None, n_positive: int, n_negative: int) -> torch.Tensor | None:
+    """The attention mask of [negative | image] tokens, from that of [positive | image].
+
+    A model builds its mask for the prompt that it knows, (..., tokens, tokens), boolean or added to the scores. Between
+    image tokens it holds for both prompts; nothing masks the negative.
+    """
+    if mask is None:
+        return None
+    free = True if mask.dtype == torch.bool else 0.0
+    return torch.nn.functional.pad(mask[..., n_positive:, n_positive:], (n_negative, 0, n_negative, 0), value=free)
+
+
+def _features(z: torch.Tensor) -> torch.Tensor:
+    """(batch, heads, tokens, head_dim) to (batch, tokens, heads * head_dim)."""
+    return z.transpose(1, 2).flatten(2)

@@ -1,0 +1,78 @@
+"""What the engine asks of a model family."""
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from ..settings import Settings, Strength
+
+
+@dataclass(frozen=True)
+class ModelCall:
+    """One guided call of a diffusion model.
+
+    Args:
+        x: (batch, channels, [frames,] height, width), the noisy latent, before the channels that models such as
+            Flux Fill concatenate.
+        context: (batch, tokens, width), the text of all rows.
+        negative: (guided rows, tokens, width), the negative's text.
+        pooled: (guided rows, width), the negative's pooled output, or None where the family has none.
+        guided: which rows NAG guides, as slices in ascending order.
+        settings: none of the numbers is None.
+        control: residuals of a ControlNet, as ComfyUI passes them, or None.
+        transformer_options: ComfyUI's; not to be changed.
+    """
+
+    x: torch.Tensor
+    context: torch.Tensor
+    negative: torch.Tensor
+    pooled: torch.Tensor | None
+    guided: tuple[slice, ...]
+    settings: Settings
+    control: dict | None
+    transformer_options: dict
+
+    def joined_text(self) -> torch.Tensor:
+        """(batch, tokens, width): the negative's tokens behind the positive's. Every row must be guided."""
+        return torch.cat((self.context, self.negative.to(self.context)), 1)
+
+
+class Adapter(ABC):
+    """Where the text meets the image in a family of models, and how NAG gets in between.
+
+    An adapter holds no state, no attention and no arithmetic.
+    """
+
+    name: str
+    """The family as people call it."""
+    text_encoder: str
+    """Which text encoder its prompts need."""
+    mixes_rows = False
+    """Whether a model call may hold rows that are not guided, beside guided ones."""
+
+    @abstractmethod
+    def recommended(self, model: torch.nn.Module) -> Strength:
+        """The paper's settings for the diffusion model `model`."""
+
+    def unsupported(self, model: torch.nn.Module) -> str | None:
+        """Why this diffusion model, of a class that the adapter is for, can't be guided; None if it can."""
+        return None
+
+    @abstractmethod
+    def text_width(self, model: torch.nn.Module) -> int:
+        """The width of the text embedding that the model takes."""
+
+    def pooled_width(self, model: torch.nn.Module) -> int | None:
+        """The width of the pooled output that the model takes; None where it takes none, or makes another of it."""
+        return None
+
+    @abstractmethod
+    def guided(
+        self, model: torch.nn.Module, call: ModelCall
+    ) -> AbstractContextManager[tuple[torch.Tensor, dict]]:
+        """Make the model guide itself for one call.
+
+        Yields the context and the transformer_options with which to call it. Whatever is attached to the model is
+        taken off when the context manager exits, however it exits.
+        """

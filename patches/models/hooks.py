@@ -1,0 +1,34 @@
+"""PyTorch hooks that live for one model call."""
+from collections.abc import Iterable
+from contextlib import contextmanager
+
+import torch
+from torch.utils.hooks import RemovableHandle
+
+
+@contextmanager
+def hooked(handles: Iterable[RemovableHandle]):
+    """Remove the hooks when the block ends, also those registered before a later registration failed."""
+    registered = []
+    try:
+        for handle in handles:
+            registered.append(handle)
+        yield
+    finally:
+        for handle in registered:
+            handle.remove()
+
+
+class PooledShift:
+    """A forward hook on the module that embeds the pooled vector.
+
+    After its call, `value`, (rows, features), is by how much the negative's embedding differs from the positive's:
+    what has to be added to the modulation vector of the positive to get the negative's.
+    """
+
+    def __init__(self, pooled: torch.Tensor):
+        self.pooled, self.value = pooled, None
+
+    def __call__(self, module, args, embedded):
+        # forward() itself, since calling the module would call this hook again.
+        self.value = module.forward(self.pooled.to(args[0])) - embedded

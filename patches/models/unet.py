@@ -1,0 +1,100 @@
+"""The UNets: Stable Diffusion 1.5, 2 and XL, and what was distilled from them."""
+from contextlib import contextmanager
+
+import torch
+from comfy.ldm.modules.attention import optimized_attention
+
+from ..equation import guide
+from ..settings import Strength
+from .adapter import Adapter
+
+
+class UNet(Adapter):
+    """ComfyUI's own patches reach cross-attention here: `attn2_patch` and `attn2_replace`, chained to earlier ones."""
+
+    name = "Stable Diffusion 1.5, 2 and XL"
+    text_encoder = "the checkpoint's own CLIP (SD1.5: CLIP-L, SD2: OpenCLIP-H, SDXL: CLIP-L and CLIP-G)"
+    mixes_rows = True
+
+    def recommended(self, model):
+        # SDXL's UNet has a pooled text vector, its predecessors' have not.
+        return Strength(nag_scale=2.0 if model.num_classes is None else 3.0, nag_tau=2.5, nag_alpha=0.5)
+
+    def unsupported(self, model):
+        if not _cross_attentions(model):
+            return "it has no cross-attention to text"
+        return None
+
+    def text_width(self, model):
+        return _cross_attentions(model)[0].to_k.in_features
+
+    @contextmanager
+    def guided(self, model, call):
+        attention = _GuidedAttention(call)
+        options = dict(call.transformer_options)
+        patches, replacements = options.get("patches", {}), options.get("patches_replace", {})
+        earlier = replacements.get("attn2", {})
+        blocks = {("input", i) for i in range(len(model.input_blocks))} | {("middle", 0)}
+        blocks |= {("output", i) for i in range(len(model.output_blocks))} | set(earlier)
+        options["patches"] = {**patches, "attn2_patch": [*patches.get("attn2_patch", ()), attention.append_negative]}
+        options["patches_replace"] = {
+            **replacements,
+            "attn2": {block: attention.replacing(earlier.get(block, _stock_attention)) for block in blocks},
+        }
+        yield call.context, options
+
+
+def _cross_attentions(model):
+    return [module for name, module in model.named_modules() if name.endswith(".attn2")]
+
+
+def _stock_attention(q, k, v, options):
+    return optimized_attention(
+        q, k, v, options["n_heads"], attn_precision=options["attn_precision"], transformer_options=options
+    )
+
+
+class _GuidedAttention:
+    """The two patches of one model call; the first one leaves for the second how long the positive is."""
+
+    def __init__(self, call):
+        self.call = call
+        self.numbers = (call.settings.nag_scale, call.settings.nag_tau, call.settings.nag_alpha)
+        self.n_positive = None
+        # Rows that are not guided need keys too, to ride in the same tensor; nothing attends to theirs.
+        self.negative = call.context.new_zeros(call.context.shape[0], *call.negative.shape[1:])
+        start = 0
+        for rows in call.guided:
+            stop = start + rows.stop - rows.start
+            self.negative[rows] = call.negative[start:stop].to(self.negative)
+            start = stop
+
+    def append_negative(self, q, k, v, options):
+        """The `attn2_patch`: one projection then serves both prompts."""
+        self.n_positive = k.shape[1]
+        self.negative = self.negative.to(k)  # the model's dtype; from the second block on, nothing to do
+        joined = torch.cat((k, self.negative), 1)
+        return q, joined, joined if v is k else torch.cat((v, self.negative), 1)
+
+    def replacing(self, attention):
+        """The `attn2_replace` around `attention`."""
+
+        def attend(q, k, v, options):
+            n = self.n_positive
+            out = attention(q, k[:, :n], v[:, :n], options)
+            for rows in self.call.guided:
+                negative = attention(q[rows], k[rows, n:], v[rows, n:], _options_of_rows(options, rows, q.shape[0]))
+                guided = guide(out[rows], negative, *self.numbers)
+                if guided.shape[0] == out.shape[0]:
+                    return guided
+                out[rows] = guided
+            return out
+
+        return attend
+
+
+def _options_of_rows(options, rows, n_rows):
+    """The options as they would be if only these rows had been batched: patches tell rows apart by them."""
+    kinds = options["cond_or_uncond"]
+    size = n_rows // len(kinds)
+    return {**options, "cond_or_uncond": kinds[rows.start // size : rows.stop // size]}

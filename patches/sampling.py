@@ -1,0 +1,180 @@
+"""The way into sampling: ComfyUI's wrappers, carried by a model or by a conditioning."""
+import logging
+
+import comfy.hooks
+import comfy.ldm.modules.attention
+import comfy.sampler_helpers
+import node_helpers
+from comfy.patcher_extension import WrappersMP
+
+from .conditioning import (
+    KEY,
+    Guidance,
+    GuidanceRows,
+    Request,
+    check_negative,
+    check_not_empty,
+    encode_negative,
+)
+from .models import Adapter, ModelCall, find_adapter
+
+NO_NEGATIVE = (
+    "NAG has no negative: this sampler or guider brings none. Connect one to the nag_negative input of the NAG node."
+)
+
+
+def guide_model(model, request: Request):
+    """A clone of a ModelPatcher with which any sampler guides its positive.
+
+    Raises:
+        ValueError: the model or the negative can't be used; see find_adapter and check_negative.
+    """
+    guided = model.clone()
+    guided.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, KEY)  # the last NAG node on a model counts
+    if request.settings.off:
+        return guided
+    check_host()
+    adapter = find_adapter(model.model.diffusion_model)
+    if request.negative is not None:
+        check_negative(adapter, model.model.diffusion_model, request.negative)
+    guided.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, SamplingWrapper(request))
+    return guided
+
+
+def guide_conditioning(positive: list, request: Request) -> list:
+    """A copy of a CONDITIONING that brings its own NAG to whatever samples it.
+
+    Raises:
+        ValueError: the positive or the negative is empty.
+    """
+    check_host()
+    check_not_empty("positive", positive)
+    check_not_empty("negative", request.negative)
+    if request.settings.off:
+        return positive
+    hook = comfy.hooks.TransformerOptionsHook({"wrappers": {WrappersMP.SAMPLER_SAMPLE: {KEY: [SamplingWrapper()]}}})
+    hook.hook_id = KEY
+    hooks = comfy.hooks.HookGroup()
+    hooks.add(hook)
+    guided = node_helpers.conditioning_set_values(positive, {KEY: request})
+    return comfy.hooks.set_hooks_for_conditioning(guided, hooks, append_hooks=True)
+
+
+def check_host() -> None:
+    """Raise a RuntimeError if this ComfyUI has no attention overrides."""
+    if not hasattr(comfy.ldm.modules.attention, "wrap_attn"):
+        raise RuntimeError("NAG needs ComfyUI 0.3.60 or newer (its attention overrides). Please update ComfyUI.")
+
+
+class SamplingWrapper:
+    """A SAMPLER_SAMPLE wrapper: prepares one run, after ComfyUI has encoded the run's conditionings.
+
+    All that it leaves behind hangs on the run's own copies of the conditionings and the model options.
+
+    Args:
+        request: for every positive that has none of its own; None where each conditioning brings its own.
+    """
+
+    def __init__(self, request: Request | None = None):
+        self.request = request
+
+    def __call__(
+        self, executor, guider, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, *rest, **more
+    ):
+        run = {"latent_image": latent_image, "denoise_mask": denoise_mask, "seed": extra_args.get("seed")}
+        self._prepare(guider, extra_args["model_options"], noise, run)
+        return executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *rest, **more)
+
+    def _prepare(self, guider, model_options, noise, run):
+        check_host()
+        model = guider.inner_model
+        adapter = find_adapter(model.diffusion_model)
+        encoded = {}
+
+        def guidance_for(request):
+            if id(request) not in encoded:
+                encoded[id(request)] = make_guidance(model, adapter, request, guider, noise, run)
+            return encoded[id(request)]
+
+        for kind, conditionings in guider.conds.items():
+            for conditioning in conditionings:
+                own = conditioning.pop(KEY, None)
+                _drop_hook(conditioning)
+                # ComfyUI gives every area of the positive to the negative too, with all that hangs on it.
+                request = None if kind == "negative" else own
+                if request is None and kind == "positive" and not _is_guided(conditioning):
+                    request = self.request
+                if request is not None:
+                    conditioning["model_conds"][KEY] = GuidanceRows(((1, guidance_for(request)),), adapter)
+                elif adapter.mixes_rows:
+                    conditioning["model_conds"].setdefault(KEY, GuidanceRows(((1, None),), adapter))
+        wrappers = model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
+        wrappers.setdefault(WrappersMP.APPLY_MODEL, {})[KEY] = [ModelWrapper(adapter)]
+
+
+def _is_guided(conditioning):
+    rows = conditioning["model_conds"].get(KEY)
+    return rows is not None and rows.guides
+
+
+def _drop_hook(conditioning):
+    """Our hook has done its work; left there, it would keep ComfyUI from batching positive and negative."""
+    group = conditioning.get("hooks")
+    if group is None or not any(hook.hook_id == KEY for hook in group.hooks):
+        return
+    others = comfy.hooks.HookGroup()
+    for hook in group.hooks:
+        if hook.hook_id != KEY:
+            others.add(hook)
+    if len(others):
+        conditioning["hooks"] = others
+    else:
+        del conditioning["hooks"]
+
+
+def make_guidance(model, adapter: Adapter, request: Request, guider, noise, run: dict) -> Guidance:
+    """Encode the request's negative, or the guider's where it has none, and complete its settings.
+
+    Raises:
+        ValueError: there is no negative, or it is not for this model.
+    """
+    if request.negative is not None:
+        entries = comfy.sampler_helpers.convert_cond(request.negative)
+    else:
+        entries = guider.original_conds.get("negative")
+    if not entries:
+        raise ValueError(NO_NEGATIVE)
+    settings = request.settings.completed(adapter.recommended(model.diffusion_model))
+    low, high = settings.sigma_range(model.model_sampling.percent_to_sigma)
+    logging.info(
+        "NAG on %s: nag_scale %g, nag_tau %g, nag_alpha %g, for sigma %g to %g",
+        *(adapter.name, settings.nag_scale, settings.nag_tau, settings.nag_alpha, high, low),
+    )
+    return Guidance(settings, encode_negative(model, adapter, entries, noise, **run), low, high)
+
+
+class ModelWrapper:
+    """An APPLY_MODEL wrapper: guides the rows of one model call, or steps aside where NAG does not act."""
+
+    def __init__(self, adapter: Adapter):
+        self.adapter = adapter
+
+    def __call__(
+        self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs
+    ):
+        rows = kwargs.pop(KEY, None)
+        active = None if rows is None else rows.at(t)
+        if active is None:
+            return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+        call = ModelCall(
+            x=x,
+            context=c_crossattn,
+            negative=active.tokens,
+            pooled=active.pooled,
+            guided=active.guided,
+            settings=active.settings,
+            control=control,
+            transformer_options=transformer_options,
+        )
+        with self.adapter.guided(executor.class_obj.diffusion_model, call) as (context, options):
+            return executor(x, t, c_concat, context, control, options, **kwargs)

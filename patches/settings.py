@@ -1,0 +1,101 @@
+"""What a user can set, validated once and immutable from then on."""
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+IMAGE_STREAMS = ("shared", "separate")
+RANGES = {
+    "nag_scale": (0.0, 100.0),
+    "nag_tau": (1.0, 10.0),
+    "nag_alpha": (0.0, 1.0),
+    "nag_sigma_end": (0.0, 20.0),
+    "start_percent": (0.0, 1.0),
+    "end_percent": (0.0, 1.0),
+}
+
+
+def check_range(name: str, value: float) -> None:
+    """Raise a ValueError that names the setting and its range if `value` lies outside it."""
+    low, high = RANGES[name]
+    if not low <= value <= high:  # also refuses nan
+        raise ValueError(f"{name} must lie between {low:g} and {high:g}, not {value:g}.")
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How strong NAG acts: the three numbers of the equation, as the paper recommends them for a model family."""
+
+    nag_scale: float
+    nag_tau: float
+    nag_alpha: float
+
+
+@dataclass(frozen=True)
+class Options:
+    """What few people change.
+
+    Args:
+        start_percent, end_percent: the part of the sampling in which NAG acts, 0 to 1, in ComfyUI's usual meaning.
+            The paper's early stopping (section 3, theta) is end_percent.
+        image_stream: "shared" or "separate"; whether Flux's single blocks keep one image stream for both prompts or
+            compute one for each, as the authors' code does. Other families always share.
+    """
+
+    start_percent: float = 0.0
+    end_percent: float = 1.0
+    image_stream: str = "shared"
+
+    def __post_init__(self):
+        check_range("start_percent", self.start_percent)
+        check_range("end_percent", self.end_percent)
+        if self.start_percent > self.end_percent:
+            raise ValueError(
+                f"start_percent ({self.start_percent:g}) must not be larger than end_percent ({self.end_percent:g})."
+            )
+        if self.image_stream not in IMAGE_STREAMS:
+            raise ValueError(f"image_stream must be one of {', '.join(IMAGE_STREAMS)}, not {self.image_stream!r}.")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one use of NAG.
+
+    Args:
+        nag_scale: 1 + s of the paper, 0 to 100; 1 is off. None: as recommended for the model's family.
+        nag_tau: cap of the normalisation, 1 to 10. None: as recommended.
+        nag_alpha: blending factor, 0 to 1; 0 is off. None: as recommended.
+        nag_sigma_end: NAG acts while sigma is at least this, 0 to 20.
+        options: see Options.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    nag_scale: float | None = None
+    nag_tau: float | None = None
+    nag_alpha: float | None = None
+    nag_sigma_end: float = 0.0
+    options: Options = field(default_factory=Options)
+
+    def __post_init__(self):
+        for name in ("nag_scale", "nag_tau", "nag_alpha", "nag_sigma_end"):
+            value = getattr(self, name)
+            if value is not None:
+                check_range(name, value)
+
+    @property
+    def off(self) -> bool:
+        """Whether these settings leave every feature as it is."""
+        return self.nag_scale == 1 or self.nag_alpha == 0
+
+    def completed(self, recommended: Strength) -> "Settings":
+        """The same settings with every None replaced by what is recommended for the model's family."""
+        missing = {name: value for name, value in vars(recommended).items() if getattr(self, name) is None}
+        return dataclasses.replace(self, **missing)
+
+    def sigma_range(self, percent_to_sigma: Callable[[float], float]) -> tuple[float, float]:
+        """The lowest and the highest sigma at which NAG acts, both included; (0, inf) where it always does."""
+        low = max(self.nag_sigma_end, percent_to_sigma(self.options.end_percent))
+        high = percent_to_sigma(self.options.start_percent) if self.options.start_percent > 0 else math.inf
+        return float(low), float(high)
