@@ -1,0 +1,148 @@
+"""A ComfyUI server on a free loopback port, with this pack and no other, that lives as long as a `with` block."""
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from .install import ROOT, environment_variables
+
+PACK = Path(__file__).resolve().parent.parent
+PACK_NAME = "nag"  # the folder under custom_nodes, and so the prefix of its web extensions
+FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
+LOG_TAIL = 40  # lines
+
+
+class ServerFailed(RuntimeError):
+    """The server did not come up, or went down; the message ends with what it logged last."""
+
+
+def free_port():
+    """A loopback port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def link_pack(custom_nodes):
+    """Put the pack where the host looks for it: as a link, or as a copy where links are not allowed."""
+    place = custom_nodes / PACK_NAME
+    if place.is_symlink() and place.resolve() == PACK:
+        return
+    if place.is_symlink():
+        place.unlink()
+    elif place.exists():
+        shutil.rmtree(place)
+    try:
+        place.symlink_to(PACK, target_is_directory=True)
+    except OSError:
+        shutil.copytree(PACK, place, ignore=shutil.ignore_patterns(".*", "output", "__pycache__"))
+
+
+def make_base_directory(base):
+    """The folder that stands for the ComfyUI folder as far as nodes, models, inputs and outputs go."""
+    for folder in FOLDERS:
+        (base / folder).mkdir(parents=True, exist_ok=True)
+    link_pack(base / "custom_nodes")
+
+
+def host_arguments(comfyui, base):
+    """Command-line arguments that keep a host on the CPU, off the network and out of its own folder."""
+    known = (comfyui / "comfy" / "cli_args.py").read_text(encoding="utf-8")
+    wanted = [
+        ["--cpu"],
+        ["--disable-auto-launch"],
+        ["--base-directory", str(base)],
+        ["--database-url", f"sqlite:///{(base / 'user' / 'comfyui.db').as_posix()}"],
+        ["--disable-api-nodes"],
+        ["--disable-all-custom-nodes"],
+        ["--whitelist-custom-nodes", PACK_NAME],  # the checkout's extra_model_paths.yaml may name more custom nodes
+    ]
+    return [part for argument in wanted if f'"{argument[0]}"' in known for part in argument]
+
+
+def _end_with_parent():
+    """On Linux, lets the kernel stop the server even if this process is killed."""
+    if not sys.platform.startswith("linux"):
+        return None
+    import ctypes
+
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
+
+
+class ComfyServer:
+    """`with ComfyServer(base_directory) as server:` starts a ComfyUI; `server.url` is where it listens.
+
+    comfyui: the checkout, default the one that COMFYUI_PATH names; python: its interpreter, default this one;
+    arguments: further command-line arguments; patience: how many seconds it may take to come up.
+    """
+
+    def __init__(self, base_directory=ROOT / "base", comfyui=None, python=sys.executable, arguments=(), patience=180):
+        self.base = Path(base_directory).resolve()
+        self.comfyui = Path(comfyui or os.environ["COMFYUI_PATH"]).resolve()
+        self.python = python
+        self.arguments = list(arguments)
+        self.patience = patience
+        self.log = self.base / "server.log"
+        self.url = None
+        self._process = None
+
+    def __enter__(self):
+        make_base_directory(self.base)
+        try:
+            self._start()
+            self._wait()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def _start(self):
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        command = [self.python, self.comfyui / "main.py", *host_arguments(self.comfyui, self.base),
+                   "--listen", "127.0.0.1", "--port", port, *self.arguments]
+        with open(self.log, "w", encoding="utf-8") as log:
+            self._process = subprocess.Popen(
+                [str(part) for part in command], cwd=self.base, env=environment_variables(self.comfyui),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, preexec_fn=_end_with_parent())
+
+    def _wait(self):
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        deadline = time.monotonic() + self.patience
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise ServerFailed(f"ComfyUI ended with status {self._process.returncode}:\n{self.log_tail()}")
+            with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+                direct.open(f"{self.url}/system_stats", timeout=5).close()
+                return
+            time.sleep(0.2)
+        raise ServerFailed(f"ComfyUI was not up after {self.patience} s:\n{self.log_tail()}")
+
+    def stop(self):
+        """End the server, by force if it does not listen."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def log_tail(self):
+        return "\n".join(self.read_log().splitlines()[-LOG_TAIL:])
+
+    def read_log(self):
+        return self.log.read_text(encoding="utf-8", errors="replace")
