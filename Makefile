@@ -1,0 +1,20 @@
+# Set-up happens by itself, once, under .host/. COMFYUI_PATH=/some/ComfyUI runs a target on that checkout.
+PYTHON ?= python3
+PYTEST_ARGS ?= tests
+DEMO_ARGS ?=
+MEASURE_ARGS ?=
+IN_HOST = $(PYTHON) host/install.py
+
+.PHONY: demo test measure clean
+
+demo:  ## paint one picture of what NAG does; DEMO_ARGS="--save FILE"
+	@$(IN_HOST) -m host.demo $(DEMO_ARGS)
+
+test:  ## run the tests; PYTEST_ARGS="tests/server -x"
+	@$(IN_HOST) -m pytest $(PYTEST_ARGS)
+
+measure:  ## print the playground's table; MEASURE_ARGS="..."
+	@$(IN_HOST) playground/measure.py --comfyui "$${COMFYUI_PATH}" $(MEASURE_ARGS)
+
+clean:  ## remove the set-up and the output
+	rm -rf .host output
