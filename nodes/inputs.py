@@ -40,7 +40,7 @@ def strength_inputs() -> list[io.Input]:
 def number_input(name: str, default: float, step: float = 0.01) -> io.Input:
     """One of the settings as a plain number, as in the nodes of ComfyUI-NAG."""
     low, high = RANGES[name]
-    return io.Float.Input(name, default=default, min=low, max=high, step=step, round=step, tooltip=_TOOLTIPS[name])
+    return io.Float.Input(name, default=default, min=low, max=high, step=step, round=0.01, tooltip=_TOOLTIPS[name])
 
 
 def negative_input(otherwise: str) -> io.Input:

@@ -12,6 +12,7 @@ from .log_sum_exp import attention_like, merge
 from .settings import Settings
 
 OVERRIDE = "optimized_attention_override"
+HARMLESS = {"transformer_options", "_inside_attn_wrapper", "low_precision_attention"}  # do not change the scores
 
 
 class Override:
@@ -33,33 +34,37 @@ class Override:
     def attention(self, func: Callable, options: dict) -> Callable:
         """The attention that would be called without NAG, with the keyword arguments `options`."""
         if self.earlier is None:
-            return lambda q, k, v, heads, **more: func(q, k, v, heads, **options, **more)
+            return lambda *args, **more: func(*args, **options, **more)
         if options.get("transformer_options") is not None:
             options = {**options, "transformer_options": {**options["transformer_options"], OVERRIDE: self.earlier}}
-        return lambda q, k, v, heads, **more: self.earlier(func, q, k, v, heads, **options, **more)
+        return lambda *args, **more: self.earlier(func, *args, **options, **more)
 
 
 class CrossAttention(Override):
     """Cross-attention to the positive's text, followed by the negative's in the same sequence of keys.
 
     Args:
-        n_positive, n_negative: how many tokens each prompt has. Attention to another number of keys, such as that to
-            an image embedding, is left alone.
+        n_positive, n_negative: how many tokens each prompt has. Attention to another number of keys is left alone.
+        n_image: how many keys the same module's attention to an image embedding has, which comes before that to the
+            text; None where there is no such attention.
     """
 
-    def __init__(self, settings, transformer_options, n_positive: int, n_negative: int):
+    def __init__(
+        self, settings, transformer_options, n_positive: int, n_negative: int, n_image: int | None = None
+    ):
         super().__init__(settings, transformer_options)
         self.n_positive, self.n_keys = n_positive, n_positive + n_negative
+        self.image_comes_first = n_image == self.n_keys  # then the number of keys does not tell the two apart
 
-    def __call__(self, func, q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, **options):
-        attention = self.attention(func, options | {"attn_precision": attn_precision, "skip_reshape": skip_reshape})
-        tokens = 2 if skip_reshape else 1
-        if k.shape[tokens] != self.n_keys or mask is not None:
-            return attention(q, k, v, heads, mask=mask)
-        n_negative = self.n_keys - self.n_positive
-        k_pos, k_neg = k.split((self.n_positive, n_negative), tokens)
-        v_pos, v_neg = v.split((self.n_positive, n_negative), tokens)
-        return guide(attention(q, k_pos, v_pos, heads), attention(q, k_neg, v_neg, heads), *self.numbers)
+    def __call__(self, func, q, k, v, heads, *args, **options):
+        attention = self.attention(func, options)
+        tokens = 2 if options.get("skip_reshape") else 1
+        if k.shape[tokens] != self.n_keys or self.image_comes_first:
+            self.image_comes_first = False
+            return attention(q, k, v, heads, *args)
+        sizes = (self.n_positive, self.n_keys - self.n_positive)
+        (k_pos, k_neg), (v_pos, v_neg) = k.split(sizes, tokens), v.split(sizes, tokens)
+        return guide(attention(q, k_pos, v_pos, heads, *args), attention(q, k_neg, v_neg, heads, *args), *self.numbers)
 
 
 class JointAttention(Override):
@@ -96,6 +101,7 @@ class JointAttention(Override):
         skip_output_reshape=False,
         **options,
     ):
+        changes_scores = mask is not None or set(options) - HARMLESS
         attention = self.attention(func, options | {"attn_precision": attn_precision})
         if self.n_tokens not in (None, q.shape[2 if skip_reshape else 1]):
             return attention(
@@ -104,7 +110,7 @@ class JointAttention(Override):
         if not skip_reshape:
             # SD3's values come as (batch, tokens, heads, head_dim), its queries and keys with these two flattened.
             q, k, v = (t.reshape(*t.shape[:2], heads, -1).transpose(1, 2) for t in (q, k, v))
-        with_lse = attention_like(func, q) if self.earlier is None and mask is None else None
+        with_lse = attention_like(func, q) if self.earlier is None and not changes_scores else None
         if with_lse is not None:
             out = self._merged(with_lse, q, k, v)
         else:

@@ -146,11 +146,13 @@ def make_guidance(model, adapter: Adapter, request: Request, guider, noise, run:
         raise ValueError(NO_NEGATIVE)
     settings = request.settings.completed(adapter.recommended(model.diffusion_model))
     low, high = settings.sigma_range(model.model_sampling.percent_to_sigma)
+    guidance = Guidance(settings, encode_negative(model, adapter, entries, noise, **run), low, high)
     logging.info(
-        "NAG on %s: nag_scale %g, nag_tau %g, nag_alpha %g, for sigma %g to %g",
-        *(adapter.name, settings.nag_scale, settings.nag_tau, settings.nag_alpha, high, low),
+        "NAG: nag_scale %g, nag_tau %g, nag_alpha %g%s",
+        *(settings.nag_scale, settings.nag_tau, settings.nag_alpha),
+        "" if guidance.always() else f", while sigma lies between {low:.4g} and {high:.4g}",
     )
-    return Guidance(settings, encode_negative(model, adapter, entries, noise, **run), low, high)
+    return guidance
 
 
 class ModelWrapper:
