@@ -26,7 +26,7 @@ class NAGSampler(inputs.StrengthNode):
                     control_after_generate=True,
                     tooltip="The seed of the noise.",
                 ),
-                io.Int.Input("steps", default=4, min=1, max=10000, tooltip="How many steps the sampling takes."),
+                io.Int.Input("steps", default=20, min=1, max=10000, tooltip="How many steps the sampling takes."),
                 io.Float.Input(
                     "cfg",
                     default=1.0,

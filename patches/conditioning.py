@@ -10,7 +10,7 @@ import torch
 from .models import Adapter
 from .settings import Settings
 
-KEY = "nag"  # under which a conditioning carries a Request, and its model_conds the guidance of its rows
+KEY = "normalized_attention_guidance"  # under which a conditioning carries a Request, and its model_conds the guidance of its rows
 
 ENCODERS = {
     768: "CLIP-L, as SD1.5 takes",

@@ -1,4 +1,4 @@
-"""The equation of Normalized Attention Guidance (arXiv 2505.21179, section 3, equations 7 to 10)."""
+"""The equation of Normalized Attention Guidance (Chen et al. 2025, arXiv 2505.21179)."""
 import torch
 
 

@@ -37,7 +37,7 @@ class Options:
 
     Args:
         start_percent, end_percent: the part of the sampling in which NAG acts, 0 to 1, in ComfyUI's usual meaning.
-            The paper's early stopping (section 3, theta) is end_percent.
+            The paper's early stopping, its theta, is end_percent.
         image_stream: "shared" or "separate"; whether Flux's single blocks keep one image stream for both prompts or
             compute one for each, as the authors' code does. Other families always share.
     """
