@@ -2,7 +2,7 @@
 from comfy.samplers import CFGGuider
 from comfy_api.latest import io
 
-from ..patches.conditioning import check_not_empty
+from ..patches.request import check_not_empty
 from ..patches.sampling import guide_model
 from . import inputs
 

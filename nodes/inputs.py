@@ -1,7 +1,7 @@
 """The inputs that NAG nodes share, with their tooltips."""
 from comfy_api.latest import io
 
-from ..patches.conditioning import Request, check_not_empty
+from ..patches.request import Request, check_not_empty
 from ..patches.settings import RANGES, Options, Settings
 
 AUTO = "auto"

@@ -35,8 +35,8 @@ class NAGOptions(io.ComfyNode):
                     "image_stream",
                     options=list(IMAGE_STREAMS),
                     default=IMAGE_STREAMS[0],
-                    tooltip="Flux only. shared: one image for both prompts, much faster. separate: an image for each in "
-                    "the single blocks, to reproduce pictures made with the authors' code.",
+                    tooltip="Flux only. shared: one image for both prompts, much faster. separate: an image for each "
+                    "in the single blocks, to reproduce pictures made with the authors' code.",
                 ),
             ],
             outputs=[NagOptions.Output(display_name="options")],

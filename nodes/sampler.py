@@ -1,9 +1,9 @@
 """KSampler with NAG."""
 import comfy.samplers
 from comfy_api.latest import io
-from nodes import common_ksampler  # ComfyUI's module of this name
+from nodes import common_ksampler  # from ComfyUI's module of this name
 
-from ..patches.conditioning import check_not_empty
+from ..patches.request import check_not_empty
 from ..patches.sampling import guide_model
 from . import inputs
 
@@ -40,7 +40,9 @@ class NAGSampler(inputs.StrengthNode):
                     "sampler_name", options=comfy.samplers.KSampler.SAMPLERS, tooltip="The sampling algorithm."
                 ),
                 io.Combo.Input(
-                    "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, tooltip="How the noise falls over the steps."
+                    "scheduler",
+                    options=comfy.samplers.KSampler.SCHEDULERS,
+                    tooltip="How the noise falls over the steps.",
                 ),
                 io.Conditioning.Input("positive", tooltip="What the picture should show."),
                 io.Conditioning.Input("negative", tooltip="What it should not show: NAG's negative, and CFG's."),

@@ -118,24 +118,28 @@ class JointAttention(Override):
         return out.unflatten(-1, (heads, -1)).transpose(1, 2) if skip_output_reshape else out
 
     def _merged(self, attend, q, k, v):
-        positive, text, image = slice(self.n_positive), slice(self.n_positive, self.n_text), slice(self.n_text, None)
-        # All of these are views: the image is never concatenated with a prompt.
-        to_image, lse = attend(q, k[:, :, image], v[:, :, image])
-        shared = lambda tokens: (to_image[:, :, tokens], lse[:, :, tokens])
-        to_prompt = lambda tokens, prompt: attend(q[:, :, tokens], k[:, :, prompt], v[:, :, prompt])
-        meet = lambda tokens, prompt: merge(shared(tokens), to_prompt(tokens, prompt))
-        out = [meet(positive, positive), meet(text, text)]
-        z_pos, z_neg = (_features(meet(image, prompt)) for prompt in (positive, text))
-        return torch.cat((*(_features(z).to(q) for z in out), guide(z_pos, z_neg, *self.numbers).to(q)), 1)
+        positive, negative = slice(self.n_positive), slice(self.n_positive, self.n_text)
+        image = slice(self.n_text, None)
+        # All slices are views: the image is never concatenated with a prompt.
+        to_image, lse_to_image = attend(q, k[:, :, image], v[:, :, image])
+
+        def meet(tokens, prompt):
+            """Attention of these tokens to a prompt and the image, as features of all heads."""
+            to_prompt = attend(q[:, :, tokens], k[:, :, prompt], v[:, :, prompt])
+            z = merge((to_image[:, :, tokens], lse_to_image[:, :, tokens]), to_prompt)
+            return z.transpose(1, 2).flatten(2)
+
+        z = guide(meet(image, positive), meet(image, negative), *self.numbers)
+        return torch.cat([part.to(q.dtype) for part in (meet(positive, positive), meet(negative, negative), z)], 1)
 
     def _apart(self, attend, q, k, v, mask):
-        n_negative = self.n_text - self.n_positive
-        skip_negative = lambda t: torch.cat((t[:, :, : self.n_positive], t[:, :, self.n_text :]), 2)
-        skip_positive = lambda t: t[:, :, self.n_positive :]
-        pos = attend(*map(skip_negative, (q, k, v)), mask=mask)
-        neg = attend(*map(skip_positive, (q, k, v)), mask=mask_for_negative(mask, self.n_positive, n_negative))
-        z = guide(pos[:, self.n_positive :], neg[:, n_negative:], *self.numbers)
-        return torch.cat((pos[:, : self.n_positive], neg[:, :n_negative], z), 1)
+        n_positive, n_negative = self.n_positive, self.n_text - self.n_positive
+        without_negative = (torch.cat((t[:, :, :n_positive], t[:, :, self.n_text :]), 2) for t in (q, k, v))
+        pos = attend(*without_negative, mask=mask)
+        without_positive = (t[:, :, n_positive:] for t in (q, k, v))
+        neg = attend(*without_positive, mask=mask_for_negative(mask, n_positive, n_negative))
+        z = guide(pos[:, n_positive:], neg[:, n_negative:], *self.numbers)
+        return torch.cat((pos[:, :n_positive], neg[:, :n_negative], z), 1)
 
 
 class SeparateAttention(Override):
@@ -155,9 +159,10 @@ class SeparateAttention(Override):
         attention = self.attention(func, options)
         n_positive, n_negative = self.sizes[:2]
         parts = [t.split(self.sizes, 2) for t in (q, k, v)]
-        branch = lambda i: (torch.cat((part[i], part[i + 2]), 2) for part in parts)
-        pos = attention(*branch(0), heads, mask=mask)
-        neg = attention(*branch(1), heads, mask=mask_for_negative(mask, n_positive, n_negative))
+        pos, neg = (
+            attention(*(torch.cat((part[i], part[i + 2]), 2) for part in parts), heads, mask=branch_mask)
+            for i, branch_mask in enumerate((mask, mask_for_negative(mask, n_positive, n_negative)))
+        )
         z = guide(pos[:, n_positive:], neg[:, n_negative:], *self.numbers)
         return torch.cat((pos[:, :n_positive], neg[:, :n_negative], z, z), 1)
 
@@ -172,8 +177,3 @@ def mask_for_negative(mask: torch.Tensor | None, n_positive: int, n_negative: in
         return None
     free = True if mask.dtype == torch.bool else 0.0
     return torch.nn.functional.pad(mask[..., n_positive:, n_positive:], (n_negative, 0, n_negative, 0), value=free)
-
-
-def _features(z: torch.Tensor) -> torch.Tensor:
-    """(batch, heads, tokens, head_dim) to (batch, tokens, heads * head_dim)."""
-    return z.transpose(1, 2).flatten(2)

@@ -1,104 +1,13 @@
-"""NAG's part of a conditioning: what the user asked for, and what becomes of it in a sampling run."""
+"""The guidance of a model call's rows, in the form in which ComfyUI batches what it knows of each row."""
 import math
 from dataclasses import dataclass
 
 import comfy.conds
-import comfy.samplers
-import comfy.utils
 import torch
 
 from .models import Adapter
+from .negative import Negative
 from .settings import Settings
-
-KEY = "normalized_attention_guidance"  # under which a conditioning carries a Request, and its model_conds the guidance of its rows
-
-ENCODERS = {
-    768: "CLIP-L, as SD1.5 takes",
-    1024: "OpenCLIP-H, as SD2 takes",
-    1280: "CLIP-G, as the SDXL refiner takes",
-    2048: "CLIP-L and CLIP-G, as SDXL takes",
-    4096: "T5-XXL or UMT5-XXL, as SD3.5, Flux and Wan take",
-}
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a node asks for: these settings and this negative.
-
-    Args:
-        settings: as set by the user.
-        negative: a ComfyUI CONDITIONING, or None for the one that the sampler gets.
-    """
-
-    settings: Settings
-    negative: list | None = None
-
-
-def check_not_empty(name: str, conditioning: list | None) -> None:
-    """Raise a ValueError unless a CONDITIONING has at least one entry with text in it."""
-    if not conditioning:
-        raise ValueError(f"{name} is empty: connect the output of a CLIP Text Encode node to it.")
-    if any(entry[0] is None for entry in conditioning):
-        raise ValueError(f"{name} has no text embedding: connect the output of a CLIP Text Encode node to it.")
-
-
-def check_widths(adapter: Adapter, model: torch.nn.Module, tokens: torch.Tensor, pooled: torch.Tensor | None) -> None:
-    """Raise a ValueError if a text embedding is not one that the diffusion model takes.
-
-    Args:
-        tokens: (batch, tokens, width).
-        pooled: (batch, width) or None.
-    """
-    expected, found = adapter.text_width(model), tokens.shape[-1]
-    if found != expected:
-        raise ValueError(
-            f"The NAG negative's embedding is {found} wide{_made_by(found)}, but this model ({adapter.name}) takes "
-            f"{expected}{_made_by(expected)}. Encode the negative with the model's own text encoder: "
-            f"{adapter.text_encoder}."
-        )
-    expected = adapter.pooled_width(model)
-    if expected is None:
-        return
-    if pooled is None or pooled.shape[-1] < expected:
-        found = "is missing" if pooled is None else f"is {pooled.shape[-1]} wide"
-        raise ValueError(
-            f"The NAG negative's pooled output {found}, but this model ({adapter.name}) takes {expected}. "
-            f"Encode the negative with the model's own text encoder: {adapter.text_encoder}."
-        )
-
-
-def _made_by(width):
-    return f" ({ENCODERS[width]})" if width in ENCODERS else ""
-
-
-def check_negative(adapter: Adapter, model: torch.nn.Module, negative: list) -> None:
-    """Raise a ValueError if a negative, a ComfyUI CONDITIONING, is empty or not for this diffusion model."""
-    check_not_empty("The NAG negative", negative)
-    for tokens, values in negative:
-        check_widths(adapter, model, tokens, values.get("pooled_output"))
-
-
-@dataclass(frozen=True)
-class Negative:
-    """One entry of a negative, encoded for a model.
-
-    Args:
-        tokens: (rows, tokens, width).
-        pooled: (rows, width), or None where the family has none.
-        low, high: the sigmas between which the entry holds, both included.
-    """
-
-    tokens: torch.Tensor
-    pooled: torch.Tensor | None
-    low: float = 0.0
-    high: float = math.inf
-
-    def repeated(self, rows: int) -> "Negative":
-        pooled = None if self.pooled is None else comfy.utils.repeat_to_batch_size(self.pooled, rows)
-        return Negative(comfy.utils.repeat_to_batch_size(self.tokens, rows), pooled, self.low, self.high)
-
-    def shape(self) -> tuple:
-        return (tuple(self.tokens.shape), None if self.pooled is None else tuple(self.pooled.shape), self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -116,7 +25,7 @@ class Guidance:
     def batches_with(self, other: "Guidance") -> bool:
         return (
             (self.settings, self.low, self.high) == (other.settings, other.low, other.high)
-            and [n.shape() for n in self.negatives] == [n.shape() for n in other.negatives]
+            and [n.signature() for n in self.negatives] == [n.signature() for n in other.negatives]
         )
 
     def always(self) -> bool:
@@ -172,7 +81,8 @@ class GuidanceRows(comfy.conds.CONDRegular):
         return GuidanceRows(cond, self.adapter)
 
     def process_cond(self, batch_size, **kwargs):
-        return self._copy_with(tuple((batch_size, guidance and guidance.repeated(batch_size)) for _, guidance in self.cond))
+        ((_, guidance),) = self.cond  # ComfyUI batches conditionings after this
+        return self._copy_with(((batch_size, guidance and guidance.repeated(batch_size)),))
 
     def can_concat(self, other):
         (_, mine), (_, others) = self.cond[0], other.cond[0]
@@ -201,9 +111,9 @@ class GuidanceRows(comfy.conds.CONDRegular):
         parts = [guidance.at(sigma) for guidance in guidances]
         if parts[0] is None:
             return None
-        tokens, pooled = zip(*parts)
-        pooled = None if pooled[0] is None else torch.cat(pooled)
-        return Active(guidances[0].settings, torch.cat(tokens), pooled, self._guided_slices())
+        tokens = torch.cat([tokens for tokens, _ in parts])
+        pooled = None if parts[0][1] is None else torch.cat([pooled for _, pooled in parts])
+        return Active(guidances[0].settings, tokens, pooled, self._guided_slices())
 
     def _guided_slices(self):
         slices, start = [], 0
@@ -216,36 +126,3 @@ class GuidanceRows(comfy.conds.CONDRegular):
                     slices.append(slice(start, stop))
             start = stop
         return tuple(slices)
-
-
-def encode_negative(model, adapter: Adapter, entries: list[dict], noise, **run) -> tuple[Negative, ...]:
-    """Encode a negative as the model encodes its own conditionings.
-
-    Args:
-        model: the comfy.model_base.BaseModel that samples.
-        entries: conditionings as a guider holds them (comfy.sampler_helpers.convert_cond), not yet encoded.
-        noise: (batch, channels, ...), of the run; its device is where the negative is kept.
-        run: what else ComfyUI tells a model of the run: latent_image, denoise_mask, seed.
-
-    Raises:
-        ValueError: the negative has no text, or was made by a text encoder that is not the model's.
-    """
-    for entry in entries:
-        if entry.get("cross_attn") is None:
-            raise ValueError("The NAG negative has no text embedding: connect a CLIP Text Encode node to it.")
-        check_widths(adapter, model.diffusion_model, entry["cross_attn"], entry.get("pooled_output"))
-    entries = list(entries)
-    comfy.samplers.calculate_start_end_timesteps(model, entries)
-    comfy.samplers.encode_model_conds(model.extra_conds, entries, noise, noise.device, "negative", **run)
-    return tuple(_encoded(entry, adapter, model, noise.device) for entry in entries)
-
-
-def _encoded(entry, adapter, model, device):
-    conds = entry["model_conds"]
-    pooled = conds["y"].cond.to(device) if adapter.pooled_width(model.diffusion_model) is not None else None
-    return Negative(
-        conds["c_crossattn"].cond.to(device),
-        pooled,
-        float(entry.get("timestep_end", 0.0)),
-        float(entry.get("timestep_start", math.inf)),
-    )

@@ -26,8 +26,9 @@ def attention_like(func: Callable, q: torch.Tensor) -> Attention | None:
 
 
 def _has_flash(q):
-    half = q.dtype in (torch.float16, torch.bfloat16)
-    return half and torch.backends.cuda.is_flash_attention_available() and torch.cuda.get_device_capability(q.device) >= (8, 0)
+    if q.dtype not in (torch.float16, torch.bfloat16) or not torch.backends.cuda.is_flash_attention_available():
+        return False
+    return torch.cuda.get_device_capability(q.device) >= (8, 0)
 
 
 def _sdpa_cpu(q, k, v):

@@ -7,16 +7,13 @@ import comfy.sampler_helpers
 import node_helpers
 from comfy.patcher_extension import WrappersMP
 
-from .conditioning import (
-    KEY,
-    Guidance,
-    GuidanceRows,
-    Request,
-    check_negative,
-    check_not_empty,
-    encode_negative,
-)
+from .conditioning import Guidance, GuidanceRows
 from .models import Adapter, ModelCall, find_adapter
+from .negative import encode_negative
+from .request import Request, check_negative, check_not_empty
+
+# Under which a conditioning carries its Request, its model_conds the guidance of its rows, and a model its wrapper.
+KEY = "normalized_attention_guidance"
 
 NO_NEGATIVE = (
     "NAG has no negative: this sampler or guider brings none. Connect one to the nag_negative input of the NAG node."
@@ -162,8 +159,9 @@ class ModelWrapper:
         self.adapter = adapter
 
     def __call__(
-        self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs
+        self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs
     ):
+        transformer_options = transformer_options or {}
         rows = kwargs.pop(KEY, None)
         active = None if rows is None else rows.at(t)
         if active is None:

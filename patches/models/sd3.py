@@ -65,9 +65,9 @@ def _run_per_prompt(block, n_positive, shift):
     pre_attention, post_attention = block.pre_attention, block.post_attention
 
     def pre(tokens, c):
-        (qkv, rest) = pre_attention(tokens[:, :n_positive], c)
-        (qkv_negative, rest_negative) = pre_attention(tokens[:, n_positive:], c + shift.value)
-        return tuple(torch.cat(z, 1) for z in zip(qkv, qkv_negative)), (rest, rest_negative)
+        qkv, rest = pre_attention(tokens[:, :n_positive], c)
+        qkv_negative, rest_negative = pre_attention(tokens[:, n_positive:], c + shift.value)
+        return tuple(torch.cat(pair, 1) for pair in zip(qkv, qkv_negative, strict=True)), (rest, rest_negative)
 
     def post(attention, rest, rest_negative):
         positive = post_attention(attention[:, :n_positive], *rest)

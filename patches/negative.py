@@ -1,0 +1,68 @@
+"""The negative, encoded as the model encodes its own conditionings."""
+import math
+from dataclasses import dataclass
+
+import comfy.samplers
+import comfy.utils
+import torch
+
+from .models import Adapter
+from .request import check_widths
+
+
+@dataclass(frozen=True)
+class Negative:
+    """One entry of a negative, encoded for a model.
+
+    Args:
+        tokens: (rows, tokens, width).
+        pooled: (rows, width), or None where the family has none.
+        low, high: the sigmas between which the entry holds, both included.
+    """
+
+    tokens: torch.Tensor
+    pooled: torch.Tensor | None
+    low: float = 0.0
+    high: float = math.inf
+
+    def repeated(self, rows: int) -> "Negative":
+        pooled = None if self.pooled is None else comfy.utils.repeat_to_batch_size(self.pooled, rows)
+        return Negative(comfy.utils.repeat_to_batch_size(self.tokens, rows), pooled, self.low, self.high)
+
+    def signature(self) -> tuple:
+        """What two entries must have in common for ComfyUI to batch their rows."""
+        pooled = None if self.pooled is None else self.pooled.shape
+        return self.tokens.shape, pooled, self.low, self.high
+
+
+def encode_negative(model, adapter: Adapter, entries: list[dict], noise, **run) -> tuple[Negative, ...]:
+    """Encode a negative as the model encodes its own conditionings.
+
+    Args:
+        model: the comfy.model_base.BaseModel that samples.
+        entries: conditionings as a guider holds them (comfy.sampler_helpers.convert_cond), not yet encoded.
+        noise: (batch, channels, ...), of the run; its device is where the negative is kept.
+        run: what else ComfyUI tells a model of the run: latent_image, denoise_mask, seed.
+
+    Raises:
+        ValueError: the negative has no text, or was made by a text encoder that is not the model's.
+    """
+    for entry in entries:
+        if entry.get("cross_attn") is None:
+            raise ValueError("The NAG negative has no text embedding: connect a CLIP Text Encode node to it.")
+        check_widths(adapter, model.diffusion_model, entry["cross_attn"], entry.get("pooled_output"))
+    entries = list(entries)
+    comfy.samplers.calculate_start_end_timesteps(model, entries)
+    comfy.samplers.encode_model_conds(model.extra_conds, entries, noise, noise.device, "negative", **run)
+    return tuple(_encoded(entry, adapter, model, noise.device) for entry in entries)
+
+
+def _encoded(entry, adapter, model, device):
+    conds = entry["model_conds"]
+    pooled = conds["y"].cond.to(device) if adapter.pooled_width(model.diffusion_model) is not None else None
+    return Negative(
+        conds["c_crossattn"].cond.to(device),
+        pooled,
+        float(entry.get("timestep_end", 0.0)),
+        float(entry.get("timestep_start", math.inf)),
+    )
