@@ -13,9 +13,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from .client import Client
+from .client import Client, ExecutionError, PromptRejected
 from .install import ROOT
-from .server import PACK, ComfyServer
+from .server import PACK, ComfyServer, ServerFailed
 
 WORKFLOW = PACK / "workflows" / "api" / "playground.json"
 PICTURE = PACK / "output" / "demo.png"
@@ -93,7 +93,10 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped, too
     arguments = parse_arguments()
     began = time.monotonic()
-    prompt, rows = paint(arguments.workflow)
+    try:
+        prompt, rows = paint(arguments.workflow)
+    except (ServerFailed, PromptRejected, ExecutionError) as error:
+        sys.exit(str(error))
     arguments.save.parent.mkdir(parents=True, exist_ok=True)
     compose(rows, *texts(prompt)).save(arguments.save, optimize=True)
     print(f"{arguments.save.resolve()}  ({time.monotonic() - began:.0f} s)")

@@ -5,7 +5,7 @@
 Run it with any Python from 3.10 on; it needs nothing but the standard library and pip. The host is ComfyUI 0.3.75, or
 the checkout that COMFYUI_PATH names, which is only read, never written to. Each distinct set of requirements gets an
 environment of its own. A finished environment carries a mark, so that a second run takes no time and a set-up that was
-cut short starts over.
+cut short starts over. Without arguments it prints the environment's Python and the checkout.
 """
 import contextlib
 import hashlib
@@ -133,13 +133,13 @@ def environment_for(checkout):
     environment = ROOT / f"env-{hashlib.sha256(recipe.encode()).hexdigest()[:10]}"
     if not ((environment / MARK).exists() and python_of(environment).exists()):
         began = time.monotonic()
-        print(f"Setting up {environment}: once, a few minutes.", flush=True)
+        print(f"Setting up {environment}: once, a few minutes.", file=sys.stderr)
         create_environment(environment)
         install_packages(environment, ours, further)
         let_torchvision_import(environment)
         stand_in_for_torchaudio(environment)
         (environment / MARK).touch()
-        print(f"Set up in {time.monotonic() - began:.0f} s.", flush=True)
+        print(f"Set up in {time.monotonic() - began:.0f} s.", file=sys.stderr)
     return environment
 
 
@@ -196,7 +196,6 @@ def main():
     if not sys.argv[1:]:
         print(f"{python}\n{comfyui}")
         return
-    sys.stdout.flush()
     os.chdir(HERE.parent)
     os.execve(python, [str(python), *sys.argv[1:]], environment_variables(comfyui))
 

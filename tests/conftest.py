@@ -15,18 +15,16 @@ if str(REPOSITORY) not in sys.path:
 
 from host.client import Client  # noqa: E402
 from host.install import OWN_COMFYUI, ROOT  # noqa: E402
-from host.server import ComfyServer, make_base_directory  # noqa: E402
+from host.server import ComfyServer  # noqa: E402
 
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or OWN_COMFYUI).resolve()
 
 
 def start_comfyui():
     """Have ComfyUI read its command line: on the CPU, with PyTorch's attention, and with its folders in ours."""
-    base = ROOT / "tests"
-    make_base_directory(base)
     sys.path.insert(0, str(COMFYUI))
     ours = sys.argv
-    sys.argv = ["main.py", "--cpu", "--use-pytorch-cross-attention", "--base-directory", str(base)]
+    sys.argv = ["main.py", "--cpu", "--use-pytorch-cross-attention", "--base-directory", str(ROOT / "tests")]
     try:
         import comfy.options
 

@@ -3,6 +3,7 @@ import asyncio
 
 import pytest
 
+from host.client import Client
 from host.server import PACK_NAME
 
 OURS = f"custom_nodes.{PACK_NAME}"
@@ -10,8 +11,6 @@ OURS = f"custom_nodes.{PACK_NAME}"
 
 @pytest.fixture(scope="module")
 def listed(server):
-    from host.client import Client
-
     return Client(server.url).object_info()
 
 
