@@ -12,13 +12,13 @@ class NAGPlaygroundLoader(io.ComfyNode):
             display_name="Load NAG Playground (tiny demo model)",
             category="loaders",
             description="A playground, not a model for art: a tiny Flux-class model, part of this pack, that paints "
-            "coloured shapes on the CPU in a second. Use 256x256, 4 steps, euler, simple, cfg 1. Try the prompt "
+            "coloured shapes on the CPU in a second. Use 128x128, 4 steps, euler, simple, cfg 1. Try the prompt "
             "'a circle on white' with the negative 'red'.",
             inputs=[],
             outputs=[
-                io.Model.Output(tooltip="The tiny Flux-class model. Paints 256x256 pictures in 4 steps at cfg 1."),
+                io.Model.Output(tooltip="The tiny Flux-class model. Paints 128x128 pictures in 4 steps at cfg 1."),
                 io.Clip.Output(tooltip="Its text encoder. It knows a few words, and names them if you use another."),
-                io.Vae.Output(tooltip="Its VAE, which shows each of its 32x32 pixels 8x8 pixels large."),
+                io.Vae.Output(tooltip="Its VAE, which shows each of its 32x32 pixels 4x4 pixels large."),
             ],
         )
 

@@ -2,9 +2,9 @@
 
 The MODEL is ComfyUI's own Flux class at 1/6000 of Flux's size, under ComfyUI's own BaseModel and ModelPatcher, so that
 whatever works on Flux meets the same code here. ComfyUI's file loaders cannot build it: even those that read Flux's
-widths from a file fix 16 latent channels, 2x2 patches and heads of 128 features, and this one paints three channels
-with heads of 32. The CLIP is ComfyUI's, around a tokenizer of words and a text model of two layers. The VAE is
-ComfyUI's pixel-space VAE that shows each latent pixel 8x8 pixels large.
+widths from a file fix 16 latent channels and heads of 128 features, and a model of this size learns better with four
+heads of 32. The CLIP is ComfyUI's, around a tokenizer of words and a text model of two layers. The VAE has nothing to
+learn: a latent pixel holds 2x2 pixels of the 32x32 picture, and each of those is shown 4x4 pixels large.
 """
 import dataclasses
 import json
@@ -27,12 +27,13 @@ import torch
 from . import grammar
 
 WEIGHTS = pathlib.Path(__file__).with_name("playground.safetensors")
-ENLARGE = 8  # pixels of the decoded picture per latent pixel, as with any image VAE of ComfyUI
+FOLD = 2  # pixels of the drawn picture per latent pixel, each way; older hosts take no other patches than 2x2
+ENLARGE = 4  # pixels of the decoded picture per pixel of the drawn one
 
 FLUX = {
-    "in_channels": 3,
-    "out_channels": 3,
-    "patch_size": 4,
+    "in_channels": 3 * FOLD**2,
+    "out_channels": 3 * FOLD**2,
+    "patch_size": 2,
     "hidden_size": 128,
     "num_heads": 4,
     "axes_dim": [8, 12, 12],
@@ -49,11 +50,24 @@ SHIFT = 3.0  # whole shapes stand out of much noise, so most is decided early: s
 
 
 # ---------------------------------------------------------------- MODEL
-class PlaygroundLatent(comfy.latent_formats.LatentFormat):
-    """Latents are the picture itself, red, green and blue from -1 to 1; previews need no decoder."""
+def to_latent(pictures):
+    """(B, 3, 32, 32) pictures from -1 to 1 to (B, 12, 16, 16) latents: the same numbers, folded."""
+    return torch.nn.functional.pixel_unshuffle(pictures, FOLD)
 
-    latent_channels = 3
-    latent_rgb_factors = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+
+def to_picture(latents):
+    """(B, 12, 16, 16) latents to (B, 3, 32, 32) pictures."""
+    return torch.nn.functional.pixel_shuffle(latents, FOLD)
+
+
+class PlaygroundLatent(comfy.latent_formats.LatentFormat):
+    """Latents are the folded picture; previews show the mean of the 2x2 pixels and need no decoder."""
+
+    latent_channels = 3 * FOLD**2
+    latent_rgb_factors = [
+        [1 / FOLD**2 if channel // FOLD**2 == colour else 0.0 for colour in range(3)]
+        for channel in range(latent_channels)
+    ]
 
 
 class PlaygroundConfig(comfy.supported_models.FluxSchnell):
@@ -208,32 +222,33 @@ def text_model(clip):
 
 # ---------------------------------------------------------------- VAE
 class Enlarger(comfy.pixel_space_convert.PixelspaceConversionVAE):
-    """Latent pixels to large smooth pixels and back."""
+    """Latents to large smooth pictures and back."""
 
     def decode(self, samples, *args, **kwargs):
-        """(B, 3, H, W) to (B, 3, 8H, 8W), both from -1 to 1, up to a little overshoot that the VAE clamps."""
-        return torch.nn.functional.interpolate(samples, scale_factor=ENLARGE, mode="bicubic")
+        """(B, 12, H, W) to (B, 3, 8H, 8W), from -1 to 1, up to a little overshoot that the VAE clamps."""
+        return torch.nn.functional.interpolate(to_picture(samples), scale_factor=ENLARGE, mode="bicubic")
 
     def encode(self, pixels, *args, **kwargs):
-        """(B, 3, 8H, 8W) to (B, 3, H, W)."""
-        return torch.nn.functional.avg_pool2d(pixels, ENLARGE)
+        """(B, 3, 8H, 8W) to (B, 12, H, W)."""
+        return to_latent(torch.nn.functional.avg_pool2d(pixels, ENLARGE))
 
 
 def build_vae():
-    """A comfy.sd.VAE whose latents are small pictures. It has no weights to load."""
+    """A comfy.sd.VAE for to_latent()'s latents, 8 pixels wide each as with any image VAE. It has no weights."""
     vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)}, dtype=torch.float32)
     vae.first_stage_model = Enlarger().eval()
     stock = vae.patcher
     vae.patcher = type(stock)(vae.first_stage_model, load_device=stock.load_device,
                               offload_device=stock.offload_device)
-    vae.upscale_ratio = vae.downscale_ratio = ENLARGE
+    vae.latent_channels = PlaygroundLatent.latent_channels
+    vae.upscale_ratio = vae.downscale_ratio = FOLD * ENLARGE
     vae.memory_used_encode = vae.memory_used_decode = _memory_used
     return vae
 
 
 def _memory_used(shape, dtype):
-    """Bytes that decoding or encoding one (1, 3, H, W) latent or picture takes, generously."""
-    return 16 * ENLARGE**2 * shape[-1] * shape[-2] * comfy.model_management.dtype_size(dtype)
+    """Bytes that decoding or encoding one (1, channels, H, W) latent or picture takes, generously."""
+    return 1024 * shape[-1] * shape[-2] * comfy.model_management.dtype_size(dtype)
 
 
 # ---------------------------------------------------------------- the file

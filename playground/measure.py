@@ -1,0 +1,194 @@
+"""Measure what NAG does to what a prompt leaves open, on the playground's model.
+
+    python -m playground.measure --comfyui PATH
+
+run in the repository's folder. It paints the same prompts and seeds without guidance, with CFG and with NAG, at 4 steps,
+reads the pictures back by their pixels and prints two tables: how often the unwanted shows (what the negative names)
+and how often the wanted does (everything that the prompt says). --sheet writes the pictures themselves.
+"""
+import argparse
+import asyncio
+import dataclasses
+import importlib.util
+import pathlib
+import random
+import sys
+
+import torch
+
+from . import comfyui, grammar
+
+STEPS, CFG = 4, 3.0
+Scene, Thing = grammar.Scene, grammar.Thing
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A prompt that leaves something open, and the word, as a negative, for what habit would put there."""
+
+    scene: grammar.Scene
+    negative: str
+
+
+CASES = (
+    Case(Scene((Thing("circle"),), "white"), "red"),
+    Case(Scene((Thing("square"),), "black"), "blue"),
+    Case(Scene((Thing("triangle"),), "gray"), "yellow"),
+    Case(Scene((Thing("circle"), Thing("square", "green")), "white"), "red"),
+    Case(Scene((Thing("circle", "red"),)), "white"),
+    Case(Scene((Thing("triangle", "purple"),)), "white"),
+    Case(Scene((Thing("square", "green"),), "white"), "frame"),
+    Case(Scene((Thing("circle", "blue"),), "black"), "frame"),
+)
+
+
+def main():
+    options = parse()
+    comfyui.start(options.comfyui)
+    from . import network
+
+    torch.set_num_threads(options.threads)
+    model, clip, vae = network.load(options.weights)
+    nodes = pack_nodes()
+
+    def with_nag(image_stream):
+        chosen = nodes["NAGOptions"].execute(start_percent=0.0, end_percent=1.0, image_stream=image_stream).result[0]
+        strength = {name: getattr(options, name) for name in ("nag_scale", "nag_tau", "nag_alpha")}
+        return nodes["NAGModel"].execute(model=model, options=chosen, **strength).result[0]
+
+    methods = {
+        "no guidance": (model, 1.0),
+        f"CFG {CFG:g}": (model, CFG),
+        "NAG shared": (with_nag("shared"), 1.0),
+        "NAG separate": (with_nag("separate"), 1.0),
+    }
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    results = {
+        name: [judge(case, guided, cfg, clip, vae, seeds) for case in CASES]
+        for name, (guided, cfg) in methods.items()
+    }
+    print(table(results, len(seeds)))
+    if options.sheet:
+        write_sheet(results, options.sheet)
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--comfyui", type=pathlib.Path, required=True, help="a ComfyUI checkout")
+    parser.add_argument("--weights", type=pathlib.Path, default=pathlib.Path(__file__).with_name("playground.safetensors"))
+    parser.add_argument("--seeds", type=int, default=40, help=f"for each of the {len(CASES)} prompts")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--nag_scale", default="auto")
+    parser.add_argument("--nag_tau", default="auto")
+    parser.add_argument("--nag_alpha", default="auto")
+    parser.add_argument("--sheet", type=pathlib.Path, help="a PNG file to write")
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+def pack_nodes():
+    """This pack's node classes by node_id, loaded as ComfyUI loads them: as a package from its folder."""
+    folder = pathlib.Path(__file__).parent.parent
+    spec = importlib.util.spec_from_file_location("nag_pack", folder / "__init__.py",
+                                                  submodule_search_locations=[str(folder)])
+    pack = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = pack
+    spec.loader.exec_module(pack)
+
+    async def listed():
+        return await (await pack.comfy_entrypoint()).get_node_list()
+
+    return {node.define_schema().node_id: node for node in asyncio.run(listed())}
+
+
+# ---------------------------------------------------------------- painting
+def encode(clip, prompt):
+    """What CLIPTextEncode gives."""
+    return clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
+
+
+def paint(model, vae, positive, negative, seeds, cfg=1.0):
+    """What KSampler and VAEDecode give for each seed, with euler, simple and STEPS steps, shrunk to the size that the
+    detector reads: (seeds, 3, 32, 32) from -1 to 1."""
+    import comfy.sample
+
+    from . import network
+
+    latent = network.to_latent(torch.zeros(1, 3, grammar.SIZE, grammar.SIZE))
+    noise = torch.cat([comfy.sample.prepare_noise(latent, seed) for seed in seeds])
+    latents = comfy.sample.sample(model, noise, STEPS, cfg, "euler", "simple", positive, negative,
+                                  torch.zeros_like(noise), disable_pbar=True, seed=seeds[0])
+    return network.to_picture(vae.encode(vae.decode(latents)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """The pictures of one case, (seeds, 3, 32, 32) from -1 to 1, and for each what the detector says of it."""
+
+    pictures: torch.Tensor
+    unwanted: list[bool]
+    wanted: list[bool]
+    odd: list[float]
+
+
+def judge(case, model, cfg, clip, vae, seeds):
+    """Paint a case for all seeds, decode, and read the pictures back."""
+    positive, negative = encode(clip, grammar.describe(case.scene)), encode(clip, case.negative)
+    pictures = paint(model, vae, positive, negative, seeds, cfg)
+    seen = [grammar.see(picture) for picture in pictures]
+    return Judged(
+        pictures=pictures,
+        unwanted=[grammar.hints(s, case.negative) for s in seen],
+        wanted=[grammar.shows(s, case.scene) for s in seen],
+        odd=[s.odd for s in seen],
+    )
+
+
+def prompt_following(model, clip, vae, count=200):
+    """A line that says how many of `count` random prompts the model follows, in STEPS steps and unguided."""
+    rng = random.Random(1000)
+    seen, followed = [], 0
+    for seed in range(count):
+        prompt, scene = grammar.random_request(rng)
+        conditioning = encode(clip, prompt)
+        seen.append(grammar.see(paint(model, vae, conditioning, conditioning, [seed])[0]))
+        followed += grammar.shows(seen[-1], scene)
+    return (f"follows {followed / count:.1%} of {count} prompts in {STEPS} steps, "
+            f"{sum(s.odd for s in seen) / count:.1%} of pixels off colour")
+
+
+# ---------------------------------------------------------------- reporting
+def table(results, seeds):
+    """Two Markdown tables, over all cases and case by case. results: lists of Judged, one a case, by method."""
+    lines = [f"{len(CASES)} prompts x {seeds} seeds = {len(CASES) * seeds} pictures each, {STEPS} steps, cfg 1 but "
+             "for CFG.", "", "| | unwanted shows | wanted shows | pixels off colour |", "|---|---|---|---|"]
+    for name, cases in results.items():
+        share = [_mean([value for judged in cases for value in getattr(judged, what)])
+                 for what in ("unwanted", "wanted", "odd")]
+        lines.append(f"| {name} | {share[0]:.1%} | {share[1]:.1%} | {share[2]:.1%} |")
+    lines += ["", "Unwanted / wanted, prompt by prompt:", "",
+              f"| prompt | negative | {' | '.join(results)} |", "|---" * (2 + len(results)) + "|"]
+    for number, case in enumerate(CASES):
+        pairs = [f"{_mean(cases[number].unwanted):.0%} / {_mean(cases[number].wanted):.0%}"
+                 for cases in results.values()]
+        lines.append(f"| {grammar.describe(case.scene)} | {case.negative} | {' | '.join(pairs)} |")
+    return "\n".join(lines)
+
+
+def _mean(values):
+    return sum(values) / len(values)
+
+
+def write_sheet(results, path, columns=8, scale=4):
+    """Write a PNG: a row for each case and method, in the order of the tables, with the first pictures of each."""
+    import PIL.Image
+
+    rows = [cases[number].pictures[:columns] for number in range(len(CASES)) for cases in results.values()]
+    padded = torch.nn.functional.pad(torch.stack(rows), (1, 1, 1, 1), value=1.0)
+    sheet = padded.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)
+    image = PIL.Image.fromarray(((sheet.clamp(-1, 1) + 1) * 127.5).byte().numpy())
+    image.resize((image.width * scale, image.height * scale), PIL.Image.Resampling.NEAREST).save(path)
+
+
+if __name__ == "__main__":
+    main()
