@@ -1,0 +1,61 @@
+"""The paper's equations 7 to 10, and attention, as they are written down."""
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Nag:
+    """The settings, with nag_scale = 1 + s, and the negative, a ComfyUI CONDITIONING."""
+
+    negative: list
+    scale: float = 4.0
+    tau: float = 1.3
+    alpha: float = 0.6
+    sigma_end: float = 0.0
+    start_percent: float = 0.0
+    end_percent: float = 1.0
+    image_stream: str = "shared"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text: (batch, tokens, width), and its pooled vector, (batch, width), where the family has one."""
+
+    tokens: torch.Tensor
+    pooled: torch.Tensor | None = None
+
+
+def guide(z_pos, z_neg, nag):
+    """Over (batch, tokens, features of all heads)."""
+    s = nag.scale - 1
+    extrapolated = z_pos + s * (z_pos - z_neg)
+    ratio = extrapolated.abs().sum(-1, keepdim=True) / z_pos.abs().sum(-1, keepdim=True)
+    normalised = extrapolated * ratio.clamp(max=nag.tau) / ratio
+    return nag.alpha * normalised + (1 - nag.alpha) * z_pos
+
+
+def attention(q, k, v, heads, mask=None):
+    """Softmax attention over (batch, tokens, heads * head_dim), with a mask added to the scores."""
+    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    if mask is not None:
+        scores = scores + mask
+    return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+
+def rotate(x, positions, axes, theta, heads):
+    """Rotary embedding of (batch, tokens, heads * head_dim): each axis of (tokens, axes) turns its share of the pairs."""
+    angles = []
+    for axis, dim in enumerate(axes):
+        frequencies = theta ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+        angles.append(positions[:, axis, None] * frequencies)
+    angles = torch.cat(angles, -1)[:, None]  # (tokens, 1, head_dim / 2)
+    a, b = x.unflatten(-1, (heads, -1, 2)).unbind(-1)
+    turned = (a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos())
+    return torch.stack(turned, -1).flatten(2)
+
+
+def grid(*sizes):
+    """The positions of the cells of a grid: (cells, axes), the last axis running fastest."""
+    return torch.cartesian_prod(*(torch.arange(size, dtype=torch.float64) for size in sizes)).reshape(-1, len(sizes))

@@ -1,0 +1,167 @@
+"""Flux.1: double blocks with a stream for the image and one for each prompt, then single blocks over both.
+
+`shared`: one image stream everywhere, modulated by the positive's vector.
+`separate`: in single blocks, as the authors have it, the second prompt has an image stream of its own, modulated by
+its own vector; both go on from the guided features, and the first one is the result.
+"""
+import torch
+from comfy.ldm.common_dit import pad_to_patch_size
+from comfy.ldm.flux.layers import timestep_embedding
+from torch.nn.functional import silu
+
+from .equation import attention, grid, guide, rotate
+
+
+def forward(net, x, t, cond, negative, nag):
+    height, width = x.shape[-2:]
+    pictures = [x, *cond.get("ref_latents", [])]
+    image = net.img_in(torch.cat([patches(net, picture) for picture in pictures], 1))
+    rope = Rope(net, torch.cat([positions(net, picture, index) for index, picture in enumerate(pictures)]))
+    base = net.time_in(timestep_embedding(t, 256).to(x))
+    if net.params.guidance_embed:
+        base = base + net.guidance_in(timestep_embedding(cond["guidance"].float(), 256).to(x))
+    texts = [Stream(net.txt_in(cond["c_crossattn"]), base + net.vector_in(cond["y"]))]
+    if negative is not None:
+        texts.append(Stream(net.txt_in(negative.tokens), base + net.vector_in(negative.pooled)))
+    image = Stream(image, texts[0].vec)
+    masks = attention_masks(cond.get("attention_mask"), texts)
+    control = cond.get("control") or {}
+    for i, block in enumerate(net.double_blocks):
+        double_block(block, texts, image, rope, masks, nag)
+        add_control(control.get("input", []), i, [image])
+    images = [image]
+    if negative is not None and nag.image_stream == "separate":
+        images.append(Stream(image.x, texts[1].vec))
+    for i, block in enumerate(net.single_blocks):
+        single_block(block, texts, images, rope, masks, nag)
+        add_control(control.get("output", []), i, images)
+    picture = net.final_layer(image.x, image.vec)[:, : patches(net, x).shape[1]]
+    return unpatched(net, picture, height, width)
+
+
+class Stream:
+    """Tokens, and the vector that modulates them."""
+
+    def __init__(self, x, vec):
+        self.x, self.vec = x, vec
+
+    def modulation(self, layer):
+        return layer.lin(silu(self.vec))[:, None].chunk(layer.multiplier, -1)
+
+
+class Rope:
+    """Turns the image's queries and keys; text tokens all stand at position 0."""
+
+    def __init__(self, net, positions):
+        self.positions, self.axes, self.theta = positions, net.params.axes_dim, net.params.theta
+
+    def __call__(self, z, heads):
+        return rotate(z, self.positions, self.axes, self.theta, heads)
+
+
+def double_block(block, texts, image, rope, masks, nag):
+    heads = block.num_heads
+
+    def start(stream, modulation, norm, attn):
+        shift, scale, *rest = stream.modulation(modulation)
+        qkv = attn.qkv(norm(stream.x) * (1 + scale) + shift)
+        return normed(qkv, attn.norm, heads), rest
+
+    def finish(stream, z, rest, attn, norm, mlp):
+        gate, shift, scale, gate_mlp = rest
+        stream.x = stream.x + gate * attn.proj(z)
+        stream.x = stream.x + gate_mlp * mlp(norm(stream.x) * (1 + scale) + shift)
+
+    (q, k, v), rest = start(image, block.img_mod, block.img_norm1, block.img_attn)
+    of_image = rope(q, heads), rope(k, heads), v
+    of_texts = [start(text, block.txt_mod, block.txt_norm1, block.txt_attn) for text in texts]
+    attended = [branch(of_text, of_image, heads, mask) for (of_text, _), mask in zip(of_texts, masks)]
+    finish(image, guided([z for _, z in attended], nag), rest, block.img_attn, block.img_norm2, block.img_mlp)
+    for text, (z, _), (_, text_rest) in zip(texts, attended, of_texts):
+        finish(text, z, text_rest, block.txt_attn, block.txt_norm2, block.txt_mlp)
+
+
+def single_block(block, texts, images, rope, masks, nag):
+    heads, size = block.num_heads, block.hidden_size
+
+    def start(stream):
+        shift, scale, gate = stream.modulation(block.modulation)
+        qkv, mlp = block.linear1(block.pre_norm(stream.x) * (1 + scale) + shift).tensor_split((3 * size,), -1)
+        return normed(qkv, block.norm, heads), block.mlp_act(mlp), gate
+
+    def finish(stream, z, mlp, gate):
+        stream.x = stream.x + gate * block.linear2(torch.cat((z, mlp), -1))
+
+    started = []
+    for image in images:
+        (q, k, v), mlp, gate = start(image)
+        started.append(((rope(q, heads), rope(k, heads), v), mlp, gate))
+    of_texts = [start(text) for text in texts]
+    # With one image stream, both prompts meet it; with two, each meets its own.
+    of_images = started * (len(texts) // len(images))
+    attended = [
+        branch(of_text, of_image, heads, mask)
+        for (of_text, *_), (of_image, *_), mask in zip(of_texts, of_images, masks)
+    ]
+    z = guided([z for _, z in attended], nag)
+    for image, (_, mlp, gate) in zip(images, started):
+        finish(image, z, mlp, gate)
+    for text, (z_text, _), (_, mlp, gate) in zip(texts, attended, of_texts):
+        finish(text, z_text, mlp, gate)
+
+
+def normed(qkv, norm, heads):
+    q, k, v = qkv.chunk(3, -1)
+    per_head = lambda layer, z: layer(z.unflatten(-1, (heads, -1))).flatten(2)
+    return per_head(norm.query_norm, q), per_head(norm.key_norm, k), v
+
+
+def branch(of_text, of_image, heads, mask):
+    """Attention over one prompt and the image: (the text's features, the image's)."""
+    q, k, v = (torch.cat(parts, 1) for parts in zip(of_text, of_image))
+    return attention(q, k, v, heads, mask).tensor_split((of_text[0].shape[1],), 1)
+
+
+def guided(z, nag):
+    return z[0] if len(z) == 1 else guide(*z, nag)
+
+
+def attention_masks(mask, texts):
+    """The model's mask for the positive; between image tokens it holds for the negative too, whose text has none."""
+    if mask is None:
+        return [None] * len(texts)
+    masks = [mask[:, None]]
+    n_positive = texts[0].x.shape[1]
+    for text in texts[1:]:
+        n = text.x.shape[1]
+        size = n + mask.shape[-1] - n_positive
+        masks.append(mask.new_zeros(mask.shape[0], 1, size, size))
+        masks[-1][..., n:, n:] = mask[:, None, n_positive:, n_positive:]
+    return masks
+
+
+def add_control(residuals, index, images):
+    if index < len(residuals) and residuals[index] is not None:
+        for image in images:
+            image.x = image.x.clone()
+            image.x[:, : residuals[index].shape[1]] += residuals[index]
+
+
+def patches(net, picture):
+    size = net.patch_size
+    picture = pad_to_patch_size(picture, (size, size))
+    rows = picture.unflatten(3, (-1, size)).unflatten(2, (-1, size))  # b c h ph w pw
+    return rows.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def unpatched(net, tokens, height, width):
+    size = net.patch_size
+    rows, columns = -(-height // size), -(-width // size)
+    picture = tokens.unflatten(1, (rows, columns)).unflatten(3, (-1, size, size))  # b h w c ph pw
+    return picture.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)[..., :height, :width]
+
+
+def positions(net, picture, index):
+    size = net.patch_size
+    cells = grid(-(-picture.shape[-2] // size), -(-picture.shape[-1] // size))
+    return torch.cat((torch.full_like(cells[:, :1], index), cells), 1)

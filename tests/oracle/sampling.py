@@ -1,0 +1,126 @@
+"""Euler's method with CFG, regions and a NAG for each positive, in float64.
+
+What ComfyUI makes of conditionings (areas, masks, time ranges, latents to concatenate) is its own business and done by
+its functions; which rows are guided, when, and by what, is decided here.
+"""
+import copy
+import math
+
+import comfy.sample
+import comfy.sampler_helpers
+import comfy.samplers
+import torch
+
+from .equation import Prompt
+
+KEY = "oracle_nag"  # under which a positive's entries carry a Nag
+
+_exact_models = {}
+
+
+def exactly(model):
+    """The diffusion model in float64; made once for each."""
+    if id(model) not in _exact_models:
+        _exact_models[id(model)] = model, copy.deepcopy(model).double()
+    return _exact_models[id(model)][1]
+
+
+def sample(forward, patcher, positive, negative, cfg, latent, sigmas, seed):
+    """The denoised latent, as common_ksampler returns it.
+
+    Args:
+        forward: that of a family.
+        positive: a CONDITIONING whose entries may carry a Nag.
+        negative: the negative of CFG.
+        latent: (batch, channels, ...).
+    """
+    model = patcher.model
+    noise = comfy.sample.prepare_noise(latent, seed)
+    if latent.any():
+        latent = model.process_latent_in(latent)
+    run = Run(forward, model, noise, latent, seed)
+    conds = run.encoded({"positive": positive, "negative": negative})
+    sampling = model.model_sampling
+    from_the_start = math.isclose(float(sampling.sigma_max), float(sigmas[0]), rel_tol=1e-5)
+    x = sampling.noise_scaling(sigmas[0].double(), noise.double(), latent.double(), from_the_start)
+    for sigma, following in zip(sigmas, sigmas[1:]):
+        denoised = run.denoised(x, sigma, conds["positive"])
+        if cfg != 1:
+            unconditional = run.denoised(x, sigma, conds["negative"], guided=False)
+            denoised = unconditional + cfg * (denoised - unconditional)
+        slope = (x - denoised) / sigma.double()
+        x = x + slope * (following.double() - sigma.double())
+    return model.process_latent_out(sampling.inverse_noise_scaling(sigmas[-1].double(), x))
+
+
+class Run:
+    """The model, and what stays the same over all steps."""
+
+    def __init__(self, forward, model, noise, latent, seed):
+        self.forward, self.model, self.noise, self.latent, self.seed = forward, model, noise, latent, seed
+        self.net = exactly(model.diffusion_model)
+
+    def encoded(self, conditionings):
+        conds = {kind: comfy.sampler_helpers.convert_cond(entries) for kind, entries in conditionings.items()}
+        return comfy.samplers.process_conds(
+            self.model, self.noise, conds, self.noise.device, self.latent, None, self.seed
+        )
+
+    def denoised(self, x, sigma, conds, guided=True):
+        """The mean over the entries of a conditioning, weighted by their masks and strengths."""
+        total, weights = torch.zeros_like(x), torch.zeros_like(x)
+        for cond in conds:
+            part = comfy.samplers.get_area_and_mult(cond, x, sigma[None])
+            if part is None:  # at this sigma the entry does not hold
+                continue
+            nag = cond.get(KEY) if guided else None
+            weighted = part.mult * self.predicted(part, sigma, nag)
+            window = tuple(slice(None) for _ in range(2)) + window_of(part.area)
+            total[window] += weighted
+            weights[window] += part.mult
+        return total / (weights + 1e-37)
+
+    def predicted(self, part, sigma, nag):
+        x = part.input_x
+        values = {name: exact(value.concat([])) for name, value in part.conditioning.items()}
+        sampling = self.model.model_sampling
+        sigmas = sigma.expand(x.shape[0])
+        if part.control is not None:
+            residuals = part.control.get_control(x, sigmas, values, 1, {})
+            values["control"] = {place: [exact(r) for r in rs] for place, rs in residuals.items()}
+        model_input = sampling.calculate_input(sigmas.double(), x)
+        if "c_concat" in values:
+            model_input = torch.cat((model_input, values["c_concat"]), 1)
+        negative = None if nag is None else self.negative_at(sigma, nag, x.shape[0])
+        out = self.forward(self.net, model_input, sampling.timestep(sigmas).float(), values, negative, nag)
+        return sampling.calculate_denoised(sigmas.double(), out, x)
+
+    def negative_at(self, sigma, nag, rows):
+        """The entries that hold at this sigma: their tokens one after the other, the mean of their pooled vectors."""
+        to_sigma = self.model.model_sampling.percent_to_sigma
+        if not max(to_sigma(nag.end_percent), nag.sigma_end) <= sigma <= to_sigma(nag.start_percent):
+            return None
+        tokens, pooled = [], []
+        for entry in self.encoded({"negative": nag.negative})["negative"]:
+            if entry.get("timestep_end", 0) <= sigma <= entry.get("timestep_start", math.inf):
+                conds = entry["model_conds"]
+                tokens.append(conds["c_crossattn"].cond.double())
+                pooled.append(conds["y"].cond.double() if "y" in conds else None)
+        if not tokens:
+            return None
+        mean = None if pooled[0] is None else torch.stack(pooled).mean(0).expand(rows, -1)
+        return Prompt(torch.cat(tokens, 1).expand(rows, -1, -1), mean)
+
+
+def window_of(area):
+    """ComfyUI's (sizes, offsets) as slices."""
+    if area is None:
+        return ()
+    half = len(area) // 2
+    return tuple(slice(offset, offset + size) for size, offset in zip(area[:half], area[half:]))
+
+
+def exact(value):
+    if isinstance(value, list):
+        return [exact(item) for item in value]
+    return value.double() if torch.is_tensor(value) and value.is_floating_point() else value

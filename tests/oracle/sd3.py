@@ -1,0 +1,69 @@
+"""SD3 and SD3.5: one image stream, and a text stream a prompt that is modulated by that prompt's pooled vector."""
+import torch
+
+from .equation import attention, guide
+
+
+def forward(net, x, t, cond, negative, nag):
+    image = net.x_embedder(x) + net.cropped_pos_embed(x.shape[-2:])
+    time = net.t_embedder(t, dtype=x.dtype)
+    vec = time + net.y_embedder(cond["y"])
+    texts = [(embed(net, cond["c_crossattn"]), vec)]
+    if negative is not None:
+        texts.append((embed(net, negative.tokens), time + net.y_embedder(negative.pooled)))
+    residuals = (cond.get("control") or {}).get("output", [])
+    for i, block in enumerate(net.joint_blocks):
+        texts, image = joint_block(block, texts, image, vec, nag)
+        if i < len(residuals) and residuals[i] is not None:
+            image = image + residuals[i]
+    out = net.unpatchify(net.final_layer(image, vec), hw=x.shape[-2:])
+    return out[..., : x.shape[-2], : x.shape[-1]]
+
+
+def embed(net, tokens):
+    if net.context_processor is not None:
+        tokens = net.context_processor(tokens.clone())  # it works in place
+    return net.context_embedder(tokens)
+
+
+def joint_block(block, texts, image, vec, nag):
+    of_image = Half(block.x_block, image, vec)
+    of_texts = [Half(block.context_block, text, text_vec) for text, text_vec in texts]
+    z = [attend(of_image, [text, of_image]) for text in of_texts]
+    z = z[0] if len(z) == 1 else guide(*z, nag)
+    if not block.context_block.pre_only:
+        texts = [
+            (half.finish(attend(half, [half, of_image])), text_vec) for half, (_, text_vec) in zip(of_texts, texts)
+        ]
+    return texts, of_image.finish(z)
+
+
+def attend(queries, keys):
+    return attention(
+        queries.q, torch.cat([half.k for half in keys], 1), torch.cat([half.v for half in keys], 1), queries.heads
+    )
+
+
+class Half:
+    """The image's or a text's half of a joint block, up to the attention and from there on."""
+
+    def __init__(self, block, x, vec):
+        self.block, self.x, self.heads = block, x, block.attn.num_heads
+        size = block.attn.qkv.in_features
+        self.modulation = [m.unsqueeze(1) for m in block.adaLN_modulation(vec).split(size, -1)]
+        shift, scale = self.modulation[:2]
+        self.q, self.k, self.v = self.qkv(block.attn, shift, scale)
+
+    def qkv(self, attn, shift, scale):
+        q, k, v = attn.qkv(self.block.norm1(self.x) * (1 + scale) + shift).chunk(3, -1)
+        normed = lambda norm, z: norm(z.unflatten(-1, (self.heads, -1))).flatten(2)
+        return normed(attn.ln_q, q), normed(attn.ln_k, k), v
+
+    def finish(self, z):
+        block, x = self.block, self.x
+        gate, shift_mlp, scale_mlp, gate_mlp = self.modulation[2:6]
+        x = x + gate * block.attn.proj(z)
+        if block.x_block_self_attn:
+            shift2, scale2, gate2 = self.modulation[6:]
+            x = x + gate2 * block.attn2.proj(attention(*self.qkv(block.attn2, shift2, scale2), self.heads))
+        return x + gate_mlp * block.mlp(block.norm2(x) * (1 + scale_mlp) + shift_mlp)

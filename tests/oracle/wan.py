@@ -1,0 +1,81 @@
+"""Wan: the text enters by cross-attention only; image-to-video models also attend to an image embedding, unguided."""
+import torch
+from comfy.ldm.common_dit import pad_to_patch_size
+from comfy.ldm.wan.model import sinusoidal_embedding_1d
+from torch.nn.functional import gelu
+
+from .equation import attention, grid, guide, rotate
+
+ROPE_THETA = 10000
+
+
+def forward(net, x, t, cond, negative, nag):
+    frames, height, width = x.shape[-3:]
+    patched = net.patch_embedding(pad_to_patch_size(x, net.patch_size))
+    sizes = patched.shape[2:]
+    video = tokens = patched.flatten(2).transpose(1, 2)
+    time = net.time_embedding(sinusoidal_embedding_1d(net.freq_dim, t).to(x))
+    modulation = net.time_projection(time).unflatten(-1, (6, net.dim))
+    texts = [net.text_embedding(cond["c_crossattn"])]
+    if negative is not None:
+        texts.append(net.text_embedding(negative.tokens))
+    picture = None
+    if "clip_fea" in cond and net.img_emb is not None:
+        picture = net.img_emb(cond["clip_fea"])
+    run = lambda layer, z: block(layer, z, modulation, grid(*sizes), texts, picture, nag)
+    control = Vace(net, cond, tokens, run) if "vace_context" in cond else None
+    for i, layer in enumerate(net.blocks):
+        video = run(layer, video)
+        if control is not None:
+            video = control.add_to(video, i)
+    shift, scale = (net.head.modulation + time[:, None]).unsqueeze(2).unbind(1)
+    out = net.head.head(net.head.norm(video) * (1 + scale) + shift)
+    return net.unpatchify(out, sizes)[:, :, :frames, :height, :width]
+
+
+def block(layer, video, modulation, positions, texts, picture, nag):
+    shift, scale, gate, shift_ffn, scale_ffn, gate_ffn = (layer.modulation + modulation).unsqueeze(2).unbind(1)
+    video = video + gate * self_attention(layer.self_attn, layer.norm1(video) * (1 + scale) + shift, positions)
+    video = video + cross_attention(layer.cross_attn, layer.norm3(video), texts, picture, nag)
+    hidden = gelu(layer.ffn[0](layer.norm2(video) * (1 + scale_ffn) + shift_ffn), approximate="tanh")
+    return video + gate_ffn * layer.ffn[2](hidden)
+
+
+def self_attention(layer, x, positions):
+    share = layer.head_dim // 6
+    axes = (layer.head_dim - 4 * share, 2 * share, 2 * share)  # frames, rows, columns
+    turn = lambda z: rotate(z, positions, axes, ROPE_THETA, layer.num_heads)
+    q, k = turn(layer.norm_q(layer.q(x))), turn(layer.norm_k(layer.k(x)))
+    return layer.o(attention(q, k, layer.v(x), layer.num_heads))
+
+
+def cross_attention(layer, x, texts, picture, nag):
+    q = layer.norm_q(layer.q(x))
+    z = [attention(q, layer.norm_k(layer.k(text)), layer.v(text), layer.num_heads) for text in texts]
+    z = z[0] if len(z) == 1 else guide(*z, nag)
+    if picture is not None:
+        k, v = layer.norm_k_img(layer.k_img(picture)), layer.v_img(picture)
+        z = z + attention(q, k, v, layer.num_heads)
+    return layer.o(z)
+
+
+class Vace:
+    """VACE's side branches: blocks over each control video, whose outcome is added to the main ones."""
+
+    def __init__(self, net, cond, tokens, run):
+        self.net, self.strengths, self.tokens, self.run = net, cond["vace_strength"], tokens, run
+        self.videos = [
+            net.vace_patch_embedding(video).flatten(2).transpose(1, 2) for video in cond["vace_context"].unbind(1)
+        ]
+
+    def add_to(self, video, index):
+        number = self.net.vace_layers_mapping.get(index)
+        if number is None:
+            return video
+        layer = self.net.vace_blocks[number]
+        for i, strength in enumerate(self.strengths):
+            if number == 0:
+                self.videos[i] = layer.before_proj(self.videos[i]) + self.tokens
+            self.videos[i] = self.run(layer, self.videos[i])
+            video = video + layer.after_proj(self.videos[i]) * strength
+        return video

@@ -1,0 +1,100 @@
+"""Runs of the stock sampler and of the oracle over the same things."""
+from dataclasses import dataclass, replace
+
+import comfy.samplers
+import comfy_extras.nodes_custom_sampler as custom_sampling
+import nodes as comfy_nodes
+import torch
+
+from families import Family
+from oracle import sampling
+
+CLOSE = 1e-5
+
+
+@dataclass(frozen=True)
+class Run:
+    """One sampling run, as the widgets of a KSampler describe it."""
+
+    family: Family
+    cfg: float = 1.0
+    batch: int = 1
+    steps: int = 3
+    denoise: float = 1.0
+    seed: int = 7
+    positive_tokens: int = 6
+    negative_tokens: int = 4
+
+    def but(self, **changes):
+        return replace(self, **changes)
+
+    @property
+    def positive(self):
+        return self.family.conditioning(1, self.positive_tokens)
+
+    @property
+    def negative(self):
+        return self.family.conditioning(2, self.negative_tokens)
+
+    def latent(self):
+        shape = (self.batch, *self.family.latent)
+        if self.denoise == 1:
+            return torch.zeros(shape)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(3))
+
+    def sigmas(self, patcher):
+        return comfy.samplers.KSampler(
+            patcher, self.steps, torch.device("cpu"), "euler", "simple", self.denoise, patcher.model_options
+        ).sigmas
+
+    def sample(self, patcher, positive=None, negative=None):
+        """By the stock KSampler."""
+        (latent,) = comfy_nodes.common_ksampler(
+            patcher,
+            self.seed,
+            self.steps,
+            self.cfg,
+            "euler",
+            "simple",
+            self.positive if positive is None else positive,
+            self.negative if negative is None else negative,
+            {"samples": self.latent()},
+            denoise=self.denoise,
+        )
+        return latent["samples"]
+
+    def oracle(self, patcher, positive=None, negative=None):
+        return sampling.sample(
+            self.family.forward,
+            patcher,
+            self.positive if positive is None else positive,
+            self.negative if negative is None else negative,
+            self.cfg,
+            self.latent(),
+            self.sigmas(patcher),
+            self.seed,
+        )
+
+
+def custom_sample(run, patcher, guider):
+    """By ComfyUI's SamplerCustomAdvanced."""
+    noise = custom_sampling.Noise_RandomNoise(run.seed)
+    node = custom_sampling.SamplerCustomAdvanced
+    call = node.execute if hasattr(node, "execute") else node().sample
+    result = call(noise, guider, comfy.samplers.sampler_object("euler"), run.sigmas(patcher), {"samples": run.latent()})
+    return getattr(result, "result", result)[0]["samples"]
+
+
+def guided_by(conditioning, nag):
+    """The conditioning with a Nag for the oracle on each entry."""
+    return [[tokens, {**values, sampling.KEY: nag}] for tokens, values in conditioning]
+
+
+def difference(result, expected):
+    """Relative, over all numbers."""
+    return ((result.double() - expected.double()).norm() / expected.double().norm()).item()
+
+
+def assert_close(result, expected, tolerance=CLOSE):
+    found = difference(result, expected)
+    assert found < tolerance, f"relative difference {found:.2g}"

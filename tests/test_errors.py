@@ -1,0 +1,205 @@
+"""What a user reads when something can't work."""
+import re
+
+import comfy.ldm.modules.attention
+import comfy.model_base
+import comfy.model_patcher
+import comfy.supported_models
+import comfy_extras.nodes_custom_sampler as custom_sampling
+import pytest
+import torch
+
+from families import BY_NAME, FAMILIES, POOLED, TEXT
+from runs import Run, custom_sample
+from subject import nodes, out, patches  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("inference_mode")
+every_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
+SDXL = BY_NAME["sdxl"]
+SUPPORTED = ("Stable Diffusion 1.5", "Stable Diffusion 3", "Flux", "Wan")
+STRENGTH_NODES = ("NAGModel", "NAGConditioning", "NAGSampler")
+
+
+class Unknown(torch.nn.Module):
+    """A diffusion model that nobody knows."""
+
+    dtype = torch.float32
+
+
+def unknown_model():
+    model = comfy.model_base.BaseModel.__new__(comfy.model_base.BaseModel)
+    torch.nn.Module.__init__(model)
+    model.diffusion_model = Unknown()
+    cpu = torch.device("cpu")
+    return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+
+
+def test_unsupported_model(nodes):
+    with pytest.raises(ValueError, match="Unknown") as raised:
+        out(nodes.NAGModel, unknown_model())
+    assert all(family in str(raised.value) for family in SUPPORTED)
+
+
+def test_unsupported_model_with_conditioning(nodes):
+    """Here nobody knows the model before the run."""
+    run, patcher = Run(SDXL), SDXL.patcher()
+    positive = out(nodes.NAGConditioning, run.positive, run.negative)
+    known = patcher.model.diffusion_model
+    patcher.model.diffusion_model = Unknown()
+    try:
+        with pytest.raises(ValueError, match="Unknown"):
+            run.sample(patcher, positive)
+    finally:
+        patcher.model.diffusion_model = known
+
+
+def call_with(nodes, name, **settings):
+    run, patcher = Run(SDXL), SDXL.patcher()
+    inputs = {
+        "NAGModel": (patcher,),
+        "NAGConditioning": (run.positive, run.negative),
+        "NAGSampler": (
+            *(patcher, 0, 2, 1.0, "euler", "simple", run.positive, run.negative), {"samples": run.latent()}, 1.0
+        ),
+        "NAGGuider": (patcher, run.positive, run.negative),
+        "NAGCFGGuider": (patcher, run.positive, run.negative, run.negative, 1.0),
+    }
+    return out(getattr(nodes, name), *inputs[name], **settings)
+
+
+OUT_OF_RANGE = [
+    ("nag_scale", -0.1), ("nag_scale", 100.1), ("nag_scale", float("nan")), ("nag_tau", 0.9), ("nag_tau", 10.1),
+    ("nag_alpha", -0.1), ("nag_alpha", 1.1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("node", STRENGTH_NODES)
+@pytest.mark.parametrize(("name", "value"), OUT_OF_RANGE)
+@pytest.mark.parametrize("as_text", [False, True], ids=["number", "text"])
+def test_out_of_range(nodes, node, name, value, as_text):
+    value = str(value) if as_text else value
+    with pytest.raises(ValueError, match=name):
+        call_with(nodes, node, **{name: value})
+    assert name in getattr(nodes, node).validate_inputs(**{name: value})
+
+
+@pytest.mark.parametrize("node", ["NAGGuider", "NAGCFGGuider"])
+@pytest.mark.parametrize(("name", "value"), [*OUT_OF_RANGE, ("nag_sigma_end", -0.1), ("nag_sigma_end", 20.1)])
+def test_guiders_out_of_range(nodes, node, name, value):
+    settings = {"nag_scale": 5.0, "nag_tau": 2.5, "nag_alpha": 0.25, "nag_sigma_end": 0.0}
+    with pytest.raises(ValueError, match=name):
+        call_with(nodes, node, **{**settings, name: value})
+
+
+@pytest.mark.parametrize("node", STRENGTH_NODES)
+@pytest.mark.parametrize("name", ["nag_scale", "nag_tau", "nag_alpha"])
+@pytest.mark.parametrize("value", ["abc", "", None])
+def test_not_a_number(nodes, node, name, value):
+    with pytest.raises(ValueError, match=f"{name}.*auto.*{re.escape(repr(value))}"):
+        call_with(nodes, node, **{name: value})
+    assert name in getattr(nodes, node).validate_inputs(**{name: value})
+
+
+@pytest.mark.parametrize("node", STRENGTH_NODES)
+@pytest.mark.parametrize("value", ["auto", " AUTO ", "3", "3.0", 3, 3.0])
+def test_what_counts_as_a_number(nodes, node, value):
+    assert getattr(nodes, node).validate_inputs(nag_scale=value) is True
+    call_with(nodes, node, nag_scale=value)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [((-0.1, 1.0), "start_percent"), ((0.0, 1.1), "end_percent"), ((0.6, 0.4), "start_percent.*end_percent")],
+)
+def test_options_out_of_range(nodes, values, said):
+    with pytest.raises(ValueError, match=said):
+        out(nodes.NAGOptions, *values, "shared")
+    assert re.search(said, nodes.NAGOptions.validate_inputs(*values))
+
+
+def test_unknown_image_stream(nodes):
+    with pytest.raises(ValueError, match="image_stream.*shared, separate.*'both'"):
+        out(nodes.NAGOptions, 0.0, 1.0, "both")
+
+
+EMPTY = {"empty": [], "without text": [[None, {"pooled_output": torch.zeros(1, POOLED)}]]}
+
+
+@pytest.mark.parametrize("empty", EMPTY.values(), ids=EMPTY.keys())
+def test_empty_negative(nodes, empty):
+    run, patcher = Run(SDXL), SDXL.patcher()
+    said = "CLIP Text Encode"
+    with pytest.raises(ValueError, match=said):
+        out(nodes.NAGModel, patcher, empty)
+    with pytest.raises(ValueError, match=said):
+        out(nodes.NAGConditioning, run.positive, empty)
+    with pytest.raises(ValueError, match=said):
+        out(nodes.NAGGuider, patcher, run.positive, empty, 5.0, 2.5, 0.25, 0.0)
+    with pytest.raises(ValueError, match=said):
+        out(nodes.NAGCFGGuider, patcher, run.positive, run.negative, empty, 3.0, 5.0, 2.5, 0.25, 0.0)
+
+
+@pytest.mark.parametrize("empty", EMPTY.values(), ids=EMPTY.keys())
+def test_empty_positive(nodes, empty):
+    run, patcher = Run(SDXL), SDXL.patcher()
+    for call in (
+        lambda: out(nodes.NAGConditioning, empty, run.negative),
+        lambda: out(nodes.NAGGuider, patcher, empty, run.negative, 5.0, 2.5, 0.25, 0.0),
+        lambda: out(nodes.NAGCFGGuider, patcher, empty, run.negative, run.negative, 3.0, 5.0, 2.5, 0.25, 0.0),
+        lambda: out(
+            nodes.NAGSampler,
+            *(patcher, 0, 2, 1.0, "euler", "simple", empty, run.negative, {"samples": run.latent()}, 1.0),
+        ),
+    ):
+        with pytest.raises(ValueError, match="(positive|conditioning).*CLIP Text Encode"):
+            call()
+
+
+@pytest.mark.parametrize("negative", EMPTY.values(), ids=EMPTY.keys())
+def test_empty_negative_of_the_sampler(nodes, negative):
+    run = Run(SDXL)
+    with pytest.raises(ValueError, match="NAG.*negative|negative.*NAG"):
+        run.sample(out(nodes.NAGModel, SDXL.patcher()), negative=negative)
+
+
+@every_family
+def test_embedding_of_another_text_encoder(nodes, family):
+    """CLIP-L's are 768 wide; these tiny models take other widths."""
+    run, patcher = Run(family), family.patcher()
+    negative = [[torch.randn(1, 4, 768), {"pooled_output": torch.randn(1, POOLED)}]]
+    said = rf"768.*CLIP-L.*takes {TEXT}.*Encode the negative with"
+    with pytest.raises(ValueError, match=said):
+        out(nodes.NAGModel, patcher, negative)
+    with pytest.raises(ValueError, match=said):
+        run.sample(patcher, out(nodes.NAGConditioning, run.positive, negative))
+
+
+@pytest.mark.parametrize("family", [BY_NAME["sd35_large"], BY_NAME["flux_dev"]], ids=str)
+@pytest.mark.parametrize("pooled", [None, torch.randn(1, POOLED - 4)], ids=["none", "narrow"])
+def test_pooled_output_of_another_text_encoder(nodes, family, pooled):
+    values = {} if pooled is None else {"pooled_output": pooled}
+    with pytest.raises(ValueError, match=f"pooled.*takes {POOLED}"):
+        out(nodes.NAGModel, family.patcher(), [[torch.randn(1, 4, TEXT), values]])
+
+
+@every_family
+def test_guider_without_a_negative(nodes, family):
+    """BasicGuider has none to give."""
+    run, patcher = Run(family), family.patcher()
+    node = custom_sampling.BasicGuider
+    model = out(nodes.NAGModel, patcher)
+    if hasattr(node, "execute"):
+        guider = node.execute(model, run.positive).result[0]
+    else:
+        (guider,) = node().get_guider(model, run.positive)
+    with pytest.raises(ValueError, match="nag_negative"):
+        custom_sample(run, patcher, guider)
+
+
+def test_comfyui_without_overrides(nodes, monkeypatch):
+    run, patcher = Run(SDXL), SDXL.patcher()
+    monkeypatch.delattr(comfy.ldm.modules.attention, "wrap_attn")
+    with pytest.raises(RuntimeError, match="0.3.60"):
+        out(nodes.NAGModel, patcher)
+    with pytest.raises(RuntimeError, match="0.3.60"):
+        out(nodes.NAGConditioning, run.positive, run.negative)
