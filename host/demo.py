@@ -20,7 +20,7 @@ from .server import PACK, ComfyServer, ServerFailed
 WORKFLOW = PACK / "workflows" / "api" / "playground.json"
 PICTURE = PACK / "output" / "demo.png"
 
-MARGIN, GAP, LABEL_WIDTH = 24, 8, 200
+MARGIN, GAP, LABEL_WIDTH, CELL = 24, 8, 200, 192
 TITLE_SIZE, LABEL_SIZE, LINE = 26, 26, 36
 PAPER, INK, FAINT = "white", "#1c1c1c", "#6b6b6b"
 
@@ -71,21 +71,21 @@ def texts(prompt):
 
 def compose(rows, positive, negative):
     """One picture: a row of pictures for each title, under a heading that says what was asked for."""
-    width, height = next(iter(rows.values()))[0].size
     columns = max(map(len, rows.values()))
     top = MARGIN + 2 * LINE + MARGIN // 2
-    sheet = Image.new("RGB", (LABEL_WIDTH + 2 * MARGIN + columns * (width + GAP) - GAP,
-                              top + len(rows) * (height + GAP) - GAP + MARGIN), PAPER)
+    sheet = Image.new("RGB", (LABEL_WIDTH + 2 * MARGIN + columns * (CELL + GAP) - GAP,
+                              top + len(rows) * (CELL + GAP) - GAP + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
     title, label = ImageFont.load_default(TITLE_SIZE), ImageFont.load_default(LABEL_SIZE)
     for line, (name, text) in enumerate([("prompt:", positive), ("negative:", negative)]):
         draw.text((MARGIN, MARGIN + line * LINE), name, FAINT, title)
         draw.text((MARGIN + LABEL_WIDTH, MARGIN + line * LINE), text, INK, title)
     for row, (name, pictures) in enumerate(rows.items()):
-        y = top + row * (height + GAP)
-        draw.multiline_text((MARGIN, y + height // 2), textwrap.fill(name, 14), INK, label, anchor="lm")
+        y = top + row * (CELL + GAP)
+        draw.multiline_text((MARGIN, y + CELL // 2), textwrap.fill(name, 14), INK, label, anchor="lm")
         for column, picture in enumerate(pictures):
-            sheet.paste(picture, (MARGIN + LABEL_WIDTH + column * (width + GAP), y))
+            cell = picture.resize((CELL, CELL), Image.Resampling.BICUBIC)
+            sheet.paste(cell, (MARGIN + LABEL_WIDTH + column * (CELL + GAP), y))
     return sheet
 
 

@@ -11,7 +11,7 @@ def painting(negative="red", prompt="a circle", guided=True, **nag):
         "loader": node("NAGPlaygroundLoader"),
         "prompt": node("CLIPTextEncode", clip=["loader", 1], text=prompt),
         "negative": node("CLIPTextEncode", clip=["loader", 1], text=negative),
-        "latent": node("EmptyLatentImage", width=256, height=256, batch_size=2),
+        "latent": node("EmptyLatentImage", width=128, height=128, batch_size=2),
         "nag": node("NAGModel", model=["loader", 0], **nag),
         "sampler": node("KSampler", model=["nag" if guided else "loader", 0], seed=0, steps=4, cfg=1.0,
                         sampler_name="euler", scheduler="simple", positive=["prompt", 0], negative=["negative", 0],
