@@ -151,6 +151,7 @@ def _first_frame():
 
 
 def _first_frame_and_clip_vision():
+    # As many tokens as the texts of a Run have together: their number must not tell image from text.
     return {**_first_frame(), "clip_vision_output": SimpleNamespace(penultimate_hidden_states=torch.randn(1, 10, 1280))}
 
 

@@ -1,5 +1,5 @@
 """Runs of the stock sampler and of the oracle over the same things."""
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import comfy.samplers
 import comfy_extras.nodes_custom_sampler as custom_sampling
@@ -24,9 +24,6 @@ class Run:
     seed: int = 7
     positive_tokens: int = 6
     negative_tokens: int = 4
-
-    def but(self, **changes):
-        return replace(self, **changes)
 
     @property
     def positive(self):
@@ -83,11 +80,6 @@ def custom_sample(run, patcher, guider):
     call = node.execute if hasattr(node, "execute") else node().sample
     result = call(noise, guider, comfy.samplers.sampler_object("euler"), run.sigmas(patcher), {"samples": run.latent()})
     return getattr(result, "result", result)[0]["samples"]
-
-
-def guided_by(conditioning, nag):
-    """The conditioning with a Nag for the oracle on each entry."""
-    return [[tokens, {**values, sampling.KEY: nag}] for tokens, values in conditioning]
 
 
 def difference(result, expected):

@@ -5,7 +5,8 @@ import torch
 
 from families import BY_NAME, FAMILIES, FAMILY_AND_STREAM
 from oracle.equation import Nag
-from runs import Run, assert_close, custom_sample, guided_by
+from oracle.sampling import guided_by
+from runs import Run, assert_close, custom_sample
 from subject import nodes, out, patches  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
@@ -54,6 +55,16 @@ def test_model_with_a_negative_of_its_own(nodes, family, changes):
     nag = Nag(family.conditioning(11, 9))
     result = run.sample(model_node(nodes, patcher, nag, nag_negative=nag.negative))
     assert_close(result, run.oracle(patcher, guided_by(run.positive, nag)))
+
+
+def test_as_many_text_tokens_as_video_tokens(nodes):
+    """Their number does not tell text from video."""
+    family = BY_NAME["wan21_t2v"]
+    frames, height, width = family.latent[1:]
+    tokens = frames * height * width // 4 // 2
+    run, patcher = Run(family, positive_tokens=tokens, negative_tokens=tokens), family.patcher()
+    nag = Nag(run.negative)
+    assert_close(run.sample(model_node(nodes, patcher, nag)), run.oracle(patcher, guided_by(run.positive, nag)))
 
 
 @every_stream
@@ -160,6 +171,16 @@ def test_areas(nodes, family, by_conditioning):
         guided = [background, corner], [nag, nag]
         result = run.sample(model_node(nodes, patcher, nag, nag_negative=nag.negative), background + corner)
     assert_close(result, run.oracle(patcher, combined(guided_by, *guided)))
+
+
+@pytest.mark.parametrize("family", PICTURES, ids=str)
+def test_area_of_the_negative_of_cfg(nodes, family):
+    """ComfyUI gives it to the positive too, with the positive's text and so with its NAG."""
+    run, patcher = Run(family, cfg=3.0), family.patcher()
+    negative = run.negative + family.conditioning(23, 4, area=(family.latent[1] - 1, 6, 1, 4))
+    nag = Nag(family.conditioning(24, 5))
+    result = run.sample(patcher, conditioning_node(nodes, run.positive, nag), negative)
+    assert_close(result, run.oracle(patcher, guided_by(run.positive, nag), negative))
 
 
 @every_family

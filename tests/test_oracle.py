@@ -3,7 +3,8 @@ import pytest
 
 from families import FAMILIES, FAMILY_AND_STREAM
 from oracle.equation import Nag
-from runs import Run, assert_close, difference, guided_by
+from oracle.sampling import guided_by
+from runs import Run, assert_close, difference
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 

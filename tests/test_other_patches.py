@@ -7,7 +7,8 @@ import torch
 from families import BY_NAME, FAMILIES, FAMILY_AND_STREAM, TEXT
 from oracle import sampling
 from oracle.equation import Nag, attention
-from runs import Run, assert_close, guided_by
+from oracle.sampling import guided_by
+from runs import Run, assert_close
 from subject import nodes, out, patches  # noqa: F401
 from test_guidance import model_node
 

@@ -10,12 +10,18 @@ import comfy.sample
 import comfy.sampler_helpers
 import comfy.samplers
 import torch
+from comfy.conds import CONDConstant
 
 from .equation import Prompt
 
-KEY = "oracle_nag"  # under which a positive's entries carry a Nag
+KEY = "oracle_nag"  # under which a positive's entries carry a Nag, among what belongs to their text
 
 _exact_models = {}
+
+
+def guided_by(conditioning, nag):
+    """The conditioning with a Nag on each entry."""
+    return [[text, {**values, "model_conds": {KEY: CONDConstant(nag)}}] for text, values in conditioning]
 
 
 def exactly(model):
@@ -30,7 +36,7 @@ def sample(forward, patcher, positive, negative, cfg, latent, sigmas, seed):
 
     Args:
         forward: that of a family.
-        positive: a CONDITIONING whose entries may carry a Nag.
+        positive: a CONDITIONING, parts of which may have been given a Nag by guided_by.
         negative: the negative of CFG.
         latent: (batch, channels, ...).
     """
@@ -46,7 +52,7 @@ def sample(forward, patcher, positive, negative, cfg, latent, sigmas, seed):
     for sigma, following in zip(sigmas, sigmas[1:]):
         denoised = run.denoised(x, sigma, conds["positive"])
         if cfg != 1:
-            unconditional = run.denoised(x, sigma, conds["negative"], guided=False)
+            unconditional = run.denoised(x, sigma, conds["negative"])
             denoised = unconditional + cfg * (denoised - unconditional)
         slope = (x - denoised) / sigma.double()
         x = x + slope * (following.double() - sigma.double())
@@ -66,23 +72,22 @@ class Run:
             self.model, self.noise, conds, self.noise.device, self.latent, None, self.seed
         )
 
-    def denoised(self, x, sigma, conds, guided=True):
+    def denoised(self, x, sigma, conds):
         """The mean over the entries of a conditioning, weighted by their masks and strengths."""
         total, weights = torch.zeros_like(x), torch.zeros_like(x)
         for cond in conds:
             part = comfy.samplers.get_area_and_mult(cond, x, sigma[None])
             if part is None:  # at this sigma the entry does not hold
                 continue
-            nag = cond.get(KEY) if guided else None
-            weighted = part.mult * self.predicted(part, sigma, nag)
-            window = tuple(slice(None) for _ in range(2)) + window_of(part.area)
-            total[window] += weighted
+            window = (slice(None), slice(None), *window_of(part.area))
+            total[window] += part.mult * self.predicted(part, sigma)
             weights[window] += part.mult
         return total / (weights + 1e-37)
 
-    def predicted(self, part, sigma, nag):
+    def predicted(self, part, sigma):
         x = part.input_x
         values = {name: exact(value.concat([])) for name, value in part.conditioning.items()}
+        nag = values.pop(KEY, None)
         sampling = self.model.model_sampling
         sigmas = sigma.expand(x.shape[0])
         if part.control is not None:
