@@ -114,8 +114,8 @@ class Client:
 
     def images(self, history):
         """The pictures of a finished prompt: lists of PIL images, by the id of the node that showed them."""
-        outputs = history["outputs"].items()
-        return {node: [self._image(**file) for file in output["images"]] for node, output in outputs if "images" in output}
+        shown = {node: output["images"] for node, output in history["outputs"].items() if "images" in output}
+        return {node: [self._image(**file) for file in files] for node, files in shown.items()}
 
     def _image(self, **file):
         return Image.open(io.BytesIO(self.get("/view", **file))).convert("RGB")

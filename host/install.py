@@ -47,7 +47,7 @@ def read_requirements(path):
 def requirements_for(checkout):
     """(ours, further ones): ours pin, except for the frontend, which each ComfyUI names for itself."""
     ours = read_requirements(REQUIREMENTS)
-    if checkout is None:
+    if checkout is None or not (checkout / "requirements.txt").is_file():
         return list(ours.values()), []
     theirs = read_requirements(checkout / "requirements.txt")
     ours[FRONTEND] = theirs.get(FRONTEND, ours[FRONTEND])
@@ -85,9 +85,10 @@ def pip(environment, verb, *arguments):
     """Run the environment's pip, or the system's pip on it. Returns whether it succeeded."""
     own = subprocess.call([python_of(environment), "-m", "pip", "--version"],
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
-    front = [python_of(environment), "-m", "pip"] if own else [sys.executable, "-m", "pip", "--python",
-                                                                python_of(environment)]
-    return run_quietly([*front, verb, "--quiet", "--disable-pip-version-check", *arguments])
+    which = [python_of(environment), "-m", "pip"]
+    if not own:
+        which = [sys.executable, "-m", "pip", "--python", python_of(environment)]
+    return run_quietly([*which, verb, "--quiet", "--disable-pip-version-check", *arguments])
 
 
 def install_packages(environment, ours, further):

@@ -6,11 +6,12 @@ from host.client import ExecutionError, PromptRejected
 
 GUIDER = {"model": ["loader", 0], "conditioning": ["prompt", 0], "nag_negative": ["negative", 0], "nag_scale": 5.0,
           "nag_tau": 2.5, "nag_alpha": 0.25, "nag_sigma_end": 0.0}
+OPTIONS = {"start_percent": 0.0, "end_percent": 1.0, "image_stream": "shared"}
 
 
 def with_options(**options):
     graph = painting(options=["options", 0])
-    graph["options"] = node("NAGOptions", **{"start_percent": 0.0, "end_percent": 1.0, "image_stream": "shared"} | options)
+    graph["options"] = node("NAGOptions", **OPTIONS | options)
     return graph
 
 

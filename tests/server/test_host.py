@@ -11,7 +11,8 @@ def checkout(tmp_path):
     (tmp_path / "comfy" / "cli_args.py").write_text('parser.add_argument("--cpu")\n')
     (tmp_path / "main.py").write_text("import sys\nsys.exit('no such GPU')\n")
     (tmp_path / "requirements.txt").write_text(
-        "comfyui-frontend-package==1.49.6\ncomfyui-workflow-templates==1\ntorch\nkornia>=0.7.1\nsimple_eval>=1 # why\n\n")
+        "comfyui-frontend-package==1.49.6\ncomfyui-workflow-templates==1\n"
+        "torch\n\nkornia>=0.7.1\nsimple_eval>=1 # why\n")
     return tmp_path
 
 
