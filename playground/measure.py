@@ -2,9 +2,9 @@
 
     python -m playground.measure --comfyui PATH
 
-run in the repository's folder. It paints the same prompts and seeds without guidance, with CFG and with NAG, at 4 steps,
-reads the pictures back by their pixels and prints two tables: how often the unwanted shows (what the negative names)
-and how often the wanted does (everything that the prompt says). --sheet writes the pictures themselves.
+run in the repository's folder. It paints the same prompts and seeds without guidance, with CFG and with NAG, in 4
+steps, reads the pictures back by their pixels and prints two tables: how often the unwanted shows (what the negative
+names) and how often the wanted does (everything that the prompt says). --sheet writes the pictures themselves.
 """
 import argparse
 import asyncio
@@ -75,7 +75,8 @@ def main():
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--comfyui", type=pathlib.Path, required=True, help="a ComfyUI checkout")
-    parser.add_argument("--weights", type=pathlib.Path, default=pathlib.Path(__file__).with_name("playground.safetensors"))
+    parser.add_argument("--weights", type=pathlib.Path,
+                        default=pathlib.Path(__file__).with_name("playground.safetensors"))
     parser.add_argument("--seeds", type=int, default=40, help=f"for each of the {len(CASES)} prompts")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--nag_scale", default="auto")

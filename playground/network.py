@@ -187,7 +187,10 @@ class TextLayer(torch.nn.Module):
         self.out = operations.Linear(width, width, **kwargs)
         self.norm2 = operations.LayerNorm(width, **kwargs)
         self.mlp = torch.nn.Sequential(
-            operations.Linear(width, 4 * width, **kwargs), torch.nn.GELU(), operations.Linear(4 * width, width, **kwargs))
+            operations.Linear(width, 4 * width, **kwargs),
+            torch.nn.GELU(),
+            operations.Linear(4 * width, width, **kwargs),
+        )
 
     def forward(self, x, mask):
         """x: (B, L, width). mask: bool, True where a key may be read, broadcast to (B, heads, L, L), or None."""

@@ -16,8 +16,6 @@ import torch
 
 from . import comfyui, grammar
 
-SHIFT = 3.0  # of the times, towards the noisy ones
-
 
 def main():
     options = parse()
@@ -35,7 +33,8 @@ def main():
     average = copy.deepcopy(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.rate, betas=(0.9, 0.98), weight_decay=0.01)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {options.steps} steps of {options.batch} "
-          f"pictures, seed {options.seed}, torch {torch.__version__}", flush=True)
+          f"pictures, peak rate {options.rate:g}, seed {options.seed}, torch {torch.__version__}"
+          f"{', compiled' * options.compile}{', bfloat16' * options.bfloat16}", flush=True)
 
     loss_of = torch.compile(flow_loss) if options.compile else flow_loss
     start, losses = time.monotonic(), []
@@ -43,7 +42,7 @@ def main():
         for group in optimizer.param_groups:
             group["lr"] = options.rate * schedule(step, options.steps)
         noisy, times, velocity, *words = draw_batch(
-            options.batch, rng, network.Words(), network.TEXT["max_words"] + 2)
+            options.batch, rng, network.Words(), network.TEXT["max_words"] + 2, network.SHIFT)
         batch = network.to_latent(noisy), times, network.to_latent(velocity), *words
         with torch.autocast("cpu", torch.bfloat16, enabled=options.bfloat16):
             loss = loss_of(model["flux"], model["text"], *batch)
@@ -100,10 +99,11 @@ def schedule(step, steps, warmup=100):
     return min(step / warmup, 0.5 + 0.5 * math.cos(math.pi * step / steps))
 
 
-def draw_batch(size, rng, words, length):
+def draw_batch(size, rng, words, length, shift):
     """Random prompts, and pictures that they describe on their way from noise.
 
-    rng: random.Random. words: the tokenizer. length: tokens, at least as many as the longest prompt has.
+    rng: random.Random. words: the tokenizer. length: tokens, at least as many as the longest prompt has. shift: of the
+    times, towards the noisy ones; 1 is none.
     Gives (size, 3, 32, 32) noisy pictures, (size,) times from 0, the picture, to 1, all noise, (size, 3, 32, 32)
     velocities, (size, length) token numbers and (size, length) bool, True where there is a word.
     """
@@ -111,7 +111,7 @@ def draw_batch(size, rng, words, length):
     pictures = grammar.draw([grammar.complete(scene, rng) for _, scene in requests], rng)
     noise = torch.randn_like(pictures)
     times = (torch.arange(size) + torch.rand(size)) / size  # evenly spread, for a steadier loss
-    times = SHIFT * times / (1 + (SHIFT - 1) * times)
+    times = shift * times / (1 + (shift - 1) * times)
     noisy = torch.lerp(pictures, noise, times[:, None, None, None])
 
     tokens = torch.zeros(size, length, dtype=torch.long)
