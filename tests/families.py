@@ -18,7 +18,7 @@ from oracle import flux, sd3, unet, wan
 torch.set_num_threads(1)  # on tensors this small, and a busy machine, threads mostly wait for each other
 
 TEXT, POOLED = 24, 20  # widths of the text embeddings
-SIZE = (8, 12)  # of the latents; not square, to tell rows from columns
+SIZE = (8, 12)  # of most latents; not square, to tell rows from columns
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ SD15, SD20, SDXL = (getattr(comfy.supported_models, name) for name in ("SD15", "
 BOTH_STREAMS = ("shared", "separate")
 SD15_SAYS, SDXL_SAYS, SD35_SAYS = (2.0, 2.5, 0.5), (3.0, 2.5, 0.5), (5.0, 2.5, 0.125)
 FLUX_SAYS, WAN_SAYS = (5.0, 2.5, 0.25), (11.0, 2.5, 0.25)
-PICTURE4, PICTURE16 = (4, *SIZE), (16, *SIZE)
+PICTURE4, PICTURE16 = (4, 6, 10), (16, *SIZE)
 SDXL_SIZES = 1536  # SDXL's vector holds the picture's size and crop, too
 
 FAMILIES = [

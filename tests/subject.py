@@ -4,14 +4,14 @@ import importlib
 import pytest
 
 
-@pytest.fixture(scope="session")
-def nodes(pack):
+@pytest.fixture(name="nodes", scope="session")
+def nodes_fixture(pack):
     """The pack's nodes; not to be confused with ComfyUI's module of this name."""
     return importlib.import_module(f"{pack.__name__}.nodes")
 
 
-@pytest.fixture(scope="session")
-def patches(pack):
+@pytest.fixture(name="patches", scope="session")
+def patches_fixture(pack):
     """The modules of the pack's engine, by name."""
     return lambda name: importlib.import_module(f"{pack.__name__}.patches.{name}")
 

@@ -3,7 +3,7 @@ import pytest
 
 from families import BY_NAME
 from runs import Run
-from subject import nodes, out, patches  # noqa: F401
+from subject import nodes_fixture, out  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 
@@ -25,9 +25,9 @@ def model_calls():
 
 @pytest.mark.parametrize("family", [BY_NAME["sd15"], BY_NAME["sdxl"]], ids=str)
 @pytest.mark.parametrize("node", ["none", "NAGModel", "NAGConditioning"])
-@pytest.mark.parametrize("negative_tokens", [6, 3])
-def test_one_call_a_step(nodes, model_calls, family, node, negative_tokens):
-    run, patcher = Run(family, cfg=3.0, negative_tokens=negative_tokens), family.patcher()
+@pytest.mark.parametrize(("negative_tokens", "batch"), [(6, 1), (4, 2)])
+def test_one_call_a_step(nodes, model_calls, family, node, negative_tokens, batch):
+    run, patcher = Run(family, cfg=3.0, batch=batch, negative_tokens=negative_tokens), family.patcher()
     positive, calls = run.positive, model_calls(patcher)
     if node == "NAGModel":
         patcher = out(nodes.NAGModel, patcher, family.conditioning(11, 5))

@@ -4,7 +4,7 @@ import torch
 
 from oracle.equation import Nag
 from oracle.equation import guide as exact_guide
-from subject import patches  # noqa: F401
+from subject import patches_fixture  # noqa: F401
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32]
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).split(".")[1])
@@ -25,7 +25,9 @@ def exactly(positive, negative, *numbers):
 
 
 @dtypes
-@pytest.mark.parametrize("numbers", [(5.0, 2.5, 0.25), (3.0, 1.0, 1.0), (11.0, 4.0, 0.5), (0.0, 2.5, 0.5), (1.5, 10.0, 0.1)])
+@pytest.mark.parametrize(
+    "numbers", [(5.0, 2.5, 0.25), (3.0, 1.0, 1.0), (11.0, 4.0, 0.5), (0.0, 2.5, 0.5), (1.5, 10.0, 0.1)]
+)
 def test_equation(guide, dtype, numbers):
     positive, negative = features(dtype)
     guided = guide(positive, negative, *numbers)

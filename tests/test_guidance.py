@@ -1,4 +1,6 @@
 """The nodes against the oracle, through ComfyUI's samplers, for every family."""
+from itertools import chain
+
 import node_helpers
 import pytest
 import torch
@@ -7,7 +9,7 @@ from families import BY_NAME, FAMILIES, FAMILY_AND_STREAM
 from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close, custom_sample
-from subject import nodes, out, patches  # noqa: F401
+from subject import nodes_fixture, out  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 
@@ -103,7 +105,8 @@ def test_conditioning(nodes, family, stream, changes):
 
 def combined(node, positives, nags):
     """The positives, each guided by `node` if it has a Nag, as Conditioning (Combine) gives them."""
-    return sum((positive if nag is None else node(positive, nag) for positive, nag in zip(positives, nags)), [])
+    parts = (positive if nag is None else node(positive, nag) for positive, nag in zip(positives, nags))
+    return list(chain.from_iterable(parts))
 
 
 @every_stream

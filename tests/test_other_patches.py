@@ -9,12 +9,12 @@ from oracle import sampling
 from oracle.equation import Nag, attention
 from oracle.sampling import guided_by
 from runs import Run, assert_close
-from subject import nodes, out, patches  # noqa: F401
+from subject import nodes_fixture  # noqa: F401
 from test_guidance import model_node
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 UNETS = [BY_NAME["sd15"], BY_NAME["sdxl"]]
-RUN = {"cfg": 3.0, "batch": 2}
+RUN = {"cfg": 3.0, "batch": 2, "negative_tokens": 6}  # texts of one length: ComfyUI repeats tokens to batch others
 BLOCKS = [("input", 1), ("middle", 0), ("output", 1)]
 
 
@@ -53,8 +53,7 @@ class OracleWith:
         self.forward, self.other = forward, other
 
     def __call__(self, net, x, t, cond, negative, nag):
-        # In these runs every positive row is guided, and no other.
-        kind = 0 if negative is not None or cond["c_crossattn"].shape[1] == Run.positive_tokens else 1
+        kind = 1 if nag is None else 0  # in these runs every positive row is guided, and no other
         other = self.other
 
         class Others:
@@ -74,15 +73,15 @@ def oracle_with(other, run, patcher, positive):
 
 @pytest.mark.parametrize("family", UNETS, ids=str)
 @pytest.mark.parametrize("blocks", [BLOCKS, [(*block, 0) for block in BLOCKS]], ids=["block", "block and index"])
-@pytest.mark.parametrize("cfg", [1.0, 3.0])
-def test_attention_replaced_by_another_node(nodes, family, blocks, cfg):
-    run, patcher = Run(family, cfg=cfg, batch=2), family.patcher()
+@pytest.mark.parametrize("changes", [{"batch": 2}, RUN], ids=["cfg 1", "cfg 3"])
+def test_attention_replaced_by_another_node(nodes, family, blocks, changes):
+    run, patcher = Run(family, **changes), family.patcher()
     other = ImagePrompt(blocks, width=128)
     patched = patcher.clone()
     for block in blocks:
         patched.set_model_attn2_replace(other.replace, *block)
-    nag = Nag(run.negative)
-    result = run.sample(model_node(nodes, patched, nag))
+    nag = Nag(family.conditioning(11, 5))
+    result = run.sample(model_node(nodes, patched, nag, nag_negative=nag.negative))
     assert_close(result, oracle_with(other, run, patcher, guided_by(run.positive, nag)))
 
 
@@ -109,8 +108,8 @@ def test_text_patched_by_another_node(nodes, family):
     other = ExtraTokens()
     patched = patcher.clone()
     patched.set_model_attn2_patch(other.patch)
-    nag = Nag(run.negative)
-    result = run.sample(model_node(nodes, patched, nag))
+    nag = Nag(family.conditioning(11, 5))
+    result = run.sample(model_node(nodes, patched, nag, nag_negative=nag.negative))
     assert_close(result, oracle_with(other, run, patcher, guided_by(run.positive, nag)))
 
 

@@ -4,7 +4,7 @@ import torch
 
 from families import FAMILIES
 from runs import Run, assert_close
-from subject import nodes, out, patches  # noqa: F401
+from subject import nodes_fixture, out  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 TOLERANCE = {torch.float16: 0.02, torch.bfloat16: 0.1}

@@ -45,7 +45,7 @@ def attention(q, k, v, heads, mask=None):
 
 
 def rotate(x, positions, axes, theta, heads):
-    """Rotary embedding of (batch, tokens, heads * head_dim): each axis of (tokens, axes) turns its share of the pairs."""
+    """Rotary embedding of (batch, tokens, heads * head_dim): each axis of (tokens, axes) turns its share of pairs."""
     angles = []
     for axis, dim in enumerate(axes):
         frequencies = theta ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)

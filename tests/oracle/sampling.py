@@ -5,6 +5,7 @@ its functions; which rows are guided, when, and by what, is decided here.
 """
 import copy
 import math
+from itertools import pairwise
 
 import comfy.sample
 import comfy.sampler_helpers
@@ -49,7 +50,7 @@ def sample(forward, patcher, positive, negative, cfg, latent, sigmas, seed):
     sampling = model.model_sampling
     from_the_start = math.isclose(float(sampling.sigma_max), float(sigmas[0]), rel_tol=1e-5)
     x = sampling.noise_scaling(sigmas[0].double(), noise.double(), latent.double(), from_the_start)
-    for sigma, following in zip(sigmas, sigmas[1:]):
+    for sigma, following in pairwise(sigmas):
         denoised = run.denoised(x, sigma, conds["positive"])
         if cfg != 1:
             unconditional = run.denoised(x, sigma, conds["negative"])

@@ -1,8 +1,7 @@
 """UNets: the text enters by cross-attention only, and the pooled vector is the positive's throughout."""
+import torch
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, Upsample, timestep_embedding
-
-import torch
 
 from .equation import attention, guide
 

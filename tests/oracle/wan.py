@@ -1,5 +1,4 @@
 """Wan: the text enters by cross-attention only; image-to-video models also attend to an image embedding, unguided."""
-import torch
 from comfy.ldm.common_dit import pad_to_patch_size
 from comfy.ldm.wan.model import sinusoidal_embedding_1d
 from torch.nn.functional import gelu
