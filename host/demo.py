@@ -55,12 +55,13 @@ class Progress:
 
 
 def paint(workflow):
-    """Have a server of our own run the graph. Gives the pictures of each output node, by the node's title."""
+    """Have a server of our own run the graph. Gives the graph and each output node's pictures, by its title, in the
+    order of the graph; the server's own order is not always the same."""
     prompt = json.loads(workflow.read_text(encoding="utf-8"))
     print("Starting ComfyUI ...", flush=True)
     with ComfyServer(ROOT / "demo") as server, Progress(prompt) as progress:
         images = Client(server.url).run(prompt, progress)
-    return prompt, {prompt[node]["_meta"]["title"]: pictures for node, pictures in images.items()}
+    return prompt, {inner["_meta"]["title"]: images[node] for node, inner in prompt.items() if node in images}
 
 
 def texts(prompt):
