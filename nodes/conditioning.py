@@ -11,7 +11,7 @@ class NAGConditioning(inputs.StrengthNode):
         return io.Schema(
             node_id="NAGConditioning",
             display_name="NAG Conditioning",
-            category="conditioning",
+            category=inputs.category_of("CLIPTextEncode", "conditioning"),
             description="Gives a positive its own negative, by Normalized Attention Guidance. Any stock sampler then "
             "follows it, with an unpatched model. Combine several, each for its own area or range of steps.",
             inputs=[

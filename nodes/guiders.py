@@ -6,8 +6,6 @@ from ..patches.request import check_not_empty
 from ..patches.sampling import guide_model
 from . import inputs
 
-CATEGORY = "sampling/custom_sampling/guiders"
-
 
 def _nag_inputs():
     return [
@@ -35,7 +33,7 @@ class NAGGuider(io.ComfyNode):
         return io.Schema(
             node_id="NAGGuider",
             display_name="NAG Guider",
-            category=CATEGORY,
+            category=inputs.category_of("CFGGuider", "sampling/custom_sampling/guiders"),
             description="A guider without CFG whose negative works by Normalized Attention Guidance, for models that "
             "sample in few steps.",
             inputs=[
@@ -72,7 +70,7 @@ class NAGCFGGuider(io.ComfyNode):
         return io.Schema(
             node_id="NAGCFGGuider",
             display_name="NAG CFG Guider",
-            category=CATEGORY,
+            category=inputs.category_of("CFGGuider", "sampling/custom_sampling/guiders"),
             description="A CFG guider with Normalized Attention Guidance on top, each with a negative of its own.",
             inputs=[
                 io.Model.Input("model", tooltip="The model to sample with."),

@@ -1,4 +1,5 @@
 """The inputs that NAG nodes share, with their tooltips."""
+import nodes  # ComfyUI's module of this name
 from comfy_api.latest import io
 
 from ..patches.request import Request, check_not_empty
@@ -18,6 +19,11 @@ _RECOMMENDED = {
     "nag_tau": "2.5 for every family",
     "nag_alpha": "SDXL and SD1.5 0.5, SD3.5 0.125, Flux and Wan 0.25",
 }
+
+
+def category_of(node_id: str, otherwise: str) -> str:
+    """The category of one of ComfyUI's own nodes, which differs between its versions."""
+    return getattr(nodes.NODE_CLASS_MAPPINGS.get(node_id), "CATEGORY", otherwise)
 
 
 def strength_inputs() -> list[io.Input]:

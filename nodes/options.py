@@ -39,7 +39,7 @@ class NAGOptions(io.ComfyNode):
                     "in the single blocks, to reproduce pictures made with the authors' code.",
                 ),
             ],
-            outputs=[NagOptions.Output(display_name="options")],
+            outputs=[NagOptions.Output(display_name="options", tooltip="For the options input of a NAG node.")],
         )
 
     @classmethod

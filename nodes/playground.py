@@ -1,6 +1,8 @@
 """A tiny trained model, to see guidance work without downloading one."""
 from comfy_api.latest import io
 
+from . import inputs
+
 
 class NAGPlaygroundLoader(io.ComfyNode):
     @classmethod
@@ -8,7 +10,7 @@ class NAGPlaygroundLoader(io.ComfyNode):
         return io.Schema(
             node_id="NAGPlaygroundLoader",
             display_name="Load NAG Playground (tiny demo model)",
-            category="loaders",
+            category=inputs.category_of("CheckpointLoaderSimple", "loaders"),
             description="A playground, not a model for art: a tiny Flux-class model, part of this pack, that paints "
             "coloured shapes on the CPU in a second. Use 128x128, 4 steps, euler, simple, cfg 1. Try the prompt "
             "'a circle on white' with the negative 'red'.",

@@ -14,7 +14,7 @@ class NAGSampler(inputs.StrengthNode):
         return io.Schema(
             node_id="NAGSampler",
             display_name="NAG Sampler",
-            category="sampling",
+            category=inputs.category_of("KSampler", "sampling"),
             description="KSampler whose negative works by Normalized Attention Guidance, also at cfg 1.",
             inputs=[
                 io.Model.Input("model", tooltip="The model that denoises the latent."),
