@@ -206,13 +206,13 @@ def frame_ring():
 
 
 def _position(place, things, rng):
-    """Centre x, centre y and radius in pixels of the first or second of one or two things."""
+    """Centre x, centre y and radius in pixels of the first or second of one or two things.
+
+    They hardly vary: a model this small would spend itself on places and sizes, which no prompt speaks of.
+    """
     if things == 1:
-        radius = rng.uniform(7.0, 10.0)
-        free = 13.0 - radius
-        return SIZE / 2 + rng.uniform(-free, free), SIZE / 2 + rng.uniform(-free, free), radius
-    radius = rng.uniform(5.3, 6.3)
-    return (9.0, 23.0)[place] + rng.uniform(-0.5, 0.5), SIZE / 2 + rng.uniform(-4.0, 4.0), radius
+        return SIZE / 2 + rng.uniform(-1, 1), SIZE / 2 + rng.uniform(-1, 1), rng.uniform(8.5, 9.5)
+    return (9.0, 23.0)[place] + rng.uniform(-0.5, 0.5), SIZE / 2 + rng.uniform(-0.5, 0.5), rng.uniform(5.8, 6.2)
 
 
 # ---------------------------------------------------------------- reading a picture back
