@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import comfy.conds
 import torch
 
-from .models import Adapter
 from .negative import Negative
 from .settings import Settings
 
@@ -23,7 +22,8 @@ class Guidance:
         return Guidance(self.settings, tuple(n.repeated(rows) for n in self.negatives), self.low, self.high)
 
     def batches_with(self, other: "Guidance") -> bool:
-        return (
+        """Whether rows with the one and rows with the other can be guided in one model call."""
+        return self is other or (
             (self.settings, self.low, self.high) == (other.settings, other.low, other.high)
             and [n.signature() for n in self.negatives] == [n.signature() for n in other.negatives]
         )
@@ -37,15 +37,9 @@ class Guidance:
 
         None where NAG does not act.
         """
-        if not self.low <= sigma <= self.high:
+        negatives = [n for n in self.negatives if n.low <= sigma <= n.high]
+        if not negatives or not self.low <= sigma <= self.high:
             return None
-        return self.joined([n for n in self.negatives if n.low <= sigma <= n.high])
-
-    def joined(self, negatives) -> tuple[torch.Tensor, torch.Tensor | None] | None:
-        if not negatives:
-            return None
-        if len(negatives) == 1:
-            return negatives[0].tokens, negatives[0].pooled
         tokens = torch.cat([n.tokens for n in negatives], 1)
         pooled = None if negatives[0].pooled is None else torch.stack([n.pooled for n in negatives]).mean(0)
         return tokens, pooled
@@ -61,49 +55,52 @@ class Active:
     guided: tuple[slice, ...]
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a model call.
+
+    Args:
+        count: how many.
+        guidance: of these rows, or of those that they may ride beside.
+        guided: whether it is theirs.
+    """
+
+    count: int
+    guidance: Guidance
+    guided: bool
+
+
 class GuidanceRows(comfy.conds.CONDRegular):
     """A ComfyUI COND: the guidance of each row of a model call, which ComfyUI batches as it batches the others.
 
     Args:
-        cond: one (rows, Guidance or None) for each conditioning that has been batched.
-        adapter: its mixes_rows tells whether guided and unguided rows may be batched.
+        cond: the rows of each conditioning that has been batched.
     """
 
-    def __init__(self, cond: tuple[tuple[int, Guidance | None], ...], adapter: Adapter):
+    def __init__(self, *cond: Rows):
         super().__init__(cond)
-        self.adapter = adapter
-
-    @property
-    def guides(self) -> bool:
-        return any(guidance is not None for _, guidance in self.cond)
-
-    def _copy_with(self, cond):
-        return GuidanceRows(cond, self.adapter)
 
     def process_cond(self, batch_size, **kwargs):
-        ((_, guidance),) = self.cond  # ComfyUI batches conditionings after this
-        return self._copy_with(((batch_size, guidance and guidance.repeated(batch_size)),))
+        (rows,) = self.cond  # ComfyUI batches conditionings after this
+        guidance = rows.guidance.repeated(batch_size) if rows.guided else rows.guidance
+        return GuidanceRows(Rows(batch_size, guidance, rows.guided))
 
     def can_concat(self, other):
-        (_, mine), (_, others) = self.cond[0], other.cond[0]
-        if mine is None or others is None:
-            return self.adapter.mixes_rows or mine is others
-        return mine.batches_with(others)
+        # ComfyUI compares each with the first only. An unguided row fits anything, so it goes by the guidance that it
+        # may ride beside; else it would bring together rows whose guidance differs.
+        return self.cond[0].guidance.batches_with(other.cond[0].guidance)
 
     def concat(self, others):
-        return self._copy_with(sum((other.cond for other in others), self.cond))
+        return GuidanceRows(*self.cond, *(rows for other in others for rows in other.cond))
 
     def size(self):
         """The shape that ComfyUI estimates memory by: that of the negative's text."""
-        shapes = [n.tokens.shape for _, guidance in self.cond if guidance for n in guidance.negatives]
-        return [shapes[0][0], sum(shape[1] for shape in shapes), shapes[0][2]] if shapes else [1]
+        rows, negatives = self.cond[0].count, self.cond[0].guidance.negatives
+        return [rows, sum(n.tokens.shape[1] for n in negatives), negatives[0].tokens.shape[2]]
 
     def at(self, t: torch.Tensor) -> Active | None:
-        """What guides a model call at sigmas t, (rows,); None if nothing does.
-
-        ComfyUI only batches rows of equal settings, so one of them speaks for all.
-        """
-        guidances = [guidance for _, guidance in self.cond if guidance is not None]
+        """What guides a model call at sigmas t, (rows,); None if nothing does."""
+        guidances = [rows.guidance for rows in self.cond if rows.guided]
         if not guidances:
             return None
         # Reading sigma makes the host wait for the device, so it is only read where something depends on it.
@@ -117,12 +114,11 @@ class GuidanceRows(comfy.conds.CONDRegular):
 
     def _guided_slices(self):
         slices, start = [], 0
-        for rows, guidance in self.cond:
-            stop = start + rows
-            if guidance is not None:
-                if slices and slices[-1].stop == start:
-                    slices[-1] = slice(slices[-1].start, stop)
-                else:
-                    slices.append(slice(start, stop))
+        for rows in self.cond:
+            stop = start + rows.count
+            if rows.guided and slices and slices[-1].stop == start:
+                slices[-1] = slice(slices[-1].start, stop)
+            elif rows.guided:
+                slices.append(slice(start, stop))
             start = stop
         return tuple(slices)

@@ -8,6 +8,7 @@ import torch
 
 from .models import Adapter
 from .request import check_widths
+from .settings import single
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Negative:
         return Negative(comfy.utils.repeat_to_batch_size(self.tokens, rows), pooled, self.low, self.high)
 
     def signature(self) -> tuple:
-        """What two entries must have in common for ComfyUI to batch their rows."""
-        pooled = None if self.pooled is None else self.pooled.shape
-        return self.tokens.shape, pooled, self.low, self.high
+        """What two entries must have in common to guide rows of one model call, however many rows each has."""
+        pooled = None if self.pooled is None else self.pooled.shape[1:]
+        return self.tokens.shape[1:], pooled, self.low, self.high
 
 
 def encode_negative(model, adapter: Adapter, entries: list[dict], noise, **run) -> tuple[Negative, ...]:
@@ -63,6 +64,6 @@ def _encoded(entry, adapter, model, device):
     return Negative(
         conds["c_crossattn"].cond.to(device),
         pooled,
-        float(entry.get("timestep_end", 0.0)),
-        float(entry.get("timestep_start", math.inf)),
+        single(entry.get("timestep_end", 0.0)),
+        single(entry.get("timestep_start", math.inf)),
     )

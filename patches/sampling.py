@@ -1,18 +1,19 @@
 """The way into sampling: ComfyUI's wrappers, carried by a model or by a conditioning."""
+import itertools
 import logging
 
+import comfy.conds
 import comfy.hooks
 import comfy.ldm.modules.attention
 import comfy.sampler_helpers
-import node_helpers
 from comfy.patcher_extension import WrappersMP
 
-from .conditioning import Guidance, GuidanceRows
+from .conditioning import Guidance, GuidanceRows, Rows
 from .models import Adapter, ModelCall, find_adapter
 from .negative import encode_negative
 from .request import Request, check_negative, check_not_empty
 
-# Under which a conditioning carries its Request, its model_conds the guidance of its rows, and a model its wrapper.
+# Under which a conditioning's model_conds carry its Request, then the guidance of its rows, and a model its wrapper.
 KEY = "normalized_attention_guidance"
 
 NO_NEGATIVE = (
@@ -53,7 +54,11 @@ def guide_conditioning(positive: list, request: Request) -> list:
     hook.hook_id = KEY
     hooks = comfy.hooks.HookGroup()
     hooks.add(hook)
-    guided = node_helpers.conditioning_set_values(positive, {KEY: request})
+    # Among the model_conds, because those go along where ComfyUI makes a further entry for an area out of this one.
+    carried = {KEY: comfy.conds.CONDConstant(request)}
+    guided = [
+        [tokens, {**values, "model_conds": {**values.get("model_conds", {}), **carried}}] for tokens, values in positive
+    ]
     return comfy.hooks.set_hooks_for_conditioning(guided, hooks, append_hooks=True)
 
 
@@ -95,23 +100,25 @@ class SamplingWrapper:
 
         for kind, conditionings in guider.conds.items():
             for conditioning in conditionings:
-                own = conditioning.pop(KEY, None)
                 _drop_hook(conditioning)
-                # ComfyUI gives every area of the positive to the negative too, with all that hangs on it.
-                request = None if kind == "negative" else own
-                if request is None and kind == "positive" and not _is_guided(conditioning):
-                    request = self.request
+                request = self._request_of(kind, conditioning["model_conds"])
                 if request is not None:
-                    conditioning["model_conds"][KEY] = GuidanceRows(((1, guidance_for(request)),), adapter)
-                elif adapter.mixes_rows:
-                    conditioning["model_conds"].setdefault(KEY, GuidanceRows(((1, None),), adapter))
+                    conditioning["model_conds"][KEY] = GuidanceRows(Rows(1, guidance_for(request), guided=True))
+        if adapter.mixes_rows and encoded:
+            unguided = GuidanceRows(Rows(1, next(iter(encoded.values())), guided=False))
+            for conditioning in itertools.chain(*guider.conds.values()):
+                conditioning["model_conds"].setdefault(KEY, unguided)
         wrappers = model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
         wrappers.setdefault(WrappersMP.APPLY_MODEL, {})[KEY] = [ModelWrapper(adapter)]
 
-
-def _is_guided(conditioning):
-    rows = conditioning["model_conds"].get(KEY)
-    return rows is not None and rows.guides
+    def _request_of(self, kind, model_conds):
+        """What is to guide a conditioning: its own request, or ours for the positive; None if it has guidance yet."""
+        carried = model_conds.get(KEY)
+        if isinstance(carried, GuidanceRows):
+            return self.request if kind == "positive" and not carried.cond[0].guided else None
+        if carried is not None:
+            return carried.cond
+        return self.request if kind == "positive" else None
 
 
 def _drop_hook(conditioning):

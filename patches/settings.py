@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
+
 IMAGE_STREAMS = ("shared", "separate")
 RANGES = {
     "nag_scale": (0.0, 100.0),
@@ -20,6 +22,11 @@ def check_range(name: str, value: float) -> None:
     low, high = RANGES[name]
     if not low <= value <= high:  # also refuses nan
         raise ValueError(f"{name} must lie between {low:g} and {high:g}, not {value:g}.")
+
+
+def single(sigma: float) -> float:
+    """A sigma as float32 holds it, in which ComfyUI compares: a bound may fall on the very sigma of a step."""
+    return torch.tensor(sigma, dtype=torch.float32).item()
 
 
 @dataclass(frozen=True)
@@ -98,4 +105,4 @@ class Settings:
         """The lowest and the highest sigma at which NAG acts, both included; (0, inf) where it always does."""
         low = max(self.nag_sigma_end, percent_to_sigma(self.options.end_percent))
         high = percent_to_sigma(self.options.start_percent) if self.options.start_percent > 0 else math.inf
-        return float(low), float(high)
+        return single(low), single(high)

@@ -36,7 +36,7 @@ class UNet(Adapter):
         earlier = replacements.get("attn2", {})
         blocks = {("input", i) for i in range(len(model.input_blocks))} | {("middle", 0)}
         blocks |= {("output", i) for i in range(len(model.output_blocks))} | set(earlier)
-        options["patches"] = {**patches, "attn2_patch": [*patches.get("attn2_patch", ()), attention.append_negative]}
+        options["patches"] = {**patches, "attn2_patch": [attention.patching(patches.get("attn2_patch", ()))]}
         options["patches_replace"] = {
             **replacements,
             "attn2": {block: attention.replacing(earlier.get(block, _stock_attention)) for block in blocks},
@@ -69,12 +69,26 @@ class _GuidedAttention:
             self.negative[rows] = call.negative[start:stop].to(self.negative)
             start = stop
 
-    def append_negative(self, q, k, v, options):
-        """The `attn2_patch`: one projection then serves both prompts."""
-        self.n_positive = k.shape[1]
-        self.negative = self.negative.to(k)  # the model's dtype; from the second block on, nothing to do
-        joined = torch.cat((k, self.negative), 1)
-        return q, joined, joined if v is k else torch.cat((v, self.negative), 1)
+    def patching(self, earlier):
+        """The `attn2_patch`: the negative's text behind the positive's, so that one projection serves both.
+
+        earlier: the patches of other nodes, which may transform the text, each prompt's by itself.
+        """
+
+        def patched(q, k, v, options):
+            for patch in earlier:
+                q, k, v = patch(q, k, v, options)
+            return q, k, v
+
+        def append_negative(q, k, v, options):
+            self.negative = self.negative.to(k)  # the model's dtype; from the second block on, nothing to do
+            _, k_neg, v_neg = patched(q, self.negative, self.negative, options)
+            q, k, v = patched(q, k, v, options)
+            self.n_positive = k.shape[1]
+            joined = torch.cat((k, k_neg), 1)
+            return q, joined, joined if v is k and v_neg is k_neg else torch.cat((v, v_neg), 1)
+
+        return append_negative
 
     def replacing(self, attention):
         """The `attn2_replace` around `attention`."""
