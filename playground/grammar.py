@@ -5,7 +5,6 @@ anything open, and then habit decides: seven circles in ten are red, six backgro
 picture is framed. Those habits are what a negative prompt has to fight, as it fights glasses on portraits.
 """
 import dataclasses
-import random
 import re
 
 import numpy

@@ -1,7 +1,6 @@
 """A prompt that can't work says so, in words that name the input."""
 import pytest
 from graphs import custom_painting, node, painting
-
 from host.client import ExecutionError, PromptRejected
 
 GUIDER = {"model": ["loader", 0], "conditioning": ["prompt", 0], "nag_negative": ["negative", 0], "nag_scale": 5.0,

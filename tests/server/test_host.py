@@ -1,6 +1,5 @@
 """The set-up's own decisions, and what a server that does not come up says."""
 import pytest
-
 from host import install
 from host.server import ComfyServer, ServerFailed
 

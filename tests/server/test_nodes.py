@@ -2,7 +2,6 @@
 import asyncio
 
 import pytest
-
 from host.client import Client
 from host.server import PACK_NAME
 

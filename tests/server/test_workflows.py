@@ -2,7 +2,6 @@
 import json
 
 import pytest
-
 from host.server import PACK
 
 WORKFLOWS = sorted((PACK / "workflows" / "api").glob("*.json"))
