@@ -13,7 +13,7 @@ class NAGPlaygroundLoader(io.ComfyNode):
             category=inputs.category_of("CheckpointLoaderSimple", "loaders"),
             description="A playground, not a model for art: a tiny Flux-class model, part of this pack, that paints "
             "coloured shapes on the CPU in a second. Use 128x128, 4 steps, euler, simple, cfg 1. Try the prompt "
-            "'a circle on white' with the negative 'red'.",
+            "'a blue square' with the negative 'white'.",
             inputs=[],
             outputs=[
                 io.Model.Output(tooltip="The tiny Flux-class model. Paints 128x128 pictures in 4 steps at cfg 1."),
