@@ -14,7 +14,7 @@ test:  ## run the tests; PYTEST_ARGS="tests/server -x"
 	@$(IN_HOST) -m pytest $(PYTEST_ARGS)
 
 measure:  ## print the playground's table; MEASURE_ARGS="..."
-	@$(IN_HOST) -m playground.measure --comfyui "$$($(IN_HOST) | tail -n 1)" $(MEASURE_ARGS)
+	@$(IN_HOST) -m playground.measure $(MEASURE_ARGS)
 
 clean:  ## remove the set-up and the output
 	rm -rf .host output

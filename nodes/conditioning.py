@@ -1,6 +1,7 @@
 """NAG as a part of the conditioning: the model stays as it is."""
 from comfy_api.latest import io
 
+from ..patches.request import Request
 from ..patches.sampling import guide_conditioning
 from . import inputs
 
@@ -28,4 +29,4 @@ class NAGConditioning(inputs.StrengthNode):
         cls, positive, negative, nag_scale=inputs.AUTO, nag_tau=inputs.AUTO, nag_alpha=inputs.AUTO, options=None
     ) -> io.NodeOutput:
         settings = inputs.settings(nag_scale, nag_tau, nag_alpha, options=options)
-        return io.NodeOutput(guide_conditioning(positive, inputs.request(settings, negative)))
+        return io.NodeOutput(guide_conditioning(positive, Request(settings, negative)))

@@ -2,7 +2,7 @@
 from comfy.samplers import CFGGuider
 from comfy_api.latest import io
 
-from ..patches.request import check_not_empty
+from ..patches.request import Request, check_not_empty
 from ..patches.sampling import guide_model
 from . import inputs
 
@@ -24,7 +24,7 @@ def _nag_negative_input():
 
 def _guided(model, nag_negative, nag_scale, nag_tau, nag_alpha, nag_sigma_end, options):
     settings = inputs.settings(nag_scale, nag_tau, nag_alpha, nag_sigma_end, options)
-    return guide_model(model, inputs.request(settings, nag_negative))
+    return guide_model(model, Request(settings, nag_negative))
 
 
 class NAGGuider(io.ComfyNode):

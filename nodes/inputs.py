@@ -2,7 +2,6 @@
 import nodes  # ComfyUI's module of this name
 from comfy_api.latest import io
 
-from ..patches.request import Request, check_not_empty
 from ..patches.settings import RANGES, Options, Settings
 
 AUTO = "auto"
@@ -108,9 +107,3 @@ class StrengthNode(io.ComfyNode):
         except ValueError as error:
             return str(error)
         return True
-
-
-def request(settings: Settings, negative: list | None) -> Request:
-    if negative is not None:
-        check_not_empty("nag_negative", negative)
-    return Request(settings, negative)

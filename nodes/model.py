@@ -1,6 +1,7 @@
 """NAG as a patch of the model: the shortest way."""
 from comfy_api.latest import io
 
+from ..patches.request import Request
 from ..patches.sampling import guide_model
 from . import inputs
 
@@ -28,4 +29,4 @@ class NAGModel(inputs.StrengthNode):
         cls, model, nag_negative=None, nag_scale=inputs.AUTO, nag_tau=inputs.AUTO, nag_alpha=inputs.AUTO, options=None
     ) -> io.NodeOutput:
         settings = inputs.settings(nag_scale, nag_tau, nag_alpha, options=options)
-        return io.NodeOutput(guide_model(model, inputs.request(settings, nag_negative)))
+        return io.NodeOutput(guide_model(model, Request(settings, nag_negative)))

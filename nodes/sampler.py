@@ -3,7 +3,7 @@ import comfy.samplers
 from comfy_api.latest import io
 from nodes import common_ksampler  # from ComfyUI's module of this name
 
-from ..patches.request import check_not_empty
+from ..patches.request import Request, check_not_empty
 from ..patches.sampling import guide_model
 from . import inputs
 
@@ -83,7 +83,7 @@ class NAGSampler(inputs.StrengthNode):
     ) -> io.NodeOutput:
         check_not_empty("positive", positive)
         settings = inputs.settings(nag_scale, nag_tau, nag_alpha, options=options)
-        guided = guide_model(model, inputs.request(settings, negative if nag_negative is None else nag_negative))
+        guided = guide_model(model, Request(settings, negative if nag_negative is None else nag_negative))
         (latent,) = common_ksampler(
             guided, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise=denoise
         )

@@ -65,8 +65,7 @@ def _made_by(width):
     return f" ({ENCODERS[width]})" if width in ENCODERS else ""
 
 
-def check_negative(adapter: Adapter, model: torch.nn.Module, negative: list) -> None:
-    """Raise a ValueError if a negative, a ComfyUI CONDITIONING, is empty or not for this diffusion model."""
-    check_not_empty("The NAG negative", negative)
+def check_fits(adapter: Adapter, model: torch.nn.Module, negative: list) -> None:
+    """Raise a ValueError if a negative, a ComfyUI CONDITIONING, is not for this diffusion model."""
     for tokens, values in negative:
         check_widths(adapter, model, tokens, values.get("pooled_output"))

@@ -11,7 +11,7 @@ from comfy.patcher_extension import WrappersMP
 from .conditioning import Guidance, GuidanceRows, Rows
 from .models import Adapter, ModelCall, find_adapter
 from .negative import encode_negative
-from .request import Request, check_negative, check_not_empty
+from .request import Request, check_fits, check_not_empty
 
 # Under which a conditioning's model_conds carry its Request, then the guidance of its rows, and a model its wrapper.
 KEY = "normalized_attention_guidance"
@@ -25,16 +25,18 @@ def guide_model(model, request: Request):
     """A clone of a ModelPatcher with which any sampler guides its positive.
 
     Raises:
-        ValueError: the model or the negative can't be used; see find_adapter and check_negative.
+        ValueError: the model or the negative can't be used; see find_adapter, check_not_empty and check_fits.
     """
     guided = model.clone()
     guided.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, KEY)  # the last NAG node on a model counts
+    if request.negative is not None:
+        check_not_empty("The NAG negative", request.negative)
     if request.settings.off:
         return guided
     check_host()
     adapter = find_adapter(model.model.diffusion_model)
     if request.negative is not None:
-        check_negative(adapter, model.model.diffusion_model, request.negative)
+        check_fits(adapter, model.model.diffusion_model, request.negative)
     guided.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, SamplingWrapper(request))
     return guided
 

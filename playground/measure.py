@@ -9,14 +9,13 @@ names) and how often the wanted does (everything that the prompt says). --sheet 
 import argparse
 import asyncio
 import dataclasses
-import importlib.util
 import pathlib
 import random
-import sys
 
 import torch
+from host.inside import COMFYUI, load_pack, start_comfyui
 
-from . import comfyui, grammar
+from . import grammar
 
 STEPS, CFG = 4, 3.0
 Scene, Thing = grammar.Scene, grammar.Thing
@@ -44,7 +43,7 @@ CASES = (
 
 def main():
     options = parse()
-    comfyui.start(options.comfyui)
+    start_comfyui(options.comfyui)
     from . import network
 
     torch.set_num_threads(options.threads)
@@ -74,7 +73,7 @@ def main():
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--comfyui", type=pathlib.Path, required=True, help="a ComfyUI checkout")
+    parser.add_argument("--comfyui", type=pathlib.Path, default=COMFYUI, help="a ComfyUI checkout")
     parser.add_argument("--weights", type=pathlib.Path,
                         default=pathlib.Path(__file__).with_name("playground.safetensors"))
     parser.add_argument("--seeds", type=int, default=40, help=f"for each of the {len(CASES)} prompts")
@@ -88,16 +87,9 @@ def parse():
 
 
 def pack_nodes():
-    """This pack's node classes by node_id, loaded as ComfyUI loads them: as a package from its folder."""
-    folder = pathlib.Path(__file__).parent.parent
-    spec = importlib.util.spec_from_file_location("nag_pack", folder / "__init__.py",
-                                                  submodule_search_locations=[str(folder)])
-    pack = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = pack
-    spec.loader.exec_module(pack)
-
+    """This pack's node classes by node_id."""
     async def listed():
-        return await (await pack.comfy_entrypoint()).get_node_list()
+        return await (await load_pack().comfy_entrypoint()).get_node_list()
 
     return {node.define_schema().node_id: node for node in asyncio.run(listed())}
 

@@ -13,13 +13,14 @@ import random
 import time
 
 import torch
+from host.inside import COMFYUI, start_comfyui
 
-from . import comfyui, grammar
+from . import grammar
 
 
 def main():
     options = parse()
-    comfyui.start(options.comfyui)
+    start_comfyui(options.comfyui)
     from . import measure, network
 
     torch.set_num_threads(options.threads)
@@ -65,7 +66,7 @@ def main():
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--comfyui", type=pathlib.Path, required=True, help="a ComfyUI checkout")
+    parser.add_argument("--comfyui", type=pathlib.Path, default=COMFYUI, help="a ComfyUI checkout")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).with_name("playground.safetensors"))
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=64)

@@ -2,8 +2,6 @@
 
 COMFYUI_PATH names the checkout (`make test` sets it). Its modules are importable from every test; `nodes` is ComfyUI's.
 """
-import importlib.util
-import os
 import sys
 from pathlib import Path
 
@@ -14,38 +12,17 @@ if str(REPOSITORY) not in sys.path:
     sys.path.append(str(REPOSITORY))  # for `host`, behind everything else
 
 from host.client import Client  # noqa: E402
-from host.install import OWN_COMFYUI, ROOT  # noqa: E402
+from host.inside import COMFYUI, load_pack, start_comfyui  # noqa: E402
+from host.install import ROOT  # noqa: E402
 from host.server import ComfyServer  # noqa: E402
 
-COMFYUI = Path(os.environ.get("COMFYUI_PATH") or OWN_COMFYUI).resolve()
-
-
-def start_comfyui():
-    """Have ComfyUI read its command line: on the CPU, with PyTorch's attention, and with its folders in ours."""
-    sys.path.insert(0, str(COMFYUI))
-    ours = sys.argv
-    sys.argv = ["main.py", "--cpu", "--use-pytorch-cross-attention", "--base-directory", str(ROOT / "tests")]
-    try:
-        import comfy.options
-
-        comfy.options.enable_args_parsing()
-        import comfy.cli_args  # noqa: F401
-    finally:
-        sys.argv = ours
-
-
-start_comfyui()  # before any test module imports a part of ComfyUI
+start_comfyui(COMFYUI, "--base-directory", str(ROOT / "tests"))  # before any test module imports a part of ComfyUI
 
 
 @pytest.fixture(scope="session")
 def pack():
     """The pack's package, loaded from its folder by the steps that ComfyUI takes."""
-    name = str(REPOSITORY).replace(".", "_x_")
-    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "__init__.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_pack()
 
 
 @pytest.fixture
