@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from .backends import with_log_sum_exp
 from .equation import guide
-from .log_sum_exp import attention_like, merge
+from .masks import Masks
+from .merge import guide_joint
 from .settings import Settings
 
 OVERRIDE = "optimized_attention_override"
@@ -43,28 +45,43 @@ class Override:
 class CrossAttention(Override):
     """Cross-attention to the positive's text, followed by the negative's in the same sequence of keys.
 
+    Other attention of the same model can have as many keys. So it acts between `enter` and `leave`, the hooks of a
+    module that attends to text, and else steps aside. It is there for all of the model, as torch.compile does not
+    look at hooks to tell a model that has some from one that has none.
+
     Args:
-        n_positive, n_negative: how many tokens each prompt has. Attention to another number of keys is left alone.
-        n_image: how many keys the same module's attention to an image embedding has, which comes before that to the
-            text; None where there is no such attention.
+        n_positive, n_negative: how many tokens each prompt has.
     """
 
-    def __init__(
-        self, settings, transformer_options, n_positive: int, n_negative: int, n_image: int | None = None
-    ):
+    def __init__(self, settings, transformer_options, n_positive: int, n_negative: int):
         super().__init__(settings, transformer_options)
-        self.n_positive, self.n_keys = n_positive, n_positive + n_negative
-        self.image_comes_first = n_image == self.n_keys  # then the number of keys does not tell the two apart
+        self.n_positive, self.n_negative = n_positive, n_negative
+        self.inside = self.image_comes_first = False
+
+    def enter(self, module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+        """Hook in front of a module. Such with weights for an image embedding attend to that before the text."""
+        self.inside = True
+        # Only then does the number of keys not tell the two apart.
+        n_image = kwargs.get("context_img_len") if hasattr(module, "k_img") else None
+        self.image_comes_first = n_image == self.n_positive + self.n_negative
+
+    def leave(self, module: torch.nn.Module, args: tuple, out: torch.Tensor) -> None:
+        """Hook behind a module."""
+        self.inside = False
 
     def __call__(self, func, q, k, v, heads, *args, **options):
         attention = self.attention(func, options)
         tokens = 2 if options.get("skip_reshape") else 1
-        if k.shape[tokens] != self.n_keys or self.image_comes_first:
+        is_text = self.inside and k.shape[tokens] == self.n_positive + self.n_negative and not self.image_comes_first
+        if not is_text:
             self.image_comes_first = False
             return attention(q, k, v, heads, *args)
-        sizes = (self.n_positive, self.n_keys - self.n_positive)
+        sizes = (self.n_positive, self.n_negative)
         (k_pos, k_neg), (v_pos, v_neg) = k.split(sizes, tokens), v.split(sizes, tokens)
-        return guide(attention(q, k_pos, v_pos, heads, *args), attention(q, k_neg, v_neg, heads, *args), *self.numbers)
+        positive = attention(q, k_pos, v_pos, heads, *args)
+        negative = attention(q, k_neg, v_neg, heads, *args)
+        # ComfyUI's own attention returns a tensor of its own; what another node returns may be in use elsewhere.
+        return guide(positive, negative, *self.numbers, out=positive if self.earlier is None else None)
 
 
 class JointAttention(Override):
@@ -87,6 +104,7 @@ class JointAttention(Override):
         super().__init__(settings, transformer_options)
         self.n_positive, self.n_text = n_positive, n_positive + n_negative
         self.n_tokens = None if n_image is None else self.n_text + n_image
+        self.masks = Masks(n_positive, n_negative)
 
     def __call__(
         self,
@@ -101,7 +119,6 @@ class JointAttention(Override):
         skip_output_reshape=False,
         **options,
     ):
-        changes_scores = mask is not None or set(options) - HARMLESS
         attention = self.attention(func, options | {"attn_precision": attn_precision})
         if self.n_tokens not in (None, q.shape[2 if skip_reshape else 1]):
             return attention(
@@ -110,36 +127,40 @@ class JointAttention(Override):
         if not skip_reshape:
             # SD3's values come as (batch, tokens, heads, head_dim), its queries and keys with these two flattened.
             q, k, v = (t.reshape(*t.shape[:2], heads, -1).transpose(1, 2) for t in (q, k, v))
-        with_lse = attention_like(func, q) if self.earlier is None and not changes_scores else None
-        if with_lse is not None:
-            out = self._merged(with_lse, q, k, v)
+        stock = self.earlier is None and set(options) <= HARMLESS
+        attend = with_log_sum_exp(func, q, mask is not None) if stock else None
+        if attend is not None:
+            out = self._merged(attend, q, k, v, mask)
         else:
             out = self._apart(lambda *qkv, mask: attention(*qkv, heads, mask=mask, skip_reshape=True), q, k, v, mask)
         return out.unflatten(-1, (heads, -1)).transpose(1, 2) if skip_output_reshape else out
 
-    def _merged(self, attend, q, k, v):
+    def _merged(self, attend, q, k, v, mask):
         positive, negative = slice(self.n_positive), slice(self.n_positive, self.n_text)
-        image = slice(self.n_text, None)
-        # All slices are views: the image is never concatenated with a prompt.
-        to_image, lse_to_image = attend(q, k[:, :, image], v[:, :, image])
-
-        def meet(tokens, prompt):
-            """Attention of these tokens to a prompt and the image, as features of all heads."""
-            to_prompt = attend(q[:, :, tokens], k[:, :, prompt], v[:, :, prompt])
-            z = merge((to_image[:, :, tokens], lse_to_image[:, :, tokens]), to_prompt)
-            return z.transpose(1, 2).flatten(2)
-
-        z = guide(meet(image, positive), meet(image, negative), *self.numbers)
-        return torch.cat([part.to(q.dtype) for part in (meet(positive, positive), meet(negative, negative), z)], 1)
+        image, from_negative = slice(self.n_text, None), slice(self.n_positive, None)
+        masks = self.masks.joint(mask, q)
+        # All slices are views: the image is never concatenated with a prompt. The negative's queries meet the
+        # positive's keys for nothing, which costs less than a further call for the positive's few queries.
+        return guide_joint(
+            attend(q, k[:, :, image], v[:, :, image], masks.to_image),
+            attend(q, k[:, :, positive], v[:, :, positive], masks.to_positive),
+            attend(q[:, :, from_negative], k[:, :, negative], v[:, :, negative], None),
+            self.n_positive,
+            self.n_text - self.n_positive,
+            *self.numbers,
+        )
 
     def _apart(self, attend, q, k, v, mask):
         n_positive, n_negative = self.n_positive, self.n_text - self.n_positive
         without_negative = (torch.cat((t[:, :, :n_positive], t[:, :, self.n_text :]), 2) for t in (q, k, v))
         pos = attend(*without_negative, mask=mask)
         without_positive = (t[:, :, n_positive:] for t in (q, k, v))
-        neg = attend(*without_positive, mask=mask_for_negative(mask, n_positive, n_negative))
-        z = guide(pos[:, n_positive:], neg[:, n_negative:], *self.numbers)
-        return torch.cat((pos[:, :n_positive], neg[:, :n_negative], z), 1)
+        neg = attend(*without_positive, mask=self.masks.of_negative(mask))
+        out = pos.new_empty(pos.shape[0], q.shape[2], pos.shape[2])
+        out[:, :n_positive] = pos[:, :n_positive]
+        out[:, n_positive : self.n_text] = neg[:, :n_negative]
+        guide(pos[:, n_positive:], neg[:, n_negative:], *self.numbers, out=out[:, self.n_text :])
+        return out
 
 
 class SeparateAttention(Override):
@@ -154,6 +175,7 @@ class SeparateAttention(Override):
     def __init__(self, settings, transformer_options, sizes: Sequence[int]):
         super().__init__(settings, transformer_options)
         self.sizes = tuple(sizes)
+        self.masks = Masks(*self.sizes[:2])
 
     def __call__(self, func, q, k, v, heads, mask=None, **options):
         attention = self.attention(func, options)
@@ -161,19 +183,7 @@ class SeparateAttention(Override):
         parts = [t.split(self.sizes, 2) for t in (q, k, v)]
         pos, neg = (
             attention(*(torch.cat((part[i], part[i + 2]), 2) for part in parts), heads, mask=branch_mask)
-            for i, branch_mask in enumerate((mask, mask_for_negative(mask, n_positive, n_negative)))
+            for i, branch_mask in enumerate((mask, self.masks.of_negative(mask)))
         )
         z = guide(pos[:, n_positive:], neg[:, n_negative:], *self.numbers)
         return torch.cat((pos[:, :n_positive], neg[:, :n_negative], z, z), 1)
-
-
-def mask_for_negative(mask: torch.Tensor | None, n_positive: int, n_negative: int) -> torch.Tensor | None:
-    """The attention mask of [negative | image] tokens, from that of [positive | image].
-
-    A model builds its mask for the prompt that it knows, (..., tokens, tokens), boolean or added to the scores. Between
-    image tokens it holds for both prompts; nothing masks the negative.
-    """
-    if mask is None:
-        return None
-    free = True if mask.dtype == torch.bool else 0.0
-    return torch.nn.functional.pad(mask[..., n_positive:, n_positive:], (n_negative, 0, n_negative, 0), value=free)

@@ -1,8 +1,27 @@
 """The equation of Normalized Attention Guidance (Chen et al. 2025, arXiv 2505.21179)."""
+import functools
+import importlib
+import logging
+import os
+from types import ModuleType
+
 import torch
+from torch.linalg import vector_norm
+
+BY_TRITON = (torch.float16, torch.bfloat16, torch.float32)
+# How many features are worked on at a time: on the CPU they stay in the cache, elsewhere the launches must not weigh.
+CHUNK = {"cpu": 1 << 18}
+CHUNK_ON_A_DEVICE = 1 << 22
 
 
-def guide(positive: torch.Tensor, negative: torch.Tensor, scale: float, tau: float, alpha: float) -> torch.Tensor:
+def guide(
+    positive: torch.Tensor,
+    negative: torch.Tensor,
+    scale: float,
+    tau: float,
+    alpha: float,
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Move attention features away from the negative's, cap how far, and blend.
 
     With z+ = `positive` and z- = `negative`, per token and over the features of all heads together:
@@ -13,24 +32,87 @@ def guide(positive: torch.Tensor, negative: torch.Tensor, scale: float, tau: flo
         z  = alpha z^ + (1 - alpha) z+           refine
 
     Args:
-        positive, negative: (..., tokens, features), of any floating dtype and equal shape; before the output
-            projection. They are left as they are.
+        positive, negative: (..., tokens, features), of any floating dtype and equal shape, with any strides; before
+            the output projection. They are left as they are, unless one is `out` too.
         scale: 1 + s, the `nag_scale` of ComfyUI nodes; 1 is off.
         tau: how many times the positive's L1 norm the extrapolated features may reach, at least 1.
         alpha: share of the guided features in the result, 0 to 1; 0 is off.
+        out: where the result goes, of positive's shape and dtype with any strides: `positive` itself, or memory that
+            shares nothing with it. Then guidance takes no memory worth mention.
 
     Returns:
-        A tensor of positive's shape and dtype; `positive` itself where scale or alpha switch NAG off. A token whose
-        positive features are all zero stays zero, as the cap demands.
+        `out`, or a new contiguous tensor of positive's shape and dtype; `positive` itself where scale or alpha switch
+        NAG off and there is no `out`. A token whose positive features are all zero stays zero, as the cap demands.
+        What float16 cannot hold becomes its largest value.
     """
     if scale == 1 or alpha == 0:
-        return positive
+        return positive if out is None or out is positive else out.copy_(positive)
+    if is_traced(positive, negative):
+        z = guide_at_once(positive, negative, scale, tau, alpha, positive.dtype)
+        return z if out is None else out.copy_(z)
+    if out is None:
+        out = torch.empty_like(positive, memory_format=torch.contiguous_format)
+    kernels = kernels_for(positive)
+    if kernels is None or not kernels.guide(positive, negative, scale, tau, alpha, out):
+        tensors, tokens = (positive, negative, out), tokens_at_once(positive)
+        chunks = [tensors] if tokens >= out.shape[-2] else zip(*(t.split(tokens, -2) for t in tensors))
+        for z_pos, z_neg, z in chunks:
+            guide_at_once(z_pos, z_neg, scale, tau, alpha, z.dtype, z)
+    return out
+
+
+def guide_at_once(positive, negative, scale, tau, alpha, dtype, out=None) -> torch.Tensor:
+    """`guide`, of which these are a part, by PyTorch. Arguments and result are the same, but for the dtype, which is
+    `dtype`; out has that one too."""
     # In float16 the L1 norm of a few thousand features overflows, and the picture turns black.
     precise = torch.promote_types(positive.dtype, torch.float32)
     z_pos, z_neg = positive.to(precise), negative.to(precise)
     z = torch.lerp(z_neg, z_pos, scale)
-    limit = tau * torch.linalg.vector_norm(z_pos, ord=1, dim=-1, keepdim=True)
-    norm = torch.linalg.vector_norm(z, ord=1, dim=-1, keepdim=True)
+    norm = vector_norm(z, ord=1, dim=-1, keepdim=True).clamp_min(torch.finfo(precise).tiny)
     # min(r, tau) / r = min(1, tau |z+| / |z~|), which needs no division by the positive's norm.
-    z *= (limit / norm.clamp_min(torch.finfo(precise).tiny)).clamp_max(1)
-    return torch.lerp(z_pos, z, alpha).to(positive.dtype)
+    share = (vector_norm(z_pos, ord=1, dim=-1, keepdim=True) * (alpha * tau) / norm).clamp_max(alpha)
+    # From here on z~ is not needed any more, and its overflow harms nothing: the share is zero then.
+    share_of_positive = torch.rsub(share, 1 - alpha, alpha=-scale)  # 1 - alpha + scale * share
+    z = torch.mul(z_pos, share_of_positive, out=None if out is None else z)
+    z = torch.addcmul(z, share, z_neg, value=1 - scale, out=out).to(dtype)
+    largest = torch.finfo(dtype).max
+    return z.clamp_(-largest, largest) if dtype == torch.float16 else z
+
+
+def is_traced(*tensors: torch.Tensor) -> bool:
+    """Whether each operation must be new and plain: inductor fuses these by itself, and autograd wants no `out`."""
+    return torch.compiler.is_compiling() or any(t.requires_grad for t in tensors)
+
+
+def tokens_at_once(features: torch.Tensor) -> int:
+    """How many tokens to take at a time of (..., tokens, features), so that float32 copies of them stay small."""
+    a_token = features.numel() // max(features.shape[-2], 1)
+    return max(CHUNK.get(features.device.type, CHUNK_ON_A_DEVICE) // max(a_token, 1), 1)
+
+
+def kernels_for(features: torch.Tensor) -> ModuleType | None:
+    """The module of Triton kernels where they can work on tensors such as `features`, or None.
+
+    On the CPU that takes Triton's interpreter, TRITON_INTERPRET=1, which is for tests.
+    """
+    kind = features.device.type
+    if kind == "cpu":
+        if os.environ.get("TRITON_INTERPRET") != "1":
+            return None
+    elif kind not in ("cuda", "xpu"):  # ROCm's devices are called cuda
+        return None
+    return load_kernels(features.device, features.dtype) if features.dtype in BY_TRITON else None
+
+
+@functools.cache
+def load_kernels(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
+    """The module of Triton kernels, or None where they fail: Triton may be missing, lack a C compiler, or not know
+    the device or what it can do with the dtype. So it is tried, once."""
+    try:
+        kernels = importlib.import_module(".triton_kernels", __package__)
+        z = torch.ones(1, 1, 16, device=device, dtype=dtype)
+        kernels.guide(z, z, 2.0, 1.0, 1.0, torch.empty_like(z))
+    except Exception:
+        logging.debug("NAG does without Triton on %s in %s", device, dtype, exc_info=True)
+        return None
+    return kernels

@@ -35,7 +35,9 @@ def separate(patches, settings):
 
 @pytest.fixture
 def cross(patches, settings):
-    return patches("attention").CrossAttention(settings, {}, POSITIVE, NEGATIVE)
+    attention = patches("attention").CrossAttention(settings, {}, POSITIVE, NEGATIVE)
+    attention.enter(torch.nn.Module(), (), {})
+    return attention
 
 
 def random(*tokens):
@@ -130,6 +132,12 @@ def test_cross(cross, function):
 
 def test_cross_leaves_other_attention_alone(cross):
     q, k, v = random(IMAGE, POSITIVE, POSITIVE)
+    close(call("attention_pytorch", cross, q, k, v), exact_attention(*(t.double() for t in (q, k, v)), HEADS))
+
+
+def test_cross_acts_inside_its_modules_only(cross):
+    q, k, v = random(IMAGE, POSITIVE + NEGATIVE, POSITIVE + NEGATIVE)
+    cross.leave(torch.nn.Module(), (), None)
     close(call("attention_pytorch", cross, q, k, v), exact_attention(*(t.double() for t in (q, k, v)), HEADS))
 
 

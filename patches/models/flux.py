@@ -1,7 +1,7 @@
 """Flux.1: dev, schnell, Kontext, Fill and their kin."""
 import dataclasses
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 
 import torch
 
@@ -9,6 +9,8 @@ from ..attention import JointAttention, SeparateAttention
 from ..settings import Strength
 from .adapter import Adapter
 from .hooks import PooledShift, hooked
+
+POSITIVE, NEGATIVE = 0, 1  # whose vector modulates a segment
 
 
 class Flux(Adapter):
@@ -47,73 +49,71 @@ class Flux(Adapter):
 def _hooks(model, call, n_positive, n_negative):
     shift = PooledShift(call.pooled[:, : model.params.vec_in_dim])
     yield model.vector_in.register_forward_hook(shift)
-    text = _Segments(n_positive, n_negative)
+    modulate = _Modulation(shift, [(0, n_positive, POSITIVE), (n_positive, None, NEGATIVE)])
     for block in model.double_blocks:
-        yield from _modulate_apart(block.txt_mod, shift, text)
+        yield from modulate.hooks(block, block.txt_mod, "modulation_dims_txt")
     if call.settings.options.image_stream == "separate":
-        sequence = _TwoImageStreams(call, n_positive, n_negative)
+        stream = _TwoImageStreams(call, n_positive, n_negative)
+        yield from stream.hooks(model)
+        segments = stream.segments
     else:
-        sequence = _OneImageStream(n_positive, n_negative)
-    yield from sequence.hooks(model)
+        n_text = n_positive + n_negative
+        segments = [(0, n_positive, POSITIVE), (n_positive, n_text, NEGATIVE), (n_text, None, POSITIVE)]
+    modulate = _Modulation(shift, segments)
     for block in model.single_blocks:
-        yield from _modulate_apart(block.modulation, shift, sequence.segments)
+        yield from modulate.hooks(block, block.modulation, "modulation_dims")
 
 
-class _Segments:
-    """The sizes of a sequence's parts, which belong to the positive, the negative, the positive, ... in turn.
+class _Modulation:
+    """Hooks that modulate each segment of a sequence of tokens by the vector of the prompt that it belongs to.
 
-    Parts can be added until the owners have been asked for: how many image tokens there are, only the model knows.
+    Args:
+        shift: of the positive's vector, to get the negative's.
+        segments: (start, stop, POSITIVE or NEGATIVE), as the blocks' modulation_dims takes them.
     """
 
-    def __init__(self, *sizes):
-        self.sizes, self._owners = sizes, None
+    def __init__(self, shift, segments):
+        self.shift, self.segments = shift, segments
 
-    def owners(self, device):
-        """(tokens,): 0 for a token of the positive, 1 for one of the negative."""
-        if self._owners is None:
-            owners = [torch.full((size,), i % 2, device=device) for i, size in enumerate(self.sizes)]
-            self._owners = torch.cat(owners)
-        return self._owners
+    def hooks(self, block, modulation, argument):
+        def segmented(module, args, kwargs):
+            return args, {**kwargs, argument: self.segments}
 
+        yield block.register_forward_pre_hook(segmented, with_kwargs=True)
+        yield modulation.register_forward_pre_hook(self._both_vectors)
+        if not _segments_keep_an_axis():
+            yield modulation.register_forward_hook(_add_an_axis)
 
-def _modulate_apart(modulation, shift, segments):
-    """Hooks that let a modulation layer make a modulation per token, from the vector of the prompt it belongs to."""
-
-    def both_vectors(module, args):
-        return (torch.stack((args[0], args[0] + shift.value), 1),)
-
-    def per_token(module, args, modulations):
-        owners = segments.owners(args[0].device)
-        return tuple(m and dataclasses.replace(m, **{k: v[:, owners] for k, v in vars(m).items()}) for m in modulations)
-
-    yield modulation.register_forward_pre_hook(both_vectors)
-    yield modulation.register_forward_hook(per_token)
+    def _both_vectors(self, module, args):
+        return (torch.stack((args[0], args[0] + self.shift.value), 1),)
 
 
-class _OneImageStream:
-    """Single blocks over [positive text | negative text | image]."""
+@cache
+def _segments_keep_an_axis():
+    """Whether modulation_dims selects from (batch, vectors, features) such that (batch, 1, features) remains.
 
-    def __init__(self, n_positive, n_negative):
-        self.segments = _Segments(n_positive, n_negative)
+    ComfyUI before 0.17 left (batch, features) of it, which only fits a batch of one. So ask it, with two tokens, two
+    rows and two vectors: either way it succeeds, on different axes.
+    """
+    from comfy.ldm.flux.layers import apply_mod
 
-    def hooks(self, model):
-        for block in model.single_blocks:
-            yield block.register_forward_pre_hook(self.enter)
+    vectors = torch.tensor([[[1.0], [2.0]], [[1.0], [3.0]]])
+    tokens = apply_mod(torch.ones(2, 2, 1), vectors, None, [(0, 2, 1)])
+    return bool(tokens[0, 0] == tokens[0, 1])
 
-    def enter(self, block, args):
-        """The image tokens, whose number only the model knows, belong to the positive."""
-        n_positive, n_negative = self.segments.sizes[:2]
-        if len(self.segments.sizes) == 2:
-            self.segments.sizes += (args[0].shape[1] - n_positive - n_negative,)
+
+def _add_an_axis(module, args, modulations):
+    return tuple(m and dataclasses.replace(m, **{k: v.unsqueeze(2) for k, v in vars(m).items()}) for m in modulations)
 
 
 class _TwoImageStreams:
     """Single blocks over [positive text | negative text | image | image], the second image being the negative's."""
 
     def __init__(self, call, n_positive, n_negative):
-        self.call, self.n_text = call, n_positive + n_negative
-        self.n_image = None
-        self.segments = _Segments(n_positive, n_negative)
+        self.call = call
+        self.n_positive, self.n_text = n_positive, n_positive + n_negative
+        self.n_image = None  # only the model knows
+        self.segments = [(0, n_positive, POSITIVE), (n_positive, self.n_text, NEGATIVE)]
 
     def hooks(self, model):
         for i, block in enumerate(model.single_blocks):
@@ -124,11 +124,13 @@ class _TwoImageStreams:
         tokens, pe = args[0], kwargs["pe"]
         if self.n_image is None:
             self.n_image = tokens.shape[1] - self.n_text
-            self.segments.sizes += (self.n_image, self.n_image)
+            second = self.n_text + self.n_image
+            self.segments += [(self.n_text, second, POSITIVE), (second, None, NEGATIVE)]
             tokens = torch.cat((tokens, tokens[:, self.n_text :]), 1)
         else:
             self._add_control(index - 1, tokens[:, self.n_text + self.n_image :])
-        attention = SeparateAttention(self.call.settings, self.call.transformer_options, self.segments.sizes)
+        sizes = (self.n_positive, self.n_text - self.n_positive, self.n_image, self.n_image)
+        attention = SeparateAttention(self.call.settings, self.call.transformer_options, sizes)
         changed = {
             "pe": torch.cat((pe, pe[:, :, self.n_text :]), 2),
             "transformer_options": attention.install(kwargs["transformer_options"]),

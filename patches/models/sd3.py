@@ -1,6 +1,6 @@
 """Stable Diffusion 3 and 3.5: medium with its second attention, large, and their turbo kin."""
 import math
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import torch
 
@@ -13,7 +13,7 @@ from .hooks import PooledShift, hooked
 class SD3(Adapter):
     """The text has a stream of its own, `context_block`, that is modulated by the pooled vector as a whole.
 
-    That stream runs once per prompt, each with its own modulation; the image stream is shared.
+    In that stream each prompt has a modulation of its own; the image stream is shared.
     """
 
     name = "Stable Diffusion 3 and 3.5"
@@ -33,19 +33,22 @@ class SD3(Adapter):
         n_positive, n_negative = call.context.shape[1], call.negative.shape[1]
         n_image = math.prod(math.ceil(size / model.patch_size) for size in call.x.shape[-2:])
         attention = JointAttention(call.settings, call.transformer_options, n_positive, n_negative, n_image)
-        shift = PooledShift(call.pooled)
-        with ExitStack() as stack:
-            stack.enter_context(hooked([model.y_embedder.register_forward_hook(shift)]))
-            if model.context_processor is not None:
-                stack.enter_context(_prompts_apart(model.context_processor, n_positive))
-            for block in model.joint_blocks:
-                stack.enter_context(_run_per_prompt(block.context_block, n_positive, shift))
+        with hooked(_hooks(model, call, n_positive, n_negative)):
             yield call.joined_text(), attention.install(call.transformer_options)
 
 
-@contextmanager
+def _hooks(model, call, n_positive, n_negative):
+    shift = PooledShift(call.pooled)
+    yield model.y_embedder.register_forward_hook(shift)
+    if model.context_processor is not None:
+        yield from _prompts_apart(model.context_processor, n_positive)
+    rows = _TextInRows(n_positive, n_negative, shift)
+    for block in model.joint_blocks:
+        yield from rows.hooks(block)
+
+
 def _prompts_apart(module, n_positive):
-    """Let a module that mixes tokens see one prompt at a time."""
+    """Hooks that let a module that mixes tokens see one prompt at a time."""
     negative = []
 
     def keep_positive(module, args):
@@ -55,38 +58,53 @@ def _prompts_apart(module, n_positive):
     def add_negative(module, args, out):
         return torch.cat((out, module.forward(negative.pop())), 1)
 
-    with hooked([module.register_forward_pre_hook(keep_positive), module.register_forward_hook(add_negative)]):
-        yield
+    yield module.register_forward_pre_hook(keep_positive)
+    yield module.register_forward_hook(add_negative)
 
 
-@contextmanager
-def _run_per_prompt(block, n_positive, shift):
-    """Run both halves of a text block once per prompt. They are methods, which no PyTorch hook reaches."""
-    pre_attention, post_attention = block.pre_attention, block.post_attention
+class _TextInRows:
+    """Hooks that let each prompt's text have a modulation of its own.
 
-    def pre(tokens, c):
-        qkv, rest = pre_attention(tokens[:, :n_positive], c)
-        qkv_negative, rest_negative = pre_attention(tokens[:, n_positive:], c + shift.value)
-        return tuple(torch.cat(pair, 1) for pair in zip(qkv, qkv_negative, strict=True)), (rest, rest_negative)
+    A text block has one for all tokens of a row, in methods that no hook reaches. So inside of a block the text comes
+    in rows of as many tokens as go into both prompts, as a rule one row for each. All of it is views.
 
-    def post(attention, rest, rest_negative):
-        positive = post_attention(attention[:, :n_positive], *rest)
-        return torch.cat((positive, post_attention(attention[:, n_positive:], *rest_negative)), 1)
+    Args:
+        n_positive, n_negative: how many text tokens each prompt has.
+        shift: of the positive's modulation vector, to get the negative's.
+    """
 
-    with _instance_attributes(block, pre_attention=pre, post_attention=post):
-        yield
+    def __init__(self, n_positive, n_negative, shift):
+        self.size = math.gcd(n_positive, n_negative)
+        self.rows = n_positive // self.size, n_negative // self.size
+        self.shift = shift
 
+    def hooks(self, block):
+        text = block.context_block
+        yield block.register_forward_pre_hook(self.first_in_rows)
+        yield block.register_forward_hook(self.first_in_sequence)
+        yield text.adaLN_modulation.register_forward_pre_hook(self.both_vectors)
+        yield text.adaLN_modulation.register_forward_hook(self.per_row)
+        yield text.attn.qkv.register_forward_hook(lambda module, args, qkv: self.in_sequence(qkv))
+        if not text.pre_only:
+            yield text.attn.proj.register_forward_pre_hook(self.first_in_rows)
 
-@contextmanager
-def _instance_attributes(target, **attributes):
-    """Set attributes on an object for a while, over those of its class."""
-    earlier = {name: vars(target)[name] for name in attributes if name in vars(target)}
-    try:
-        for name, value in attributes.items():
-            setattr(target, name, value)
-        yield
-    finally:
-        for name in attributes:
-            delattr(target, name)
-        for name, value in earlier.items():
-            setattr(target, name, value)
+    def in_sequence(self, text):
+        return text.unflatten(0, (-1, sum(self.rows))).flatten(1, 2)
+
+    def first_in_rows(self, module, args):
+        text, *others = args
+        return (text.unflatten(1, (sum(self.rows), self.size)).flatten(0, 1), *others)
+
+    def first_in_sequence(self, module, args, out):
+        text, *others = out
+        return (None if text is None else self.in_sequence(text), *others)
+
+    def both_vectors(self, module, args):
+        return (torch.stack((args[0], args[0] + self.shift.value), 1),)
+
+    def per_row(self, module, args, modulations):
+        if self.rows != (1, 1):
+            positive, negative = modulations.split(1, 1)
+            positive, negative = positive.expand(-1, self.rows[0], -1), negative.expand(-1, self.rows[1], -1)
+            modulations = torch.cat((positive, negative), 1)
+        return modulations.flatten(0, 1)

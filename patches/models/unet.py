@@ -61,6 +61,7 @@ class _GuidedAttention:
         self.call = call
         self.numbers = (call.settings.nag_scale, call.settings.nag_tau, call.settings.nag_alpha)
         self.n_positive = None
+        self.text = self.joined = None
         # Rows that are not guided need keys too, to ride in the same tensor; nothing attends to theirs.
         self.negative = call.context.new_zeros(call.context.shape[0], *call.negative.shape[1:])
         start = 0
@@ -75,20 +76,23 @@ class _GuidedAttention:
         earlier: the patches of other nodes, which may transform the text, each prompt's by itself.
         """
 
-        def patched(q, k, v, options):
+        def append_negative(q, k, v, options):
+            if k is not self.text:  # as a rule all blocks get the same tensor
+                self.text, self.n_positive = k, k.shape[1]
+                self.joined = torch.cat((k, self.negative.to(k)), 1)
+            return q, self.joined, self.joined
+
+        def append_patched_negative(q, k, v, options):
+            k_neg = v_neg = self.negative.to(k)
+            for patch in earlier:
+                _, k_neg, v_neg = patch(q, k_neg, v_neg, options)
             for patch in earlier:
                 q, k, v = patch(q, k, v, options)
-            return q, k, v
-
-        def append_negative(q, k, v, options):
-            self.negative = self.negative.to(k)  # the model's dtype; from the second block on, nothing to do
-            _, k_neg, v_neg = patched(q, self.negative, self.negative, options)
-            q, k, v = patched(q, k, v, options)
             self.n_positive = k.shape[1]
             joined = torch.cat((k, k_neg), 1)
             return q, joined, joined if v is k and v_neg is k_neg else torch.cat((v, v_neg), 1)
 
-        return append_negative
+        return append_patched_negative if earlier else append_negative
 
     def replacing(self, attention):
         """The `attn2_replace` around `attention`."""
@@ -96,12 +100,12 @@ class _GuidedAttention:
         def attend(q, k, v, options):
             n = self.n_positive
             out = attention(q, k[:, :n], v[:, :n], options)
+            if attention is not _stock_attention:
+                out = out.clone()  # what another node returns may be in use elsewhere
             for rows in self.call.guided:
+                positive = out[rows]
                 negative = attention(q[rows], k[rows, n:], v[rows, n:], _options_of_rows(options, rows, q.shape[0]))
-                guided = guide(out[rows], negative, *self.numbers)
-                if guided.shape[0] == out.shape[0]:
-                    return guided
-                out[rows] = guided
+                guide(positive, negative, *self.numbers, out=positive)
             return out
 
         return attend

@@ -1,0 +1,138 @@
+"""The exact merge of attention over two sets of keys, by the log-sum-exp of the scores over each.
+
+Attention over the union of the sets is the mean of the attention over each, weighted by the exponential of their
+log-sum-exps (Dao et al., flash decoding). It lets the image's keys be met once for several prompts.
+"""
+import torch
+
+from .equation import guide_at_once, is_traced, kernels_for, tokens_at_once
+
+Part = tuple[torch.Tensor, torch.Tensor]
+
+
+def merge(a: Part, b: Part, out: torch.Tensor | None = None) -> torch.Tensor:
+    """Attention over the keys of both, from the outputs and log-sum-exps of attention over each.
+
+    Args:
+        a, b: (output (batch, heads, tokens, head_dim), log-sum-exp (batch, heads, tokens)), from the same queries and
+            with any strides. Where a log-sum-exp is -inf no key was visible, and the output there may be anything:
+            the other counts alone, and where both are, the result is zero.
+        out: where the result goes, of the outputs' shape, any floating dtype and any strides.
+
+    Returns:
+        `out`, or a new tensor of the outputs' shape, in float32 at least.
+    """
+    return _merge(_visible(a), _visible(b), out)
+
+
+def guide_joint(
+    to_image: Part,
+    to_positive: Part,
+    to_negative: Part,
+    n_positive: int,
+    n_negative: int,
+    scale: float,
+    tau: float,
+    alpha: float,
+) -> torch.Tensor:
+    """Joint attention over [positive text | negative text | image] tokens, from attention to each of the three apart.
+
+    A prompt's tokens get attention to that prompt and the image. The image's get the same for both prompts, the first
+    guided away from the second by `equation.guide` (arXiv 2505.21179, section 3), with all heads' features together.
+
+    Args:
+        to_image, to_positive, to_negative: (output (batch, heads, tokens, head_dim), log-sum-exp (batch, heads,
+            tokens) in float32), as `merge` takes them: from the queries of all tokens for the first two, from those
+            behind the positive's text for the last.
+        n_positive, n_negative: how many tokens each prompt has.
+        scale, tau, alpha: as for `equation.guide`.
+
+    Returns:
+        (batch, tokens, heads * head_dim), contiguous and new, in the outputs' dtype.
+
+    Raises:
+        ValueError: the parts' shapes do not fit together.
+    """
+    parts, numbers = (to_image, to_positive, to_negative), (scale, tau, alpha)
+    n_text = n_positive + n_negative
+    _check(parts, n_positive)
+    if is_traced(*(z for z, _ in parts)):
+        return _plain(*parts, n_positive, n_text, numbers)
+    z = to_image[0]
+    batch, heads, tokens, dim = z.shape
+    out = z.new_empty(batch, tokens, heads * dim)
+    kernels = kernels_for(z)
+    if kernels is None or not kernels.guide_joint(*parts, n_positive, n_negative, *numbers, out):
+        _in_chunks(*parts, n_positive, n_text, numbers, out)
+    return out
+
+
+def _check(parts, n_positive):
+    """A kernel would read whatever lies behind a tensor that is too small."""
+    batch, heads, tokens, dim = parts[0][0].shape
+    for (z, lse), n in zip(parts, (tokens, tokens, tokens - n_positive)):
+        if z.shape != (batch, heads, n, dim) or lse.shape != (batch, heads, n):
+            shapes = [(tuple(z.shape), tuple(lse.shape)) for z, lse in parts]
+            raise ValueError(f"{n_positive} tokens of a positive do not fit attention of shapes {shapes}")
+
+
+def _plain(to_image, to_positive, to_negative, n_positive, n_text, numbers):
+    z_pos, z_neg = merge(to_image, to_positive), merge(_of(to_image, slice(n_positive, None)), to_negative)
+    z_pos, z_neg = z_pos.transpose(1, 2).flatten(2), z_neg.transpose(1, 2).flatten(2)
+    n_negative, dtype = n_text - n_positive, to_image[0].dtype
+    z = z_pos[:, n_text:]
+    if _is_on(*numbers):
+        z = guide_at_once(z, z_neg[:, n_negative:], *numbers, dtype)
+    return torch.cat([part.to(dtype) for part in (z_pos[:, :n_positive], z_neg[:, :n_negative], z)], 1)
+
+
+def _in_chunks(to_image, to_positive, to_negative, n_positive, n_text, numbers, out):
+    """Some tokens at a time, from and to views, so that the float32 tensors in between stay small."""
+    batch, heads, n_tokens, dim = to_image[0].shape
+    at_once = tokens_at_once(out)
+    by_head = out.unflatten(2, (heads, dim)).transpose(1, 2)
+    shift = n_positive  # where to_negative begins
+    for chunk in _chunks(0, n_positive, at_once):
+        merge(_of(to_image, chunk), _of(to_positive, chunk), by_head[:, :, chunk])
+    for chunk in _chunks(n_positive, n_text, at_once):
+        merge(_of(to_image, chunk), _of(to_negative, chunk, shift), by_head[:, :, chunk])
+    precise = torch.promote_types(out.dtype, torch.float32)
+    for chunk in _chunks(n_text, n_tokens, at_once):
+        image = _visible(_of(to_image, chunk))
+        if not _is_on(*numbers):
+            _merge(image, _visible(_of(to_positive, chunk)), by_head[:, :, chunk])
+            continue
+        # In the order of the features, whatever that of the outputs.
+        z = out.new_empty(2, batch, chunk.stop - chunk.start, heads, dim, dtype=precise)
+        for prompt, to in zip((_of(to_positive, chunk), _of(to_negative, chunk, shift)), z.transpose(2, 3)):
+            _merge(image, _visible(prompt), to)
+        guide_at_once(*z.flatten(3), *numbers, out.dtype, out[:, chunk])
+
+
+def _chunks(start, stop, size):
+    return (slice(i, min(i + size, stop)) for i in range(start, stop, size))
+
+
+def _of(part, tokens, shift=0):
+    """Views of these tokens, of a part that begins `shift` tokens later."""
+    tokens = slice(tokens.start - shift, tokens.stop and tokens.stop - shift)
+    return part[0][:, :, tokens], part[1][:, :, tokens]
+
+
+def _visible(part):
+    """Zero, and a finite log-sum-exp, where no key was visible."""
+    out, lse = part
+    lse = lse.to(torch.promote_types(out.dtype, torch.float32))
+    hidden = (lse == -torch.inf).unsqueeze(-1)
+    return torch.where(hidden, 0, out), lse.clamp_min(torch.finfo(lse.dtype).min)
+
+
+def _merge(a, b, out=None):
+    """`merge`, of finite log-sum-exps."""
+    (z_a, lse_a), (z_b, lse_b) = a, b
+    share = torch.sigmoid(lse_b - lse_a).unsqueeze(-1)
+    return torch.addcmul(z_b * share, z_a, 1 - share, out=out)
+
+
+def _is_on(scale, tau, alpha):
+    return scale != 1 and alpha != 0

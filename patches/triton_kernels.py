@@ -1,0 +1,156 @@
+"""The equation and the merge in Triton: a program a token, which reads the features once and writes them once.
+
+Importing this imports Triton; `equation.load_kernels` does, where it is of use. The functions return whether they
+serve such tensors; where they do not, nothing has happened.
+"""
+from contextlib import nullcontext
+
+import torch
+import triton
+import triton.language as tl
+
+WIDEST = 8192  # features a token
+
+
+def guide(positive, negative, scale, tau, alpha, out) -> bool:
+    """`equation.guide` with an `out`, for (batch, tokens, features) of which a token's features lie side by side."""
+    if positive.dim() != 3 or not positive.shape == negative.shape == out.shape:
+        return False
+    batch, tokens, width = positive.shape
+    strides = (*positive.stride(), *negative.stride(), *out.stride())
+    if width > WIDEST or strides[2] != 1 or strides[5] != 1 or strides[8] != 1:
+        return False
+    block = triton.next_power_of_2(width)
+    with _current(positive):
+        _guide_kernel[tokens, batch](
+            positive, negative, out, *strides[:2], *strides[3:5], *strides[6:8],
+            float(scale), float(tau), float(alpha), width, block, num_warps=_warps(block),
+        )  # fmt: skip
+    return True
+
+
+def guide_joint(to_image, to_positive, to_negative, n_positive, n_negative, scale, tau, alpha, out) -> bool:
+    """`merge.guide_joint` with an `out`, contiguous, for outputs of which a head's features lie side by side."""
+    parts = (to_image, to_positive, to_negative)
+    batch, heads, tokens, dim = to_image[0].shape
+    block = triton.next_power_of_2(heads), triton.next_power_of_2(dim)
+    if block[0] * block[1] > WIDEST or any(z.stride(3) != 1 for z, _ in parts):
+        return False
+    tensors = [t for part in parts for t in part]
+    strides = [stride for t in tensors for stride in t.stride()[:3]]
+    with _current(out):
+        _joint_kernel[tokens, batch](
+            *tensors, out, *strides, tokens, n_positive, n_positive + n_negative,
+            float(scale), float(tau), float(alpha), heads, dim, *block, num_warps=_warps(block[0] * block[1]),
+        )  # fmt: skip
+    return True
+
+
+def _current(z):
+    """Makes z's device the current one, on which Triton launches."""
+    kind = z.device.type
+    return nullcontext() if kind == "cpu" else getattr(torch, kind).device_of(z)
+
+
+def _warps(features):
+    """Sixteen features a thread: two loads of 16 bytes in half precision, and room for three tensors of float32."""
+    return min(max(features // 512, 1), 16)
+
+
+@triton.jit
+def _guide_kernel(
+    positive, negative, out, positive_row, positive_token, negative_row, negative_token, out_row, out_token,
+    scale, tau, alpha, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    token, row = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    feature = tl.arange(0, BLOCK)
+    there = feature < WIDTH
+    z_pos = tl.load(positive + row * positive_row + token * positive_token + feature, there, 0.0).to(tl.float32)
+    z_neg = tl.load(negative + row * negative_row + token * negative_token + feature, there, 0.0).to(tl.float32)
+    z = _guided(z_pos, z_neg, scale, tau, alpha)
+    _store(out + row * out_row + token * out_token + feature, z, there)
+
+
+# A prompt's length must not cost a compilation: it decides these, but no alignment of the features.
+@triton.jit(
+    do_not_specialize=[
+        "n_tokens", "n_positive", "n_text",
+        "image_lse_row", "image_lse_head", "image_lse_token",
+        "positive_lse_row", "positive_lse_head", "positive_lse_token",
+        "negative_lse_row", "negative_lse_head", "negative_lse_token",
+    ]
+)  # fmt: skip
+def _joint_kernel(
+    image, image_lse, positive, positive_lse, negative, negative_lse, out,
+    image_row, image_head, image_token, image_lse_row, image_lse_head, image_lse_token,
+    positive_row, positive_head, positive_token, positive_lse_row, positive_lse_head, positive_lse_token,
+    negative_row, negative_head, negative_token, negative_lse_row, negative_lse_head, negative_lse_token,
+    n_tokens, n_positive, n_text, scale, tau, alpha,
+    HEADS: tl.constexpr, DIM: tl.constexpr, BLOCK_HEADS: tl.constexpr, BLOCK_DIM: tl.constexpr,
+):  # fmt: skip
+    token, row = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    z_image, lse_image = _load_part(
+        image + row * image_row + token * image_token, image_head,
+        image_lse + row * image_lse_row + token * image_lse_token, image_lse_head,
+        HEADS, DIM, BLOCK_HEADS, BLOCK_DIM,
+    )  # fmt: skip
+    if (token < n_positive) | (token >= n_text):
+        z_prompt, lse_prompt = _load_part(
+            positive + row * positive_row + token * positive_token, positive_head,
+            positive_lse + row * positive_lse_row + token * positive_lse_token, positive_lse_head,
+            HEADS, DIM, BLOCK_HEADS, BLOCK_DIM,
+        )  # fmt: skip
+        z_pos = _merged(z_image, lse_image, z_prompt, lse_prompt)
+    else:
+        z_pos = z_image
+    z = z_pos
+    if token >= n_positive:
+        own = token - n_positive
+        z_prompt, lse_prompt = _load_part(
+            negative + row * negative_row + own * negative_token, negative_head,
+            negative_lse + row * negative_lse_row + own * negative_lse_token, negative_lse_head,
+            HEADS, DIM, BLOCK_HEADS, BLOCK_DIM,
+        )  # fmt: skip
+        z_neg = _merged(z_image, lse_image, z_prompt, lse_prompt)
+        if token < n_text:
+            z = z_neg
+        elif (scale != 1) & (alpha != 0):
+            z = _guided(z_pos, z_neg, scale, tau, alpha)
+    head, feature = tl.arange(0, BLOCK_HEADS)[:, None], tl.arange(0, BLOCK_DIM)[None, :]
+    there = (head < HEADS) & (feature < DIM)
+    _store(out + (row * n_tokens + token) * (HEADS * DIM) + head * DIM + feature, z, there)
+
+
+@triton.jit
+def _load_part(
+    out, out_head, lse, lse_head,
+    HEADS: tl.constexpr, DIM: tl.constexpr, BLOCK_HEADS: tl.constexpr, BLOCK_DIM: tl.constexpr,
+):  # fmt: skip
+    """A token's output, (heads, features), and its log-sum-exp, finite; the output is zero where no key was visible."""
+    head, feature = tl.arange(0, BLOCK_HEADS), tl.arange(0, BLOCK_DIM)[None, :]
+    score = tl.load(lse + head * lse_head, head < HEADS, 0.0).to(tl.float32)
+    visible = score != float("-inf")
+    there = (head < HEADS)[:, None] & (feature < DIM)
+    z = tl.load(out + head[:, None].to(tl.int64) * out_head + feature, there, 0.0).to(tl.float32)
+    return tl.where(visible[:, None], z, 0.0), tl.where(visible, score, -3.4e38)
+
+
+@triton.jit
+def _merged(a, lse_a, b, lse_b):
+    share = tl.sigmoid(lse_b - lse_a)[:, None]
+    return b * share + a * (1 - share)
+
+
+@triton.jit
+def _guided(z_pos, z_neg, scale, tau, alpha):
+    """`equation.guide_at_once`, over all the features of one token."""
+    norm = tl.sum(tl.abs(z_pos + (scale - 1) * (z_pos - z_neg)))
+    share = tl.minimum(tl.sum(tl.abs(z_pos)) * (alpha * tau) / tl.maximum(norm, 1.1754944e-38), alpha)
+    return z_pos * (1 - alpha + scale * share) + z_neg * (share * (1 - scale))
+
+
+@triton.jit
+def _store(pointers, z, there):
+    if pointers.dtype.element_ty == tl.float16:
+        z = tl.clamp(z, -65504.0, 65504.0, propagate_nan=tl.PropagateNan.ALL)
+    tl.store(pointers, z.to(pointers.dtype.element_ty), there)

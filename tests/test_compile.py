@@ -1,0 +1,76 @@
+"""ComfyUI's TorchCompileModel and NAG: the same pictures, and no compiling once NAG has been seen on and off."""
+import comfy_extras.nodes_torch_compile as torch_compile
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from families import FAMILIES, FAMILY_AND_STREAM
+from runs import Run, assert_close
+from subject import nodes_fixture, out  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("inference_mode")
+@pytest.fixture(autouse=True)
+def nothing_compiled():
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def guided(nodes):
+    """A clone of a model with NAG, given its negative by the sampler."""
+
+    def guided(patcher, image_stream="shared", start_percent=0.0, end_percent=1.0, nag_scale=4.0):
+        options = out(nodes.NAGOptions, start_percent, end_percent, image_stream)
+        return out(nodes.NAGModel, patcher, nag_scale=nag_scale, nag_tau=2.5, nag_alpha=0.3, options=options)
+
+    return guided
+
+
+def compiled(patcher, backend="eager"):
+    """By ComfyUI's node. Dynamo's "eager" traces, guards and runs as any backend does, and needs no C++ compiler."""
+    return out(torch_compile.TorchCompileModel, patcher, backend)
+
+
+def graphs():
+    return counters["stats"]["unique_graphs"]
+
+
+@pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, ids=str)
+def test_same_result_and_no_recompilation(guided, family, stream):
+    first, second = Run(family), Run(family, seed=8)
+    other_negative = family.conditioning(5, first.negative_tokens)
+    patcher = family.patcher()
+    half_nag = guided(patcher, stream, end_percent=0.5)
+    nag = guided(patcher, stream)
+
+    assert_close(first.sample(compiled(patcher)), first.sample(patcher))
+    assert_close(first.sample(compiled(half_nag)), first.sample(half_nag))  # on, then off
+    seen = graphs()
+    assert seen > 1
+
+    assert_close(second.sample(compiled(patcher)), second.sample(patcher))
+    assert_close(second.sample(compiled(nag)), second.sample(nag))
+    with_other_negative = first.sample(nag, negative=other_negative)
+    assert_close(first.sample(compiled(nag), negative=other_negative), with_other_negative)
+    assert_close(second.sample(guided(compiled(patcher), stream)), second.sample(nag))
+    assert_close(first.sample(compiled(half_nag)), first.sample(half_nag))
+    assert graphs() == seen
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_never_a_graph_of_something_else(guided, family):
+    """The model sees ten text tokens each time, with and without NAG."""
+    patcher = family.patcher()
+    ten, six, four = (Run(family, positive_tokens=n, negative_tokens=10 - n) for n in (10, 6, 4))
+    never = guided(patcher, start_percent=1.0)
+    for run, model in [
+        (ten, never),
+        (six, guided(patcher)),
+        *((six, guided(patcher, stream, nag_scale=7.0)) for stream in reversed(family.image_streams)),
+        (four, guided(patcher)),
+        (ten, patcher),
+        (ten, never),
+    ]:
+        assert_close(run.sample(compiled(model)), run.sample(model))
