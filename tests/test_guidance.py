@@ -14,6 +14,7 @@ from subject import nodes_fixture, out  # noqa: F401
 pytestmark = pytest.mark.usefixtures("inference_mode")
 
 PLAIN = {}
+EQUAL_LENGTHS = {"positive_tokens": 6, "negative_tokens": 6}
 IMAGE_TO_IMAGE = {"cfg": 3.0, "batch": 3, "denoise": 0.6, "negative_tokens": 9}
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
 every_stream = pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, ids=str)
@@ -42,7 +43,11 @@ def two_negatives(family, **of_second):
 
 
 @every_stream
-@pytest.mark.parametrize("changes", [PLAIN, IMAGE_TO_IMAGE], ids=["text-to-image", "image-to-image at cfg 3"])
+@pytest.mark.parametrize(
+    "changes",
+    [PLAIN, EQUAL_LENGTHS, IMAGE_TO_IMAGE | EQUAL_LENGTHS, IMAGE_TO_IMAGE],
+    ids=["text-to-image", "equal lengths", "equal lengths, image-to-image at cfg 3", "image-to-image at cfg 3"],
+)
 def test_model_with_the_samplers_negative(nodes, family, stream, changes):
     run, patcher = Run(family, **changes), family.patcher()
     nag = Nag(run.negative, image_stream=stream)
