@@ -3,9 +3,10 @@ PYTHON ?= python3
 PYTEST_ARGS ?= tests
 DEMO_ARGS ?=
 MEASURE_ARGS ?=
+BENCHMARK_ARGS ?=
 IN_HOST = $(PYTHON) host/install.py
 
-.PHONY: demo test measure clean
+.PHONY: demo test measure benchmark clean
 
 demo:  ## paint one picture of what NAG does; DEMO_ARGS="--save FILE"
 	@$(IN_HOST) -m host.demo $(DEMO_ARGS)
@@ -15,6 +16,9 @@ test:  ## run the tests; PYTEST_ARGS="tests/server -x"
 
 measure:  ## print the playground's table; MEASURE_ARGS="..."
 	@$(IN_HOST) -m playground.measure $(MEASURE_ARGS)
+
+benchmark:  ## measure what NAG costs; BENCHMARK_ARGS="--cases Flux"
+	@$(IN_HOST) -m benchmarks $(BENCHMARK_ARGS)
 
 clean:  ## remove the set-up and the output
 	rm -rf .host output

@@ -177,7 +177,7 @@ class ModelWrapper:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
         call = ModelCall(
             x=x,
-            context=c_crossattn,
+            context=c_crossattn.to(x.device),  # newer ComfyUI does this later, inside the call
             negative=active.tokens,
             pooled=active.pooled,
             guided=active.guided,

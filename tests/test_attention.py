@@ -1,7 +1,10 @@
 """The attention overrides against attention written out, under each of ComfyUI's attention functions."""
+from itertools import accumulate
+
 import comfy.ldm.modules.attention as host
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from oracle.equation import Nag
 from oracle.equation import attention as exact_attention
@@ -212,3 +215,30 @@ def test_half_precision(joint, dtype):
     found = call("attention_pytorch", joint(), q, k, v)
     assert found.dtype == dtype
     torch.testing.assert_close(found.double(), exact_joint(q, k, v), rtol=0.05, atol=0.1)
+
+
+def peak_memory(run):
+    """Bytes that were allocated at most during a call, beyond what there was before it."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        kept = run()
+    events = (event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]")
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    assert kept.untyped_storage().nbytes() in changes
+    return max(accumulate(changes))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_cross_attention_takes_one_feature_tensor_more(patches, settings, dtype, inference_mode):
+    """As a video of many frames needs it: 14B Wan's features at 720p take 774 MB."""
+    n_image, heads, n_text = 16384, 4, 64
+    q, k, v = (torch.randn(1, n, 256, dtype=dtype) for n in (n_image, 2 * n_text, 2 * n_text))
+    attention = patches("attention").CrossAttention(settings, {}, n_text, n_text)
+    attention.enter(torch.nn.Module(), (), {})
+    guided = {"optimized_attention_override": attention}
+    text = slice(n_text)
+
+    base = peak_memory(lambda: host.attention_pytorch(q, k[:, text], v[:, text], heads))
+    nag = peak_memory(lambda: host.attention_pytorch(q, k, v, heads, transformer_options=guided))
+    of_one_chunk = 5 * 2**20
+    assert base >= q.nbytes
+    assert nag - base < q.nbytes + of_one_chunk

@@ -1,13 +1,16 @@
 """ComfyUI's TorchCompileModel and NAG: the same pictures, and no compiling once NAG has been seen on and off."""
+import shutil
+
 import comfy_extras.nodes_torch_compile as torch_compile
 import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from families import FAMILIES, FAMILY_AND_STREAM
+from families import BY_NAME, FAMILY_AND_STREAM
 from runs import Run, assert_close
 from subject import nodes_fixture, out  # noqa: F401
 
+ONE_OF_A_KIND = ["sdxl", "sd35_large", "flux_dev", "wan21_i2v"]
 pytestmark = pytest.mark.usefixtures("inference_mode")
 @pytest.fixture(autouse=True)
 def nothing_compiled():
@@ -59,9 +62,17 @@ def test_same_result_and_no_recompilation(guided, family, stream):
     assert graphs() == seen
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=str)
-def test_never_a_graph_of_something_else(guided, family):
+@pytest.mark.parametrize("name", ONE_OF_A_KIND)
+@pytest.mark.skipif(shutil.which("c++") is None, reason="inductor needs a C++ compiler")
+def test_inductor(guided, name):
+    run, nag = Run(BY_NAME[name], steps=2), guided(BY_NAME[name].patcher())
+    assert_close(run.sample(compiled(nag, "inductor")), run.sample(nag), 1e-4)
+
+
+@pytest.mark.parametrize("name", ONE_OF_A_KIND)
+def test_never_a_graph_of_something_else(guided, name):
     """The model sees ten text tokens each time, with and without NAG."""
+    family = BY_NAME[name]
     patcher = family.patcher()
     ten, six, four = (Run(family, positive_tokens=n, negative_tokens=10 - n) for n in (10, 6, 4))
     never = guided(patcher, start_percent=1.0)

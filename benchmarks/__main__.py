@@ -1,0 +1,118 @@
+"""Measure what NAG costs. On an NVIDIA GPU at full size, elsewhere scaled down, and then only as ratios.
+
+    COMFYUI_PATH=/a/ComfyUI python -m benchmarks
+
+in the repository's folder, with the Python of that ComfyUI. benchmarks/README.md says what it needs and shows.
+"""
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+import torch
+
+from . import host
+
+HERE = Path(__file__).parent
+
+
+def parse():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", default=[""], help="parts of their names, such as Flux 720p")
+    parser.add_argument("--methods", nargs="+", help="keys, such as base nag exact; base is always measured")
+    parser.add_argument("--compare", nargs="+", type=Path, default=[], help="checkouts of packs with a NAGCFGGuider")
+    parser.add_argument("--steps", type=int, help="of a run (default: 3 on a GPU, else 1)")
+    parser.add_argument("--rounds", type=int, default=7, help="each method runs once in each (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=16, help="no round begins later (default: %(default)s)")
+    parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", help="default: bfloat16 on a GPU, else float32")
+    parser.add_argument("--output", type=Path, default=HERE / "RESULTS.md")
+    parser.add_argument("--only-operations", action="store_true", help="only count operations, at full size")
+    return parser.parse_args()
+
+
+def main():
+    options = parse()
+    on_gpu = options.device.type == "cuda"
+    if on_gpu:
+        options.device = torch.device("cuda", options.device.index or 0)
+    host.start(on_gpu)
+    from .methods import methods
+    from .models import CASES
+
+    cases = [case for case in CASES if any(part.lower() in case.name.lower() for part in options.cases)]
+    compared = methods([path.resolve() for path in options.compare])
+    if options.methods:
+        wanted = {"base", *options.methods, *(path.resolve().name for path in options.compare)}
+        compared = [method for method in compared if method.key in wanted]
+    if not on_gpu or options.only_operations:
+        report_operations(cases, compared, options)
+    if not options.only_operations:
+        for case in cases:
+            report_times(case, compared, options, on_gpu)
+
+
+def report_operations(cases, compared, options):
+    """Full size, whatever this machine is."""
+    from . import floors, report
+
+    columns = {"cfg": "CFG", "separate": "NAG, separate", "exact": "NAG, two exact calls", "nag": "NAG"}
+    rows = []
+    for case in cases:
+        chosen = [method for method in compared if case.full.family in (method.families or [case.full.family])]
+        counted = floors.count(case.full, [method for method in chosen if method.key in ("base", *columns)])
+        base = counted["base"]
+        ratios = [report.over(counted[key] / base) if key in counted else "" for key in columns]
+        floor = report.over(1 + floors.least(case.full) / base)
+        rows.append([case.name, f"{base / 1e12:.1f} T", *ratios, floor, f"{case.aim:+.0%}" if case.aim else ""])
+    table = report.table(["", "base, a step", *columns.values(), "floor", "aim for the time"], rows)
+    show(options, "Operations at full size, counted on the meta device", [*table, "", provenance()])
+
+
+def report_times(case, compared, options, on_gpu):
+    from . import floors, models, report, timing
+
+    size = case.full if on_gpu else case.small
+    chosen = [method for method in compared if size.family in (method.families or [size.family])]
+    slow = on_gpu and case.slow
+    if slow and not options.methods:
+        chosen = [method for method in chosen if method.key in slow]
+    dtype = getattr(torch, options.dtype or ("bfloat16" if on_gpu else "float32"))
+    plan = timing.Plan(1 if slow else options.steps or (3 if on_gpu else 1), options.rounds, options.seconds)
+    heading = f"{case.name}, {torch.cuda.get_device_name(options.device) if on_gpu else 'scaled down, CPU'}"
+    timing.free_memory()
+    failed = timing.Figures()
+    patcher = timing.attempt(failed, lambda: models.build(size, dtype, options.device))
+    if patcher is None:
+        show(options, heading, [failed.reason, "", provenance()])
+        return
+    figures = timing.measure(patcher, size, chosen, plan)
+    del patcher
+    counted = floors.count(size, chosen)
+    rows = report.rows_of_times(chosen, figures, counted, floors.least(size) / counted["base"], on_gpu)
+    rounds = len(figures["base"].steps)
+    details = f"{dtype}, latent {'x'.join(map(str, size.latent))}, {size.text} text tokens, {rounds} rounds of " \
+              f"{plan.steps} step{'s' * (plan.steps > 1)}."
+    show(options, heading, [*report.table(report.COLUMNS, rows), "", f"{details} {provenance()}"])
+
+
+def show(options, heading, lines):
+    from . import report
+
+    print("\n".join([f"## {heading}", "", *lines, ""]), flush=True)
+    report.write_section(options.output, heading, lines)
+
+
+def provenance():
+    """The command, less the folders of this machine, and the versions."""
+    from comfyui_version import __version__
+
+    words = (Path(word).name if "/" in word else word for word in sys.argv[1:])
+    command = shlex.join(["python", "-m", "benchmarks", *words])
+    return f"`{command}`, ComfyUI {__version__}, torch {torch.__version__}."
+
+
+
+if __name__ == "__main__":
+    main()
