@@ -9,6 +9,8 @@ with a step of an SDXL of full depth and hardly any width: at batch 1 a fast GPU
 """
 import dataclasses
 import statistics
+from contextlib import contextmanager
+from unittest import mock
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -60,6 +62,26 @@ def _storage(tensor):
     return tensor.untyped_storage()._cdata
 
 
+class Fused:
+    """Stands in for the Triton kernels, which do not run on the meta device: one launch, one result written."""
+
+    @staticmethod
+    def guide(*tensors_and_numbers):
+        return True
+
+    guide_joint = guide
+
+
+@contextmanager
+def _fused():
+    """As with Triton on a GPU."""
+    from patches import equation, merge
+
+    with mock.patch.object(equation, "kernels_for", return_value=Fused):
+        with mock.patch.object(merge, "kernels_for", return_value=Fused):
+            yield
+
+
 def writes_of_blocks(method):
     """Figures of one more double and one more single block: differences of whole calls, so that hooks are in them."""
     from . import floors, models
@@ -70,7 +92,7 @@ def writes_of_blocks(method):
     def whole(doubles, singles):
         some = dataclasses.replace(size, changes={"depth": doubles, "depth_single_blocks": singles})
         guider = method.guider(models.build(some, torch.bfloat16, floors.META), some)
-        with Writes(image * size.config["hidden_size"]) as writes:
+        with Writes(image * size.config["hidden_size"]) as writes, _fused():
             floors.one_call(guider, some)
         return writes.figures
 

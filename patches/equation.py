@@ -62,8 +62,7 @@ def guide(
 
 
 def guide_at_once(positive, negative, scale, tau, alpha, dtype, out=None) -> torch.Tensor:
-    """`guide`, of which these are a part, by PyTorch. Arguments and result are the same, but for the dtype, which is
-    `dtype`; out has that one too."""
+    """`guide` by PyTorch, of some of the tokens, with a float32 copy of them. Result and `out` are of dtype `dtype`."""
     # In float16 the L1 norm of a few thousand features overflows, and the picture turns black.
     precise = torch.promote_types(positive.dtype, torch.float32)
     z_pos, z_neg = positive.to(precise), negative.to(precise)

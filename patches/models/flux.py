@@ -10,8 +10,6 @@ from ..settings import Strength
 from .adapter import Adapter
 from .hooks import PooledShift, hooked
 
-POSITIVE, NEGATIVE = 0, 1  # whose vector modulates a segment
-
 
 class Flux(Adapter):
     """Every block modulates its tokens by a vector that the pooled output goes into.
@@ -49,43 +47,83 @@ class Flux(Adapter):
 def _hooks(model, call, n_positive, n_negative):
     shift = PooledShift(call.pooled[:, : model.params.vec_in_dim])
     yield model.vector_in.register_forward_hook(shift)
-    modulate = _Modulation(shift, [(0, n_positive, POSITIVE), (n_positive, None, NEGATIVE)])
+    text = _TextModulation(shift, n_positive)
     for block in model.double_blocks:
-        yield from modulate.hooks(block, block.txt_mod, "modulation_dims_txt")
+        yield from text.hooks(block)
+    n_text = n_positive + n_negative
+    sequence = _SequenceModulation(shift, [slice(n_positive, n_text)])
     if call.settings.options.image_stream == "separate":
-        stream = _TwoImageStreams(call, n_positive, n_negative)
-        yield from stream.hooks(model)
-        segments = stream.segments
-    else:
-        n_text = n_positive + n_negative
-        segments = [(0, n_positive, POSITIVE), (n_positive, n_text, NEGATIVE), (n_text, None, POSITIVE)]
-    modulate = _Modulation(shift, segments)
+        yield from _TwoImageStreams(call, n_positive, n_negative, sequence.negatives).hooks(model)
     for block in model.single_blocks:
-        yield from modulate.hooks(block, block.modulation, "modulation_dims")
+        yield from sequence.hooks(block)
 
 
-class _Modulation:
-    """Hooks that modulate each segment of a sequence of tokens by the vector of the prompt that it belongs to.
+class _TextModulation:
+    """Hooks on a double block: each prompt's text is modulated by that prompt's vector.
 
     Args:
         shift: of the positive's vector, to get the negative's.
-        segments: (start, stop, POSITIVE or NEGATIVE), as the blocks' modulation_dims takes them.
+        n_positive: how many tokens of the text are the positive's.
     """
 
-    def __init__(self, shift, segments):
-        self.shift, self.segments = shift, segments
+    def __init__(self, shift, n_positive):
+        self.shift = shift
+        self.segments = {"modulation_dims_txt": [(0, n_positive, 0), (n_positive, None, 1)]}
 
-    def hooks(self, block, modulation, argument):
-        def segmented(module, args, kwargs):
-            return args, {**kwargs, argument: self.segments}
-
-        yield block.register_forward_pre_hook(segmented, with_kwargs=True)
-        yield modulation.register_forward_pre_hook(self._both_vectors)
+    def hooks(self, block):
+        yield block.register_forward_pre_hook(self.by_segment, with_kwargs=True)
+        yield block.txt_mod.register_forward_pre_hook(self.shift.both_vectors)
         if not _segments_keep_an_axis():
-            yield modulation.register_forward_hook(_add_an_axis)
+            yield block.txt_mod.register_forward_hook(_add_an_axis)
 
-    def _both_vectors(self, module, args):
-        return (torch.stack((args[0], args[0] + self.shift.value), 1),)
+    def by_segment(self, block, args, kwargs):
+        return args, {**kwargs, **self.segments}
+
+
+class _SequenceModulation:
+    """Hooks on a single block: the negative's tokens are modulated by the negative's vector.
+
+    The block modulates all by the positive's, in passes over all tokens that ComfyUI has made fast. The negative's few
+    are then done over: before the first linear layer, and where the second one's output is added.
+
+    Args:
+        shift: of the positive's vector, to get the negative's.
+        negatives: where the negative's tokens are, as slices.
+    """
+
+    def __init__(self, shift, negatives):
+        self.shift, self.negatives = shift, negatives
+        self.tokens, self.modulation, self.added = [], None, None
+
+    def hooks(self, block):
+        yield block.register_forward_pre_hook(self.enter)
+        yield block.modulation.register_forward_pre_hook(self.shift.both_vectors)
+        yield block.modulation.register_forward_hook(self.keep_negatives_modulation)
+        yield block.linear1.register_forward_pre_hook(partial(self.modulate, block))
+        yield block.linear2.register_forward_hook(self.keep_added)
+        yield block.register_forward_hook(self.leave)
+
+    def enter(self, block, args):
+        self.tokens = [args[0][:, part].clone() for part in self.negatives]  # the block adds to its input in place
+
+    def keep_negatives_modulation(self, module, args, modulations):
+        of_positive, self.modulation = ({k: v[:, i : i + 1] for k, v in vars(modulations[0]).items()} for i in (0, 1))
+        return (dataclasses.replace(modulations[0], **of_positive), *modulations[1:])
+
+    def modulate(self, block, linear, args):
+        for part, tokens in zip(self.negatives, self.tokens):
+            modulated = torch.addcmul(self.modulation["shift"], block.pre_norm(tokens), 1 + self.modulation["scale"])
+            args[0][:, part] = modulated
+
+    def keep_added(self, linear, args, out):
+        self.added = out
+
+    def leave(self, block, args, out):
+        for part, tokens in zip(self.negatives, self.tokens):
+            z = torch.addcmul(tokens, self.added[:, part], self.modulation["gate"])
+            # What float16 cannot hold, the block replaces in the same way.
+            out[:, part] = z.nan_to_num(0.0, 65504, -65504) if z.dtype == torch.float16 else z
+        self.tokens, self.modulation, self.added = [], None, None
 
 
 @cache
@@ -107,13 +145,16 @@ def _add_an_axis(module, args, modulations):
 
 
 class _TwoImageStreams:
-    """Single blocks over [positive text | negative text | image | image], the second image being the negative's."""
+    """Single blocks over [positive text | negative text | image | image], the second image being the negative's.
 
-    def __init__(self, call, n_positive, n_negative):
-        self.call = call
+    Args:
+        negatives: the slices of the negative's tokens, to which the second image is added.
+    """
+
+    def __init__(self, call, n_positive, n_negative, negatives):
+        self.call, self.negatives = call, negatives
         self.n_positive, self.n_text = n_positive, n_positive + n_negative
         self.n_image = None  # only the model knows
-        self.segments = [(0, n_positive, POSITIVE), (n_positive, self.n_text, NEGATIVE)]
 
     def hooks(self, model):
         for i, block in enumerate(model.single_blocks):
@@ -124,8 +165,7 @@ class _TwoImageStreams:
         tokens, pe = args[0], kwargs["pe"]
         if self.n_image is None:
             self.n_image = tokens.shape[1] - self.n_text
-            second = self.n_text + self.n_image
-            self.segments += [(self.n_text, second, POSITIVE), (second, None, NEGATIVE)]
+            self.negatives.append(slice(self.n_text + self.n_image, None))
             tokens = torch.cat((tokens, tokens[:, self.n_text :]), 1)
         else:
             self._add_control(index - 1, tokens[:, self.n_text + self.n_image :])

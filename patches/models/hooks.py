@@ -32,3 +32,7 @@ class PooledShift:
     def __call__(self, module, args, embedded):
         # forward() itself, since calling the module would call this hook again.
         self.value = module.forward(self.pooled.to(args[0])) - embedded
+
+    def both_vectors(self, module, args):
+        """A hook in front of a modulation layer: (rows, 2, features), of the positive and the negative."""
+        return (torch.stack((args[0], args[0] + self.value), 1),)

@@ -82,7 +82,7 @@ class _TextInRows:
         text = block.context_block
         yield block.register_forward_pre_hook(self.first_in_rows)
         yield block.register_forward_hook(self.first_in_sequence)
-        yield text.adaLN_modulation.register_forward_pre_hook(self.both_vectors)
+        yield text.adaLN_modulation.register_forward_pre_hook(self.shift.both_vectors)
         yield text.adaLN_modulation.register_forward_hook(self.per_row)
         yield text.attn.qkv.register_forward_hook(lambda module, args, qkv: self.in_sequence(qkv))
         if not text.pre_only:
@@ -98,9 +98,6 @@ class _TextInRows:
     def first_in_sequence(self, module, args, out):
         text, *others = out
         return (None if text is None else self.in_sequence(text), *others)
-
-    def both_vectors(self, module, args):
-        return (torch.stack((args[0], args[0] + self.shift.value), 1),)
 
     def per_row(self, module, args, modulations):
         if self.rows != (1, 1):
