@@ -45,39 +45,26 @@ class Override:
 class CrossAttention(Override):
     """Cross-attention to the positive's text, followed by the negative's in the same sequence of keys.
 
-    Other attention of the same model can have as many keys. So it acts between `enter` and `leave`, the hooks of a
-    module that attends to text, and else steps aside. It is there for all of the model, as torch.compile does not
-    look at hooks to tell a model that has some from one that has none.
-
     Args:
-        n_positive, n_negative: how many tokens each prompt has.
+        n_positive, n_negative: how many tokens each prompt has. Attention to another number of keys is left alone.
+        n_image: how many keys the same module's attention to an image embedding has, which comes before that to the
+            text; None where there is no such attention.
     """
 
-    def __init__(self, settings, transformer_options, n_positive: int, n_negative: int):
+    def __init__(
+        self, settings, transformer_options, n_positive: int, n_negative: int, n_image: int | None = None
+    ):
         super().__init__(settings, transformer_options)
-        self.n_positive, self.n_negative = n_positive, n_negative
-        self.inside = self.image_comes_first = False
-
-    def enter(self, module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
-        """Hook in front of a module. Such with weights for an image embedding attend to that before the text."""
-        self.inside = True
-        # Only then does the number of keys not tell the two apart.
-        n_image = kwargs.get("context_img_len") if hasattr(module, "k_img") else None
-        self.image_comes_first = n_image == self.n_positive + self.n_negative
-
-    def leave(self, module: torch.nn.Module, args: tuple, out: torch.Tensor) -> None:
-        """Hook behind a module."""
-        self.inside = False
+        self.sizes = (n_positive, n_negative)
+        self.image_comes_first = n_image == n_positive + n_negative  # then the number of keys does not tell them apart
 
     def __call__(self, func, q, k, v, heads, *args, **options):
         attention = self.attention(func, options)
         tokens = 2 if options.get("skip_reshape") else 1
-        is_text = self.inside and k.shape[tokens] == self.n_positive + self.n_negative and not self.image_comes_first
-        if not is_text:
+        if k.shape[tokens] != sum(self.sizes) or self.image_comes_first:
             self.image_comes_first = False
             return attention(q, k, v, heads, *args)
-        sizes = (self.n_positive, self.n_negative)
-        (k_pos, k_neg), (v_pos, v_neg) = k.split(sizes, tokens), v.split(sizes, tokens)
+        (k_pos, k_neg), (v_pos, v_neg) = k.split(self.sizes, tokens), v.split(self.sizes, tokens)
         positive = attention(q, k_pos, v_pos, heads, *args)
         negative = attention(q, k_neg, v_neg, heads, *args)
         # ComfyUI's own attention returns a tensor of its own; what another node returns may be in use elsewhere.

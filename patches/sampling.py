@@ -8,8 +8,10 @@ import comfy.ldm.modules.attention
 import comfy.sampler_helpers
 from comfy.patcher_extension import WrappersMP
 
+from .compiled import marked
 from .conditioning import Guidance, GuidanceRows, Rows
 from .models import Adapter, ModelCall, find_adapter
+from .models.hooks import hooked
 from .negative import encode_negative
 from .request import Request, check_fits, check_not_empty
 
@@ -185,5 +187,6 @@ class ModelWrapper:
             control=control,
             transformer_options=transformer_options,
         )
-        with self.adapter.guided(executor.class_obj.diffusion_model, call) as (context, options):
+        model = executor.class_obj.diffusion_model
+        with self.adapter.guided(model, call) as (context, options), hooked([marked(model, call.shape)]):
             return executor(x, t, c_concat, context, control, options, **kwargs)

@@ -33,7 +33,8 @@ def guided(nodes):
 
 def compiled(patcher, backend="eager"):
     """By ComfyUI's node. Dynamo's "eager" traces, guards and runs as any backend does, and needs no C++ compiler."""
-    return out(torch_compile.TorchCompileModel, patcher, backend)
+    node = torch_compile.TorchCompileModel
+    return out(node, patcher, backend) if hasattr(node, "execute") else node().patch(patcher, backend)[0]
 
 
 def graphs():

@@ -33,6 +33,13 @@ class ModelCall:
     control: dict | None
     transformer_options: dict
 
+    @property
+    def shape(self) -> tuple:
+        """What the operations of the call depend on: calls of the same shape differ in the tensors' values only."""
+        numbers = (self.settings.nag_scale, self.settings.nag_tau, self.settings.nag_alpha)
+        tokens = (self.context.shape[1], self.negative.shape[1])
+        return numbers, self.settings.options.image_stream, tokens, tuple((s.start, s.stop) for s in self.guided)
+
     def joined_text(self) -> torch.Tensor:
         """(batch, tokens, width): the negative's tokens behind the positive's. Every row must be guided."""
         return torch.cat((self.context, self.negative.to(self.context)), 1)

@@ -8,7 +8,10 @@ from .hooks import hooked
 
 
 class Wan(Adapter):
-    """The text only enters in the blocks' `cross_attn`; there the negative's tokens are further keys."""
+    """The text only enters in the blocks' `cross_attn`; there the negative's tokens are further keys.
+
+    The override is installed for that module alone, since self-attention can have as many tokens as the text.
+    """
 
     name = "Wan"
     text_encoder = "UMT5-XXL (CLIPLoader, type wan)"
@@ -22,13 +25,13 @@ class Wan(Adapter):
     @contextmanager
     def guided(self, model, call):
         n_positive, n_negative = call.context.shape[1], call.negative.shape[1]
-        attention = CrossAttention(call.settings, call.transformer_options, n_positive, n_negative)
-        with hooked(_hooks(model, attention)):
-            yield call.joined_text(), attention.install(call.transformer_options)
 
+        def enter(module, args, kwargs):
+            options = kwargs["transformer_options"]
+            n_image = kwargs.get("context_img_len") if hasattr(module, "k_img") else None
+            override = CrossAttention(call.settings, options, n_positive, n_negative, n_image)
+            return args, {**kwargs, "transformer_options": override.install(options)}
 
-def _hooks(model, attention):
-    for name, module in model.named_modules():
-        if name.endswith(".cross_attn"):
-            yield module.register_forward_pre_hook(attention.enter, with_kwargs=True)
-            yield module.register_forward_hook(attention.leave)
+        blocks = [module for name, module in model.named_modules() if name.endswith(".cross_attn")]
+        with hooked(block.register_forward_pre_hook(enter, with_kwargs=True) for block in blocks):
+            yield call.joined_text(), call.transformer_options
