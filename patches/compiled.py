@@ -6,25 +6,27 @@ with another strength, would do. The type of an input is always looked at, so th
 """
 import functools
 import sys
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 
 import torch
 from torch.utils.hooks import RemovableHandle
 
 
-def marked(model: torch.nn.Module, use: Hashable) -> RemovableHandle:
+def marks(model: torch.nn.Module, use: Hashable) -> Iterator[RemovableHandle]:
     """A hook on a diffusion model that gives the text a type of its own for each `use`.
 
     It comes in front of the model itself, out of the graph, and behind ComfyUI's casts, which lose the type.
     """
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled
+        return
 
+    @torch.compiler.disable
     def mark(module, args, kwargs):
-        return args, {**kwargs, "context": kwargs["context"].as_subclass(_text_type(use))}
+        text = kwargs.get("context")
+        return (args, {**kwargs, "context": text.as_subclass(_text_type(use))}) if text is not None else None
 
-    if "torch._dynamo" in sys.modules:  # else nothing is compiled, and asking would import it
-        mark = torch.compiler.disable(mark)
     model = getattr(model, "_orig_mod", model)  # under ComfyUI's wrapper, the compiled model stands in for the model
-    return model.register_forward_pre_hook(mark, with_kwargs=True)
+    yield model.register_forward_pre_hook(mark, with_kwargs=True)
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import comfy.ldm.modules.attention
 import comfy.sampler_helpers
 from comfy.patcher_extension import WrappersMP
 
-from .compiled import marked
+from .compiled import marks
 from .conditioning import Guidance, GuidanceRows, Rows
 from .models import Adapter, ModelCall, find_adapter
 from .models.hooks import hooked
@@ -188,5 +188,5 @@ class ModelWrapper:
             transformer_options=transformer_options,
         )
         model = executor.class_obj.diffusion_model
-        with self.adapter.guided(model, call) as (context, options), hooked([marked(model, call.shape)]):
+        with self.adapter.guided(model, call) as (context, options), hooked(marks(model, call.shape)):
             return executor(x, t, c_concat, context, control, options, **kwargs)
