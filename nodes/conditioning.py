@@ -1,7 +1,6 @@
 """NAG as a part of the conditioning: the model stays as it is."""
 from comfy_api.latest import io
 
-from ..patches.request import Request
 from ..patches.sampling import guide_conditioning
 from . import inputs
 
@@ -22,6 +21,7 @@ class NAGConditioning(inputs.StrengthNode):
                 inputs.options_input(),
             ],
             outputs=[io.Conditioning.Output(tooltip="The positive with its NAG, for a sampler's positive input.")],
+            hidden=inputs.HIDDEN,
         )
 
     @classmethod
@@ -29,4 +29,4 @@ class NAGConditioning(inputs.StrengthNode):
         cls, positive, negative, nag_scale=inputs.AUTO, nag_tau=inputs.AUTO, nag_alpha=inputs.AUTO, options=None
     ) -> io.NodeOutput:
         settings = inputs.settings(nag_scale, nag_tau, nag_alpha, options=options)
-        return io.NodeOutput(guide_conditioning(positive, Request(settings, negative)))
+        return io.NodeOutput(guide_conditioning(positive, cls.request(settings, negative)))

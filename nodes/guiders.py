@@ -2,7 +2,7 @@
 from comfy.samplers import CFGGuider
 from comfy_api.latest import io
 
-from ..patches.request import Request, check_not_empty
+from ..patches.request import check_not_empty
 from ..patches.sampling import guide_model
 from . import inputs
 
@@ -22,12 +22,14 @@ def _nag_negative_input():
     return io.Conditioning.Input("nag_negative", tooltip="What NAG moves the picture away from.")
 
 
-def _guided(model, nag_negative, nag_scale, nag_tau, nag_alpha, nag_sigma_end, options):
-    settings = inputs.settings(nag_scale, nag_tau, nag_alpha, nag_sigma_end, options)
-    return guide_model(model, Request(settings, nag_negative))
+class _Guider(inputs.GuidingNode):
+    @classmethod
+    def guided(cls, model, nag_negative, nag_scale, nag_tau, nag_alpha, nag_sigma_end, options):
+        settings = inputs.settings(nag_scale, nag_tau, nag_alpha, nag_sigma_end, options)
+        return guide_model(model, cls.request(settings, nag_negative))
 
 
-class NAGGuider(io.ComfyNode):
+class NAGGuider(_Guider):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -43,6 +45,7 @@ class NAGGuider(io.ComfyNode):
                 *_nag_inputs(),
             ],
             outputs=[io.Guider.Output(tooltip="For SamplerCustomAdvanced.")],
+            hidden=inputs.HIDDEN,
         )
 
     @classmethod
@@ -59,12 +62,12 @@ class NAGGuider(io.ComfyNode):
         options=None,
     ) -> io.NodeOutput:
         check_not_empty("conditioning", conditioning)
-        guider = CFGGuider(_guided(model, nag_negative, nag_scale, nag_tau, nag_alpha, nag_sigma_end, options))
+        guider = CFGGuider(cls.guided(model, nag_negative, nag_scale, nag_tau, nag_alpha, nag_sigma_end, options))
         guider.inner_set_conds({"positive": conditioning})
         return io.NodeOutput(guider)
 
 
-class NAGCFGGuider(io.ComfyNode):
+class NAGCFGGuider(_Guider):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -89,6 +92,7 @@ class NAGCFGGuider(io.ComfyNode):
                 *_nag_inputs(),
             ],
             outputs=[io.Guider.Output(tooltip="For SamplerCustomAdvanced.")],
+            hidden=inputs.HIDDEN,
         )
 
     @classmethod
@@ -107,7 +111,7 @@ class NAGCFGGuider(io.ComfyNode):
         options=None,
     ) -> io.NodeOutput:
         check_not_empty("positive", positive)
-        guider = CFGGuider(_guided(model, nag_negative, nag_scale, nag_tau, nag_alpha, nag_sigma_end, options))
+        guider = CFGGuider(cls.guided(model, nag_negative, nag_scale, nag_tau, nag_alpha, nag_sigma_end, options))
         guider.set_conds(positive, negative)
         guider.set_cfg(cfg)
         return io.NodeOutput(guider)

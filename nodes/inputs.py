@@ -2,9 +2,12 @@
 import nodes  # ComfyUI's module of this name
 from comfy_api.latest import io
 
+from ..patches.request import Request
 from ..patches.settings import RANGES, Options, Settings
+from .report import report_of
 
 AUTO = "auto"
+HIDDEN = [io.Hidden.unique_id]  # by which the editor knows the node
 NagOptions = io.Custom("NAG_OPTIONS")
 
 _TOOLTIPS = {
@@ -57,7 +60,9 @@ def negative_input(otherwise: str) -> io.Input:
 
 def options_input() -> io.Input:
     return NagOptions.Input(
-        "options", optional=True, tooltip="From NAG Options: when NAG acts, and how Flux computes its image stream."
+        "options",
+        optional=True,
+        tooltip="From NAG Options: when NAG acts, how Flux computes its image stream, and statistics."
     )
 
 
@@ -97,7 +102,16 @@ def _number(name, value):
         raise ValueError(f'{name} must be a number or "{AUTO}", not {value!r}.') from None
 
 
-class StrengthNode(io.ComfyNode):
+class GuidingNode(io.ComfyNode):
+    """A node that asks for NAG. Its schema has `hidden=HIDDEN`."""
+
+    @classmethod
+    def request(cls, settings: Settings, negative: list | None) -> Request:
+        """What the node asks for, in its own name."""
+        return Request(settings, negative, report_of(cls.hidden and cls.hidden.unique_id))
+
+
+class StrengthNode(GuidingNode):
     """A node with the inputs of strength_inputs, which are checked before anything runs."""
 
     @classmethod
@@ -107,3 +121,25 @@ class StrengthNode(io.ComfyNode):
         except ValueError as error:
             return str(error)
         return True
+
+
+def number_inputs() -> list[io.Input]:
+    """The strength as ComfyUI-NAG's nodes have it: four plain numbers."""
+    return [
+        number_input("nag_scale", 5.0, step=0.1),
+        number_input("nag_tau", 2.5, step=0.1),
+        number_input("nag_alpha", 0.25),
+        number_input("nag_sigma_end", 0.0),
+    ]
+
+
+def cfg_input(default: float = 1.0) -> io.Input:
+    return io.Float.Input(
+        "cfg",
+        default=default,
+        min=0.0,
+        max=100.0,
+        step=0.1,
+        round=0.01,
+        tooltip="Classifier-free guidance beside NAG. 1 is off, and half the work.",
+    )

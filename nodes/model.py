@@ -1,7 +1,6 @@
 """NAG as a patch of the model: the shortest way."""
 from comfy_api.latest import io
 
-from ..patches.request import Request
 from ..patches.sampling import guide_model
 from . import inputs
 
@@ -22,6 +21,7 @@ class NAGModel(inputs.StrengthNode):
                 inputs.options_input(),
             ],
             outputs=[io.Model.Output(tooltip="The model with NAG, for any sampler or guider.")],
+            hidden=inputs.HIDDEN,
         )
 
     @classmethod
@@ -29,4 +29,4 @@ class NAGModel(inputs.StrengthNode):
         cls, model, nag_negative=None, nag_scale=inputs.AUTO, nag_tau=inputs.AUTO, nag_alpha=inputs.AUTO, options=None
     ) -> io.NodeOutput:
         settings = inputs.settings(nag_scale, nag_tau, nag_alpha, options=options)
-        return io.NodeOutput(guide_model(model, Request(settings, nag_negative)))
+        return io.NodeOutput(guide_model(model, cls.request(settings, nag_negative)))

@@ -12,7 +12,7 @@ class NAGOptions(io.ComfyNode):
             node_id="NAGOptions",
             display_name="NAG Options",
             category="advanced/guidance",
-            description="When NAG acts, and how Flux computes its image stream.",
+            description="When NAG acts, how Flux computes its image stream, and whether the editor shows what NAG did.",
             inputs=[
                 io.Float.Input(
                     "start_percent",
@@ -38,6 +38,13 @@ class NAGOptions(io.ComfyNode):
                     tooltip="Flux only. shared: one image for both prompts, much faster. separate: an image for each "
                     "in the single blocks, to reproduce pictures made with the authors' code.",
                 ),
+                io.Boolean.Input(
+                    "statistics",
+                    default=False,
+                    optional=True,
+                    tooltip="Shows on the NAG node, step by step, how far NAG moved the features and how often nag_tau "
+                    "held them back. Takes a little time.",
+                ),
             ],
             outputs=[NagOptions.Output(display_name="options", tooltip="For the options input of a NAG node.")],
         )
@@ -51,5 +58,5 @@ class NAGOptions(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, start_percent, end_percent, image_stream) -> io.NodeOutput:
-        return io.NodeOutput(Options(start_percent, end_percent, image_stream))
+    def execute(cls, start_percent, end_percent, image_stream, statistics=False) -> io.NodeOutput:
+        return io.NodeOutput(Options(start_percent, end_percent, image_stream, statistics))

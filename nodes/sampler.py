@@ -3,9 +3,47 @@ import comfy.samplers
 from comfy_api.latest import io
 from nodes import common_ksampler  # from ComfyUI's module of this name
 
-from ..patches.request import Request, check_not_empty
+from ..patches.request import check_not_empty
 from ..patches.sampling import guide_model
 from . import inputs
+
+
+def model_input() -> io.Input:
+    return io.Model.Input("model", tooltip="The model that denoises the latent.")
+
+
+def seed_input(name: str) -> io.Input:
+    return io.Int.Input(
+        name, default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip="The seed of the noise."
+    )
+
+
+def steps_input() -> io.Input:
+    return io.Int.Input("steps", default=20, min=1, max=10000, tooltip="How many steps the sampling takes.")
+
+
+def sampler_inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, tooltip="The sampling algorithm."),
+        io.Combo.Input(
+            "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, tooltip="How the noise falls over the steps."
+        ),
+    ]
+
+
+def latent_input() -> io.Input:
+    return io.Latent.Input("latent_image", tooltip="The latent to denoise.")
+
+
+def denoise_input() -> io.Input:
+    return io.Float.Input(
+        "denoise",
+        default=1.0,
+        min=0.0,
+        max=1.0,
+        step=0.01,
+        tooltip="How much of the latent is replaced: less keeps the structure of an image.",
+    )
 
 
 class NAGSampler(inputs.StrengthNode):
@@ -17,49 +55,21 @@ class NAGSampler(inputs.StrengthNode):
             category=inputs.category_of("KSampler", "sampling"),
             description="KSampler whose negative works by Normalized Attention Guidance, also at cfg 1.",
             inputs=[
-                io.Model.Input("model", tooltip="The model that denoises the latent."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="The seed of the noise.",
-                ),
-                io.Int.Input("steps", default=20, min=1, max=10000, tooltip="How many steps the sampling takes."),
-                io.Float.Input(
-                    "cfg",
-                    default=1.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="Classifier-free guidance beside NAG. 1 is off, and half the work.",
-                ),
-                io.Combo.Input(
-                    "sampler_name", options=comfy.samplers.KSampler.SAMPLERS, tooltip="The sampling algorithm."
-                ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=comfy.samplers.KSampler.SCHEDULERS,
-                    tooltip="How the noise falls over the steps.",
-                ),
+                model_input(),
+                seed_input("seed"),
+                steps_input(),
+                inputs.cfg_input(),
+                *sampler_inputs(),
                 io.Conditioning.Input("positive", tooltip="What the picture should show."),
                 io.Conditioning.Input("negative", tooltip="What it should not show: NAG's negative, and CFG's."),
-                io.Latent.Input("latent_image", tooltip="The latent to denoise."),
-                io.Float.Input(
-                    "denoise",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="How much of the latent is replaced: less keeps the structure of an image.",
-                ),
+                latent_input(),
+                denoise_input(),
                 inputs.negative_input("negative, for NAG and CFG both"),
                 *inputs.strength_inputs(),
                 inputs.options_input(),
             ],
             outputs=[io.Latent.Output(tooltip="The denoised latent.")],
+            hidden=inputs.HIDDEN,
         )
 
     @classmethod
@@ -83,7 +93,7 @@ class NAGSampler(inputs.StrengthNode):
     ) -> io.NodeOutput:
         check_not_empty("positive", positive)
         settings = inputs.settings(nag_scale, nag_tau, nag_alpha, options=options)
-        guided = guide_model(model, Request(settings, negative if nag_negative is None else nag_negative))
+        guided = guide_model(model, cls.request(settings, negative if nag_negative is None else nag_negative))
         (latent,) = common_ksampler(
             guided, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise=denoise
         )

@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from .backends import with_log_sum_exp
-from .equation import guide
+from .equation import Equation
 from .masks import Masks
-from .merge import guide_joint
-from .settings import Settings
+from .merge import guide_joint, image_of_each
 
 OVERRIDE = "optimized_attention_override"
 HARMLESS = {"transformer_options", "_inside_attn_wrapper", "low_precision_attention"}  # do not change the scores
@@ -21,12 +20,12 @@ class Override:
     """An attention override that chains to the one it takes the place of.
 
     Args:
-        settings: the numbers of the equation, none of them None.
+        equation: with the numbers that are in force.
         transformer_options: those of the model call, which may hold an earlier override.
     """
 
-    def __init__(self, settings: Settings, transformer_options: dict):
-        self.numbers = (settings.nag_scale, settings.nag_tau, settings.nag_alpha)
+    def __init__(self, equation: Equation, transformer_options: dict):
+        self.equation = equation
         self.earlier = transformer_options.get(OVERRIDE)
 
     def install(self, transformer_options: dict) -> dict:
@@ -52,9 +51,9 @@ class CrossAttention(Override):
     """
 
     def __init__(
-        self, settings, transformer_options, n_positive: int, n_negative: int, n_image: int | None = None
+        self, equation, transformer_options, n_positive: int, n_negative: int, n_image: int | None = None
     ):
-        super().__init__(settings, transformer_options)
+        super().__init__(equation, transformer_options)
         self.sizes = (n_positive, n_negative)
         self.image_comes_first = n_image == n_positive + n_negative  # then the number of keys does not tell them apart
 
@@ -68,7 +67,7 @@ class CrossAttention(Override):
         positive = attention(q, k_pos, v_pos, heads, *args)
         negative = attention(q, k_neg, v_neg, heads, *args)
         # ComfyUI's own attention returns a tensor of its own; what another node returns may be in use elsewhere.
-        return guide(positive, negative, *self.numbers, out=positive if self.earlier is None else None)
+        return self.equation(positive, negative, out=positive if self.earlier is None else None)
 
 
 class JointAttention(Override):
@@ -86,9 +85,9 @@ class JointAttention(Override):
     """
 
     def __init__(
-        self, settings, transformer_options, n_positive: int, n_negative: int, n_image: int | None = None
+        self, equation, transformer_options, n_positive: int, n_negative: int, n_image: int | None = None
     ):
-        super().__init__(settings, transformer_options)
+        super().__init__(equation, transformer_options)
         self.n_positive, self.n_text = n_positive, n_positive + n_negative
         self.n_tokens = None if n_image is None else self.n_text + n_image
         self.masks = Masks(n_positive, n_negative)
@@ -128,14 +127,16 @@ class JointAttention(Override):
         masks = self.masks.joint(mask, q)
         # All slices are views: the image is never concatenated with a prompt. The negative's queries meet the
         # positive's keys for nothing, which costs less than a further call for the positive's few queries.
-        return guide_joint(
+        parts = (
             attend(q, k[:, :, image], v[:, :, image], masks.to_image),
             attend(q, k[:, :, positive], v[:, :, positive], masks.to_positive),
             attend(q[:, :, from_negative], k[:, :, negative], v[:, :, negative], None),
-            self.n_positive,
-            self.n_text - self.n_positive,
-            *self.numbers,
         )
+        sizes = (self.n_positive, self.n_text - self.n_positive)
+        if self.equation.statistics is not None:
+            for z_pos, z_neg in image_of_each(*parts, *sizes):
+                self.equation.statistics.add(z_pos, z_neg, *self.equation.numbers)
+        return guide_joint(*parts, *sizes, *self.equation.numbers)
 
     def _apart(self, attend, q, k, v, mask):
         n_positive, n_negative = self.n_positive, self.n_text - self.n_positive
@@ -146,7 +147,7 @@ class JointAttention(Override):
         out = pos.new_empty(pos.shape[0], q.shape[2], pos.shape[2])
         out[:, :n_positive] = pos[:, :n_positive]
         out[:, n_positive : self.n_text] = neg[:, :n_negative]
-        guide(pos[:, n_positive:], neg[:, n_negative:], *self.numbers, out=out[:, self.n_text :])
+        self.equation(pos[:, n_positive:], neg[:, n_negative:], out=out[:, self.n_text :])
         return out
 
 
@@ -159,8 +160,8 @@ class SeparateAttention(Override):
         sizes: how many tokens each of the four parts has.
     """
 
-    def __init__(self, settings, transformer_options, sizes: Sequence[int]):
-        super().__init__(settings, transformer_options)
+    def __init__(self, equation, transformer_options, sizes: Sequence[int]):
+        super().__init__(equation, transformer_options)
         self.sizes = tuple(sizes)
         self.masks = Masks(*self.sizes[:2])
 
@@ -172,5 +173,5 @@ class SeparateAttention(Override):
             attention(*(torch.cat((part[i], part[i + 2]), 2) for part in parts), heads, mask=branch_mask)
             for i, branch_mask in enumerate((mask, self.masks.of_negative(mask)))
         )
-        z = guide(pos[:, n_positive:], neg[:, n_negative:], *self.numbers)
+        z = self.equation(pos[:, n_positive:], neg[:, n_negative:])
         return torch.cat((pos[:, :n_positive], neg[:, :n_negative], z, z), 1)

@@ -1,4 +1,5 @@
 """The guidance of a model call's rows, in the form in which ComfyUI batches what it knows of each row."""
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -7,24 +8,30 @@ import torch
 
 from .negative import Negative
 from .settings import Settings
+from .statistics import Statistics
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """How the rows of one conditioning are guided: when (low <= sigma <= high), by what, and how strongly."""
+    """How the rows of one conditioning are guided: when (low <= sigma <= high), by what, and how strongly.
+
+    What that does is counted in `statistics`, unless it is None.
+    """
 
     settings: Settings
     negatives: tuple[Negative, ...]
     low: float
     high: float
+    statistics: Statistics | None = None
 
     def repeated(self, rows: int) -> "Guidance":
-        return Guidance(self.settings, tuple(n.repeated(rows) for n in self.negatives), self.low, self.high)
+        return dataclasses.replace(self, negatives=tuple(n.repeated(rows) for n in self.negatives))
 
     def batches_with(self, other: "Guidance") -> bool:
         """Whether rows with the one and rows with the other can be guided in one model call."""
         return self is other or (
             (self.settings, self.low, self.high) == (other.settings, other.low, other.high)
+            and self.statistics is other.statistics
             and [n.signature() for n in self.negatives] == [n.signature() for n in other.negatives]
         )
 
@@ -53,6 +60,7 @@ class Active:
     tokens: torch.Tensor
     pooled: torch.Tensor | None
     guided: tuple[slice, ...]
+    statistics: Statistics | None
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,7 @@ class GuidanceRows(comfy.conds.CONDRegular):
             return None
         tokens = torch.cat([tokens for tokens, _ in parts])
         pooled = None if parts[0][1] is None else torch.cat([pooled for _, pooled in parts])
-        return Active(guidances[0].settings, tokens, pooled, self._guided_slices())
+        return Active(guidances[0].settings, tokens, pooled, self._guided_slices(), guidances[0].statistics)
 
     def _guided_slices(self):
         slices, start = [], 0

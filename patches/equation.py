@@ -3,10 +3,15 @@ import functools
 import importlib
 import logging
 import os
+from dataclasses import dataclass
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 from torch.linalg import vector_norm
+
+if TYPE_CHECKING:
+    from .statistics import Statistics
 
 BY_TRITON = (torch.float16, torch.bfloat16, torch.float32)
 # How many features are worked on at a time: on the CPU they stay in the cache, elsewhere the launches must not weigh.
@@ -59,6 +64,32 @@ def guide(
         for z_pos, z_neg, z in chunks:
             guide_at_once(z_pos, z_neg, scale, tau, alpha, z.dtype, z)
     return out
+
+
+@dataclass(frozen=True)
+class Equation:
+    """`guide` with the numbers of one use of NAG.
+
+    Args:
+        scale, tau, alpha: as for `guide`.
+        statistics: counts in what it does, unless it is None.
+    """
+
+    scale: float
+    tau: float
+    alpha: float
+    statistics: "Statistics | None" = None
+
+    @property
+    def numbers(self) -> tuple[float, float, float]:
+        return self.scale, self.tau, self.alpha
+
+    def __call__(
+        self, positive: torch.Tensor, negative: torch.Tensor, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        if self.statistics is not None:
+            self.statistics.add(positive, negative, *self.numbers)
+        return guide(positive, negative, *self.numbers, out=out)
 
 
 def guide_at_once(positive, negative, scale, tau, alpha, dtype, out=None) -> torch.Tensor:

@@ -3,6 +3,8 @@
 Attention over the union of the sets is the mean of the attention over each, weighted by the exponential of their
 log-sum-exps (Dao et al., flash decoding). It lets the image's keys be met once for several prompts.
 """
+from collections.abc import Iterator
+
 import torch
 
 from .equation import guide_at_once, is_traced, kernels_for, tokens_at_once
@@ -67,6 +69,19 @@ def guide_joint(
     return out
 
 
+def image_of_each(
+    to_image: Part, to_positive: Part, to_negative: Part, n_positive: int, n_negative: int
+) -> Iterator[torch.Tensor]:
+    """What `guide_joint`, given the same, guides: the image tokens' attention with each prompt.
+
+    Yields:
+        (2, batch, tokens, heads * head_dim), the positive's and the negative's, some tokens at a time, in float32 at
+        least.
+    """
+    for chunk in _chunks(n_positive + n_negative, to_image[0].shape[2], tokens_at_once(to_image[0])):
+        yield _of_each(to_image, to_positive, to_negative, chunk, n_positive)
+
+
 def _check(parts, n_positive):
     """A kernel would read whatever lies behind a tensor that is too small."""
     batch, heads, tokens, dim = parts[0][0].shape
@@ -96,17 +111,24 @@ def _in_chunks(to_image, to_positive, to_negative, n_positive, n_text, numbers, 
         merge(_of(to_image, chunk), _of(to_positive, chunk), by_head[:, :, chunk])
     for chunk in _chunks(n_positive, n_text, at_once):
         merge(_of(to_image, chunk), _of(to_negative, chunk, shift), by_head[:, :, chunk])
-    precise = torch.promote_types(out.dtype, torch.float32)
     for chunk in _chunks(n_text, n_tokens, at_once):
-        image = _visible(_of(to_image, chunk))
-        if not _is_on(*numbers):
-            _merge(image, _visible(_of(to_positive, chunk)), by_head[:, :, chunk])
-            continue
-        # In the order of the features, whatever that of the outputs.
-        z = out.new_empty(2, batch, chunk.stop - chunk.start, heads, dim, dtype=precise)
-        for prompt, to in zip((_of(to_positive, chunk), _of(to_negative, chunk, shift)), z.transpose(2, 3)):
-            _merge(image, _visible(prompt), to)
-        guide_at_once(*z.flatten(3), *numbers, out.dtype, out[:, chunk])
+        if _is_on(*numbers):
+            z_pos, z_neg = _of_each(to_image, to_positive, to_negative, chunk, shift)
+            guide_at_once(z_pos, z_neg, *numbers, out.dtype, out[:, chunk])
+        else:
+            merge(_of(to_image, chunk), _of(to_positive, chunk), by_head[:, :, chunk])
+
+
+def _of_each(to_image, to_positive, to_negative, chunk, shift):
+    """(2, batch, tokens, heads * dim) of a chunk of the image, with the positive and with the negative."""
+    image = _visible(_of(to_image, chunk))
+    batch, heads, tokens, dim = image[0].shape
+    precise = torch.promote_types(image[0].dtype, torch.float32)
+    # In the order of the features, whatever that of the outputs.
+    z = image[0].new_empty(2, batch, tokens, heads, dim, dtype=precise)
+    for prompt, to in zip((_of(to_positive, chunk), _of(to_negative, chunk, shift)), z.transpose(2, 3)):
+        _merge(image, _visible(prompt), to)
+    return z.flatten(3)
 
 
 def _chunks(start, stop, size):

@@ -1,10 +1,12 @@
 """What a node asks for, and whether it can be had."""
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from .models import Adapter
 from .settings import Settings
+from .statistics import Step
 
 ENCODERS = {
     768: "CLIP-L, as SD1.5 takes",
@@ -22,10 +24,12 @@ class Request:
     Args:
         settings: as set by the user.
         negative: a ComfyUI CONDITIONING, or None for the one that the sampler gets.
+        report: told what NAG did at each step, where the settings want statistics.
     """
 
     settings: Settings
     negative: list | None = None
+    report: Callable[[Step], None] | None = None
 
 
 def check_not_empty(name: str, conditioning: list | None) -> None:

@@ -1,4 +1,5 @@
 """The way into sampling: ComfyUI's wrappers, carried by a model or by a conditioning."""
+import dataclasses
 import itertools
 import logging
 
@@ -14,6 +15,7 @@ from .models import Adapter, ModelCall, find_adapter
 from .models.hooks import hooked
 from .negative import encode_negative
 from .request import Request, check_fits, check_not_empty
+from .statistics import Statistics
 
 # Under which a conditioning's model_conds carry its Request, then the guidance of its rows, and a model its wrapper.
 KEY = "normalized_attention_guidance"
@@ -88,10 +90,16 @@ class SamplingWrapper:
         self, executor, guider, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, *rest, **more
     ):
         run = {"latent_image": latent_image, "denoise_mask": denoise_mask, "seed": extra_args.get("seed")}
-        self._prepare(guider, extra_args["model_options"], noise, run)
-        return executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *rest, **more)
+        statistics = self._prepare(guider, extra_args["model_options"], sigmas, noise, run)
+        if statistics:
+            callback = _ending_steps(statistics, callback)
+        result = executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *rest, **more)
+        for each in statistics:
+            each.end()
+        return result
 
-    def _prepare(self, guider, model_options, noise, run):
+    def _prepare(self, guider, model_options, sigmas, noise, run):
+        """Put each conditioning's guidance in place; gives the statistics that are to be gathered."""
         check_host()
         model = guider.inner_model
         adapter = find_adapter(model.diffusion_model)
@@ -99,7 +107,12 @@ class SamplingWrapper:
 
         def guidance_for(request):
             if id(request) not in encoded:
-                encoded[id(request)] = make_guidance(model, adapter, request, guider, noise, run)
+                guidance = make_guidance(model, adapter, request, guider, noise, run)
+                if request.report is not None and guidance.settings.options.statistics:
+                    guidance = dataclasses.replace(
+                        guidance, statistics=Statistics(sigmas.tolist(), noise.device, request.report)
+                    )
+                encoded[id(request)] = guidance
             return encoded[id(request)]
 
         for kind, conditionings in guider.conds.items():
@@ -114,6 +127,7 @@ class SamplingWrapper:
                 conditioning["model_conds"].setdefault(KEY, unguided)
         wrappers = model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
         wrappers.setdefault(WrappersMP.APPLY_MODEL, {})[KEY] = [ModelWrapper(adapter)]
+        return [guidance.statistics for guidance in encoded.values() if guidance.statistics is not None]
 
     def _request_of(self, kind, model_conds):
         """What is to guide a conditioning: its own request, or ours for the positive; None if it has guidance yet."""
@@ -123,6 +137,17 @@ class SamplingWrapper:
         if carried is not None:
             return carried.cond
         return self.request if kind == "positive" else None
+
+
+def _ending_steps(statistics, callback):
+    """The sampler's callback, which it calls at the end of each step, told to the statistics too."""
+
+    def end_step(step, *args, **kwargs):
+        for each in statistics:
+            each.end_step(step)
+        return None if callback is None else callback(step, *args, **kwargs)
+
+    return end_step
 
 
 def _drop_hook(conditioning):
@@ -184,6 +209,7 @@ class ModelWrapper:
             pooled=active.pooled,
             guided=active.guided,
             settings=active.settings,
+            statistics=active.statistics,
             control=control,
             transformer_options=transformer_options,
         )

@@ -47,11 +47,13 @@ class Options:
             The paper's early stopping, its theta, is end_percent.
         image_stream: "shared" or "separate"; whether Flux's single blocks keep one image stream for both prompts or
             compute one for each, as the authors' code does. Other families always share.
+        statistics: whether what NAG did at each step is gathered and reported.
     """
 
     start_percent: float = 0.0
     end_percent: float = 1.0
     image_stream: str = "shared"
+    statistics: bool = False
 
     def __post_init__(self):
         check_range("start_percent", self.start_percent)

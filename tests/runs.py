@@ -46,12 +46,15 @@ class Run:
 
     def sample(self, patcher, positive=None, negative=None):
         """By the stock KSampler."""
+        return self.sample_by(patcher, "euler", positive, negative)
+
+    def sample_by(self, patcher, sampler_name, positive=None, negative=None):
         (latent,) = comfy_nodes.common_ksampler(
             patcher,
             self.seed,
             self.steps,
             self.cfg,
-            "euler",
+            sampler_name,
             "simple",
             self.positive if positive is None else positive,
             self.negative if negative is None else negative,

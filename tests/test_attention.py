@@ -19,26 +19,26 @@ functions = pytest.mark.parametrize("function", FUNCTIONS)
 
 
 @pytest.fixture
-def settings(patches):
-    return patches("settings").Settings(NAG.scale, NAG.tau, NAG.alpha)
+def equation(patches):
+    return patches("equation").Equation(NAG.scale, NAG.tau, NAG.alpha)
 
 
 @pytest.fixture
-def joint(patches, settings):
+def joint(patches, equation):
     def make(transformer_options=None, n_image=IMAGE):
-        return patches("attention").JointAttention(settings, transformer_options or {}, POSITIVE, NEGATIVE, n_image)
+        return patches("attention").JointAttention(equation, transformer_options or {}, POSITIVE, NEGATIVE, n_image)
 
     return make
 
 
 @pytest.fixture
-def separate(patches, settings):
-    return patches("attention").SeparateAttention(settings, {}, (POSITIVE, NEGATIVE, IMAGE, IMAGE))
+def separate(patches, equation):
+    return patches("attention").SeparateAttention(equation, {}, (POSITIVE, NEGATIVE, IMAGE, IMAGE))
 
 
 @pytest.fixture
-def cross(patches, settings):
-    return patches("attention").CrossAttention(settings, {}, POSITIVE, NEGATIVE)
+def cross(patches, equation):
+    return patches("attention").CrossAttention(equation, {}, POSITIVE, NEGATIVE)
 
 
 def random(*tokens):
@@ -116,6 +116,23 @@ def test_merge_survives_extreme_scores(joint):
     k[:, :POSITIVE] *= 40
     q *= 10
     close(call("attention_pytorch", joint(), q, k, v), exact_joint(q, k, v))
+
+
+@functions
+def test_joint_counts_what_it_guides(patches, monkeypatch, function):
+    monkeypatch.setitem(patches("equation").CHUNK, "cpu", 2 * HEADS * HEAD_DIM * 3)  # three tokens at a time
+    counted = patches("statistics").Statistics([1.0, 0.0], torch.device("cpu"), None)
+    equation = patches("equation").Equation(NAG.scale, NAG.tau, NAG.alpha, counted)
+    q, k, v = random(*[POSITIVE + NEGATIVE + IMAGE] * 3)
+    joint = patches("attention").JointAttention(equation, {}, POSITIVE, NEGATIVE)
+    close(call(function, joint, q, k, v), exact_joint(q, k, v))
+
+    parts = [t.double().split((POSITIVE, NEGATIVE, IMAGE), 1) for t in (q, k, v)]
+    image = [
+        exact_attention(*(torch.cat((part[i], part[2]), 1) for part in parts), HEADS)[:, -IMAGE:] for i in (0, 1)
+    ]
+    expected = patches("statistics").measure(*image, *equation.numbers)
+    torch.testing.assert_close(counted.sums, expected, rtol=1e-4, atol=1e-4)
 
 
 @functions
@@ -220,11 +237,11 @@ def peak_memory(run):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_cross_attention_takes_one_feature_tensor_more(patches, settings, dtype, inference_mode):
+def test_cross_attention_takes_one_feature_tensor_more(patches, equation, dtype, inference_mode):
     """As a video of many frames needs it: 14B Wan's features at 720p take 774 MB."""
     n_image, heads, n_text = 16384, 4, 64
     q, k, v = (torch.randn(1, n, 256, dtype=dtype) for n in (n_image, 2 * n_text, 2 * n_text))
-    attention = patches("attention").CrossAttention(settings, {}, n_text, n_text)
+    attention = patches("attention").CrossAttention(equation, {}, n_text, n_text)
     guided = {"optimized_attention_override": attention}
     text = slice(n_text)
 

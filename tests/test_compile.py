@@ -8,7 +8,7 @@ from torch._dynamo.utils import counters
 
 from families import BY_NAME, FAMILY_AND_STREAM
 from runs import Run, assert_close
-from subject import nodes_fixture, out  # noqa: F401
+from subject import nodes_fixture, out, patches_fixture  # noqa: F401
 
 ONE_OF_A_KIND = ["sdxl", "sd35_large", "flux_dev", "wan21_i2v"]
 pytestmark = pytest.mark.usefixtures("inference_mode")
@@ -86,3 +86,21 @@ def test_never_a_graph_of_something_else(guided, name):
         (ten, never),
     ]:
         assert_close(run.sample(compiled(model)), run.sample(model))
+
+
+@pytest.mark.parametrize("name", ONE_OF_A_KIND)
+def test_statistics_of_each_run(patches, name):
+    """Each run has its own to count in, which a graph of an earlier one must not miss."""
+    run, settings = Run(BY_NAME[name], steps=2), patches("settings")
+    numbers = settings.Settings(4.0, 1.3, 0.6, options=settings.Options(statistics=True))
+
+    def reported(change=lambda patcher: patcher):
+        reports = []
+        request = patches("request").Request(numbers, run.negative, reports.append)
+        run.sample(change(patches("sampling").guide_model(run.family.patcher(), request)))
+        return [pytest.approx((step.ratio, step.clipped, step.moved), rel=1e-3) for step in reports]
+
+    expected = reported()
+    assert len(expected) == 2
+    for _ in range(3):
+        assert [approx.expected for approx in reported(compiled)] == expected

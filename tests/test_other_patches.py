@@ -116,18 +116,19 @@ def test_text_patched_by_another_node(nodes, family):
 @pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, ids=str)
 def test_attention_override_of_another_node(nodes, family, stream):
     run, patcher = Run(family, **RUN), family.patcher()
-    calls = []
+    kept = []
 
     def override(func, *args, **kwargs):
-        calls.append(func)
-        return host.attention_basic(*args, **{**kwargs, "_inside_attn_wrapper": True})
+        result = host.attention_basic(*args, **{**kwargs, "_inside_attn_wrapper": True})
+        kept.append((result, result.clone()))
+        return result
 
     patched = patcher.clone()
     patched.model_options["transformer_options"]["optimized_attention_override"] = override
     nag = Nag(run.negative, image_stream=stream)
     result = run.sample(model_node(nodes, patched, nag))
-    assert calls
     assert_close(result, run.oracle(patcher, guided_by(run.positive, nag)))
+    assert kept and all(result.equal(as_returned) for result, as_returned in kept)
 
 
 class Residuals(comfy.controlnet.ControlBase):

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
+from ..equation import Equation
 from ..settings import Settings, Strength
+from ..statistics import Statistics
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class ModelCall:
         pooled: (guided rows, width), the negative's pooled output, or None where the family has none.
         guided: which rows NAG guides, as slices in ascending order.
         settings: none of the numbers is None.
+        statistics: counts in what the equation does, unless it is None.
         control: residuals of a ControlNet, as ComfyUI passes them, or None.
         transformer_options: ComfyUI's; not to be changed.
     """
@@ -30,15 +33,20 @@ class ModelCall:
     pooled: torch.Tensor | None
     guided: tuple[slice, ...]
     settings: Settings
+    statistics: Statistics | None
     control: dict | None
     transformer_options: dict
 
     @property
+    def equation(self) -> Equation:
+        return Equation(self.settings.nag_scale, self.settings.nag_tau, self.settings.nag_alpha, self.statistics)
+
+    @property
     def shape(self) -> tuple:
         """What the operations of the call depend on: calls of the same shape differ in the tensors' values only."""
-        numbers = (self.settings.nag_scale, self.settings.nag_tau, self.settings.nag_alpha)
+        how = (self.equation.numbers, self.settings.options.image_stream, self.statistics is not None)
         tokens = (self.context.shape[1], self.negative.shape[1])
-        return numbers, self.settings.options.image_stream, tokens, tuple((s.start, s.stop) for s in self.guided)
+        return how, tokens, tuple((s.start, s.stop) for s in self.guided)
 
     def joined_text(self) -> torch.Tensor:
         """(batch, tokens, width): the negative's tokens behind the positive's. Every row must be guided."""

@@ -39,7 +39,7 @@ class Flux(Adapter):
     @contextmanager
     def guided(self, model, call):
         n_positive, n_negative = call.context.shape[1], call.negative.shape[1]
-        attention = JointAttention(call.settings, call.transformer_options, n_positive, n_negative)
+        attention = JointAttention(call.equation, call.transformer_options, n_positive, n_negative)
         with hooked(_hooks(model, call, n_positive, n_negative)):
             yield call.joined_text(), attention.install(call.transformer_options)
 
@@ -170,7 +170,7 @@ class _TwoImageStreams:
         else:
             self._add_control(index - 1, tokens[:, self.n_text + self.n_image :])
         sizes = (self.n_positive, self.n_text - self.n_positive, self.n_image, self.n_image)
-        attention = SeparateAttention(self.call.settings, self.call.transformer_options, sizes)
+        attention = SeparateAttention(self.call.equation, self.call.transformer_options, sizes)
         changed = {
             "pe": torch.cat((pe, pe[:, :, self.n_text :]), 2),
             "transformer_options": attention.install(kwargs["transformer_options"]),

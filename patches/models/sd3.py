@@ -32,7 +32,7 @@ class SD3(Adapter):
     def guided(self, model, call):
         n_positive, n_negative = call.context.shape[1], call.negative.shape[1]
         n_image = math.prod(math.ceil(size / model.patch_size) for size in call.x.shape[-2:])
-        attention = JointAttention(call.settings, call.transformer_options, n_positive, n_negative, n_image)
+        attention = JointAttention(call.equation, call.transformer_options, n_positive, n_negative, n_image)
         with hooked(_hooks(model, call, n_positive, n_negative)):
             yield call.joined_text(), attention.install(call.transformer_options)
 

@@ -5,7 +5,6 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 
 from ..attention import OVERRIDE
-from ..equation import guide
 from ..settings import Strength
 from .adapter import Adapter
 
@@ -59,8 +58,7 @@ class _GuidedAttention:
     """The two patches of one model call; the first one leaves for the second how long the positive is."""
 
     def __init__(self, call):
-        self.call = call
-        self.numbers = (call.settings.nag_scale, call.settings.nag_tau, call.settings.nag_alpha)
+        self.call, self.equation = call, call.equation
         self.n_positive = None
         self.text = self.joined = None
         # Rows that are not guided need keys too, to ride in the same tensor; nothing attends to theirs.
@@ -103,12 +101,12 @@ class _GuidedAttention:
             if attention is _stock_attention and self.fits_one_call(q, k, options):
                 return self.in_one_call(q, k, v, options)
             out = attention(q, k[:, :n], v[:, :n], options)
-            if attention is not _stock_attention:
+            if attention is not _stock_attention or OVERRIDE in options:
                 out = out.clone()  # what another node returns may be in use elsewhere
             for rows in self.call.guided:
                 positive = out[rows]
                 negative = attention(q[rows], k[rows, n:], v[rows, n:], _options_of_rows(options, rows, q.shape[0]))
-                guide(positive, negative, *self.numbers, out=positive)
+                self.equation(positive, negative, out=positive)
             return out
 
         return attend
@@ -120,7 +118,7 @@ class _GuidedAttention:
         """Both prompts as rows of one call. With one picture at a time, a fast GPU waits for the host to call."""
         k, v = (t.view(2, self.n_positive, -1) for t in (k, v))
         positive, negative = _stock_attention(torch.cat((q, q)), k, v, options).split(1)
-        return guide(positive, negative, *self.numbers, out=positive)
+        return self.equation(positive, negative, out=positive)
 
 
 def _options_of_rows(options, rows, n_rows):

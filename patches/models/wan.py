@@ -29,7 +29,7 @@ class Wan(Adapter):
         def enter(module, args, kwargs):
             options = kwargs["transformer_options"]
             n_image = kwargs.get("context_img_len") if hasattr(module, "k_img") else None
-            override = CrossAttention(call.settings, options, n_positive, n_negative, n_image)
+            override = CrossAttention(call.equation, options, n_positive, n_negative, n_image)
             return args, {**kwargs, "transformer_options": override.install(options)}
 
         blocks = [module for name, module in model.named_modules() if name.endswith(".cross_attn")]

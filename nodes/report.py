@@ -1,0 +1,23 @@
+"""Tells the editor what NAG did at each step."""
+import dataclasses
+from collections.abc import Callable
+
+from comfy_execution.utils import get_executing_context
+
+from ..patches.statistics import Step
+
+EVENT = "nag.statistics"
+
+
+def report_of(node_id: str | None) -> Callable[[Step], None] | None:
+    """What sends the steps of a node's NAG to whoever queued the prompt; None where there is no prompt."""
+    return None if node_id is None else lambda step: _send(node_id, step)
+
+
+def _send(node_id, step):
+    from server import PromptServer  # ComfyUI's module of this name; scripts do without a server
+
+    server, context = PromptServer.instance, get_executing_context()
+    if server.client_id is not None:  # else nobody listens for this prompt
+        message = {"node": node_id, "prompt_id": context and context.prompt_id, **dataclasses.asdict(step)}
+        server.send_sync(EVENT, message, server.client_id)
