@@ -1,18 +1,42 @@
 """What people drag onto the graph."""
+import logging
+
 from comfy_api.latest import ComfyExtension, io
 
 from .conditioning import NAGConditioning
 from .guiders import NAGCFGGuider, NAGGuider
+from .legacy import KSamplerAdvancedWithNAG, KSamplerWithNAG, SamplerCustomWithNAG
 from .model import NAGModel
+from .names import keep_ids
 from .options import NAGOptions
 from .playground import NAGPlaygroundLoader
 from .sampler import NAGSampler
 
+NODES = [
+    NAGModel,
+    NAGConditioning,
+    NAGGuider,
+    NAGCFGGuider,
+    NAGSampler,
+    NAGOptions,
+    NAGPlaygroundLoader,
+    KSamplerWithNAG,
+    KSamplerAdvancedWithNAG,
+    SamplerCustomWithNAG,
+]
+
 
 class NAGExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [NAGModel, NAGConditioning, NAGGuider, NAGCFGGuider, NAGSampler, NAGOptions, NAGPlaygroundLoader]
+        return NODES
 
 
 async def comfy_entrypoint() -> NAGExtension:
+    keep_ids(NODES)  # not in on_load, which ComfyUI calls only from 0.15 on
+    try:
+        from ..editor import route  # it builds on the nodes, and on more of ComfyUI than they do
+
+        route.serve()
+    except Exception:
+        logging.warning("NAG: the nodes work, but the editor does not show where NAG acts.", exc_info=True)
     return NAGExtension()

@@ -9,10 +9,7 @@ from . import inputs
 
 def _nag_inputs():
     return [
-        inputs.number_input("nag_scale", 5.0, step=0.1),
-        inputs.number_input("nag_tau", 2.5, step=0.1),
-        inputs.number_input("nag_alpha", 0.25),
-        inputs.number_input("nag_sigma_end", 0.0),
+        *inputs.number_inputs(),
         inputs.unused_latent_input(),
         inputs.options_input(),
     ]
@@ -80,15 +77,7 @@ class NAGCFGGuider(_Guider):
                 io.Conditioning.Input("positive", tooltip="What the picture should show."),
                 io.Conditioning.Input("negative", tooltip="The negative of CFG, without effect at cfg 1."),
                 _nag_negative_input(),
-                io.Float.Input(
-                    "cfg",
-                    default=1.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="Classifier-free guidance beside NAG. 1 is off, and half the work.",
-                ),
+                inputs.cfg_input(),
                 *_nag_inputs(),
             ],
             outputs=[io.Guider.Output(tooltip="For SamplerCustomAdvanced.")],

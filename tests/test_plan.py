@@ -1,0 +1,578 @@
+"""What the editor is told of a graph, held against what ComfyUI does when the graph runs."""
+import asyncio
+import importlib
+import json
+import struct
+from pathlib import Path
+
+import comfy.ldm.flux.model
+import comfy.samplers
+import comfy.supported_models
+import comfy_extras.nodes_custom_sampler as custom_sampling
+import folder_paths
+import nodes as comfy_nodes
+import pytest
+import torch
+
+from families import FLUX_SAYS, SD15_SAYS, SD35_SAYS, SDXL_SAYS, WAN_SAYS
+
+COMFY_EXTRAS = Path(custom_sampling.__file__).parent
+AUTO = {"nag_scale": "auto", "nag_tau": "auto", "nag_alpha": "auto"}
+NUMBERS = {"nag_scale": 5.0, "nag_tau": 2.5, "nag_alpha": 0.25, "nag_sigma_end": 0.0}
+STRENGTH = tuple(AUTO)
+MUTED, BYPASSED = 2, 4
+
+
+# ---------------------------------------------------------------- the host
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _registered(pack):
+    """The nodes of these graphs, registered as a server does it."""
+    for name in ("custom_sampler", "model_advanced"):
+        path = COMFY_EXTRAS / f"nodes_{name}.py"
+        assert asyncio.run(comfy_nodes.load_custom_node(str(path), module_parent="comfy_extras"))
+    before = dict(comfy_nodes.NODE_CLASS_MAPPINGS)
+    ours = importlib.import_module(f"{pack.__name__}.nodes").NODES
+    comfy_nodes.NODE_CLASS_MAPPINGS.update({node.GET_SCHEMA().node_id: node for node in ours})
+    yield
+    comfy_nodes.NODE_CLASS_MAPPINGS.clear()
+    comfy_nodes.NODE_CLASS_MAPPINGS.update(before)
+
+
+@pytest.fixture(name="part", scope="module")
+def part_fixture(pack):
+    """The pack's modules by name."""
+    return lambda name: importlib.import_module(f"{pack.__name__}.{name}")
+
+
+@pytest.fixture
+def plan(part):
+    """The plan of a graph, given as {id: (type, inputs)} or {id: (type, inputs, mode)}."""
+
+    def plan(graph):
+        nodes = {
+            node_id: {"type": kind, "mode": mode[0] if mode else 0, "inputs": inputs}
+            for node_id, (kind, inputs, *mode) in graph.items()
+        }
+        answer = part("editor.plan").plan(part("editor.graph").Graph(json.loads(json.dumps({"nodes": nodes}))))
+        json.dumps(answer, allow_nan=False)
+        return answer
+
+    return plan
+
+
+@pytest.fixture
+def really(part, monkeypatch):
+    """Runs a graph's nodes for real; gives for each NAG node its sampler runs, each a list of (sigma, on)."""
+
+    def really(graph, last):
+        steps, outputs = {}, {}
+
+        def request(node_id):
+            report = lambda step: steps.setdefault(node_id, {}).setdefault(step.run, []).append((step.sigma, step.on))
+            return classmethod(lambda cls, *wanted: part("patches.request").Request(*wanted, report))
+
+        def output(link):
+            node_id, slot = link
+            if node_id not in outputs:
+                kind, inputs = graph[node_id]
+                values = {name: output(v) if isinstance(v, list) else v for name, v in inputs.items()}
+                cls = comfy_nodes.NODE_CLASS_MAPPINGS[kind]
+                if hasattr(cls, "request"):
+                    monkeypatch.setattr(cls, "request", request(node_id))
+                outputs[node_id] = part("nodes.legacy").run(cls, **values).result
+            return outputs[node_id][slot]
+
+        with torch.inference_mode():
+            output([last, 0])
+        return {node_id: list(runs.values()) for node_id, runs in steps.items()}
+
+    return really
+
+
+# ---------------------------------------------------------------- graphs
+
+
+def playground(**options):
+    """A loader, two prompts, an empty latent and NAG Options."""
+    return {
+        "load": ("NAGPlaygroundLoader", {}),
+        "yes": ("CLIPTextEncode", {"text": "a blue square", "clip": ["load", 1]}),
+        "no": ("CLIPTextEncode", {"text": "white", "clip": ["load", 1]}),
+        "latent": ("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 1}),
+        "options": (
+            "NAGOptions",
+            {"start_percent": 0.0, "end_percent": 1.0, "image_stream": "shared", "statistics": True, **options},
+        ),
+    }
+
+
+def ksampler(kind="KSampler", model="nag", **values):
+    seed = "noise_seed" if kind == "KSamplerAdvanced" else "seed"
+    common = {
+        "model": [model, 0], seed: 1, "steps": 6, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple",
+        "positive": ["yes", 0], "negative": ["no", 0], "latent_image": ["latent", 0],
+    }  # fmt: skip
+    if kind == "KSamplerAdvanced":
+        common |= {"add_noise": "enable", "return_with_leftover_noise": "disable", "start_at_step": 0,
+                   "end_at_step": 10000}  # fmt: skip
+    else:
+        common["denoise"] = 1.0
+    return (kind, {**common, **values})
+
+
+def nag_model(**inputs):
+    return ("NAGModel", {"model": ["load", 0], "options": ["options", 0], **AUTO, **inputs})
+
+
+def with_ksampler(options=None, kind="KSampler", **values):
+    return {**playground(**(options or {})), "nag": nag_model(), "last": ksampler(kind, **values)}
+
+
+def with_shift(node="ModelSamplingFlux", **values):
+    flux = {"max_shift": 1.15, "base_shift": 0.5, "width": 1024, "height": 1024}
+    return {
+        **playground(start_percent=0.2, end_percent=0.7),
+        "shift": (node, {"model": ["load", 0], **(values or flux)}),
+        "nag": nag_model(model=["shift", 0]),
+        "last": ksampler(),
+    }
+
+
+def shifted_behind():
+    graph = with_shift("ModelSamplingSD3", shift=5.0)
+    shift = ("ModelSamplingSD3", {"model": ["nag", 0], "shift": 5.0})
+    return {**graph, "nag": nag_model(), "shift": shift, "last": ksampler(model="shift")}
+
+
+def with_conditioning():
+    nag = ("NAGConditioning", {"positive": ["yes", 0], "negative": ["no", 0], "options": ["options", 0], **AUTO})
+    both = ("ConditioningCombine", {"conditioning_1": ["yes", 0], "conditioning_2": ["nag", 0]})
+    sampler = ksampler(model="load", positive=["both", 0])
+    return {**playground(end_percent=0.5), "nag": nag, "both": both, "last": sampler}
+
+
+def two_samplers():
+    """As Wan2.2's workflows have them: the second takes up where the first leaves off."""
+    first = ksampler("KSamplerAdvanced", "load", end_at_step=2, return_with_leftover_noise="enable",
+                     positive=["nag", 0])  # fmt: skip
+    second = ksampler("KSamplerAdvanced", "load", start_at_step=2, add_noise="disable", positive=["nag", 0],
+                      latent_image=["first", 0])  # fmt: skip
+    return {**with_conditioning(), "last": second, "first": first}  # in the order in which they do not run
+
+
+def custom(guider=None, **sigmas):
+    """A SamplerCustomAdvanced; sigmas: the nodes behind its sigmas, of which the last is called `sigmas`."""
+    guider = guider or ("NAGGuider", {
+        "model": ["load", 0], "conditioning": ["yes", 0], "nag_negative": ["no", 0], "options": ["options", 0],
+        **NUMBERS,
+    })  # fmt: skip
+    return {
+        **playground(start_percent=0.1, end_percent=0.6),
+        "nag": guider,
+        "noise": ("RandomNoise", {"noise_seed": 3}),
+        "sampler": ("KSamplerSelect", {"sampler_name": "euler"}),
+        **(sigmas or {"sigmas": ("BasicScheduler", BASIC)}),
+        "last": ("SamplerCustomAdvanced", {
+            "noise": ["noise", 0], "guider": ["nag", 0], "sampler": ["sampler", 0], "sigmas": ["sigmas", 0],
+            "latent_image": ["latent", 0],
+        }),
+    }  # fmt: skip
+
+
+BASIC = {"model": ["load", 0], "scheduler": "beta", "steps": 7, "denoise": 0.8}
+SPLIT = {"whole": ("BasicScheduler", BASIC), "sigmas": ("SplitSigmas", {"sigmas": ["whole", 0], "step": 4})}
+CFG_GUIDER = ("NAGCFGGuider", {
+    "model": ["load", 0], "positive": ["yes", 0], "negative": ["no", 0], "nag_negative": ["no", 0], "cfg": 1.0,
+    "options": ["options", 0], **NUMBERS, "nag_sigma_end": 0.5,
+})  # fmt: skip
+SAMPLER_CUSTOM = {
+    "model": ["nag", 0], "add_noise": True, "noise_seed": 1, "cfg": 1.0, "positive": ["yes", 0],
+    "negative": ["no", 0], "sampler": ["sampler", 0], "sigmas": ["sigmas", 0], "latent_image": ["latent", 0],
+}  # fmt: skip
+
+GRAPHS = {
+    **{
+        f"ksampler_{scheduler}": with_ksampler({"start_percent": 0.15, "end_percent": 0.5}, scheduler=scheduler)
+        for scheduler in ("simple", "normal", "karras", "sgm_uniform", "beta", "kl_optimal", "linear_quadratic")
+    },
+    "always_on": with_ksampler(),
+    "never_on": with_ksampler({"start_percent": 0.99}),
+    "denoise": with_ksampler({"end_percent": 0.7}, denoise=0.55),
+    "denoise_0": with_ksampler(denoise=0.0),
+    "sampler_without_last_but_one": with_ksampler({"end_percent": 0.4}, sampler_name="dpm_2_ancestral", steps=5),
+    "advanced_start": with_ksampler({"end_percent": 0.5}, "KSamplerAdvanced", start_at_step=2),
+    "advanced_end": with_ksampler({"end_percent": 0.5}, "KSamplerAdvanced", start_at_step=1, end_at_step=4),
+    "advanced_behind_the_end": with_ksampler({}, "KSamplerAdvanced", start_at_step=6),
+    "shift_flux": with_shift(),
+    "shift_sd3": with_shift("ModelSamplingSD3", shift=7.0),
+    "shift_aura": with_shift("ModelSamplingAuraFlow", shift=1.73),
+    "shift_behind_nag": shifted_behind(),
+    "conditioning": with_conditioning(),
+    "two_samplers": two_samplers(),
+    "guider": custom(),
+    "split_sigmas": custom(**SPLIT),
+    "cfg_guider": custom(CFG_GUIDER),
+    "sampler_custom": {**custom(), "nag": nag_model(), "last": ("SamplerCustom", SAMPLER_CUSTOM)},
+    "nag_sampler": {
+        **playground(end_percent=0.3),
+        "last": ksampler("NAGSampler", "load", scheduler="normal", options=["options", 0], **AUTO),
+    },
+    "off": {**playground(), "nag": nag_model(nag_scale="1"), "last": ksampler()},
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_plan_is_what_a_run_does(plan, really, name):
+    graph = GRAPHS[name]
+    (nag,) = graph.keys() & {"nag"} or {"last"}
+    node = plan(graph)["nodes"][nag]
+    for run in node["runs"]:
+        assert run["exact"] and run["steps"] == len(run["on"]) == max(len(run["sigmas"]) - 1, 0)
+    planned = [list(zip(run["sigmas"], run["on"])) for run in node["runs"] if run["steps"]]
+    ran = really(graph, "last").get(nag, [])
+    if node["off"]:
+        assert not ran and not any(on for _, on in planned[0])
+    else:
+        assert planned == ran
+
+
+def test_graphs_differ_in_what_they_test(plan):
+    """Else every graph above might be on all the time."""
+    on = {name: [on for node in plan(g)["nodes"].values() for run in node["runs"] for on in run["on"]]
+          for name, g in GRAPHS.items()}  # fmt: skip
+    assert sum(any(each) and not all(each) for each in on.values()) >= 15
+
+
+def test_samplers_come_in_the_order_in_which_they_run(plan):
+    assert [run["sampler"] for run in plan(two_samplers())["nodes"]["nag"]["runs"]] == ["first", "last"]
+
+
+# ---------------------------------------------------------------- the family, from a file
+
+
+def write_file(path, shapes, values=()):
+    """A safetensors file whose tensors are float16 and all zero, and take no room on the disk.
+
+    values: float32 scalars that it has besides, by name.
+    """
+    header, offset = {}, 0
+    for name, shape in shapes.items():
+        end = offset + 2 * torch.Size(shape).numel()
+        header[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    for name in dict(values):
+        header[name] = {"dtype": "F32", "shape": [1], "data_offsets": [offset, offset := offset + 4]}
+    described = json.dumps({"__metadata__": {"made_by": "a test"}, **header}).encode()
+    path.parent.mkdir(exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(described)) + described)
+        file.truncate(8 + len(described) + offset - 4 * len(values))
+        file.seek(0, 2)
+        file.write(struct.pack(f"<{len(values)}f", *dict(values).values()))
+
+
+def model_of(config_class, prefix="", **sizes):
+    """One of ComfyUI's models: the shapes of its tensors by name, and its sampling."""
+    config = config_class({**sizes, **config_class.unet_config})
+    config.set_inference_dtype(torch.float16, None)
+    model = config.get_model({}, device=torch.device("meta"))
+    shapes = {prefix + name: tensor.shape for name, tensor in model.diffusion_model.state_dict().items()}
+    return shapes, model.model_sampling
+
+
+def of_unet(name, **sizes):
+    shape = {
+        "image_size": 32, "in_channels": 4, "out_channels": 4, "num_res_blocks": [2, 2, 2, 2],
+        "channel_mult": [1, 2, 4, 4], "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "transformer_depth_middle": 1,
+        "transformer_depth_output": [1] * 9 + [0] * 3, "use_spatial_transformer": True, "legacy": False, **sizes,
+    }  # fmt: skip
+    return model_of(getattr(comfy.supported_models, name), "model.diffusion_model.", **shape)
+
+
+def of_sdxl():
+    return of_unet(
+        "SDXL", num_res_blocks=[2, 2, 2], channel_mult=[1, 2, 4], transformer_depth_middle=10,
+        transformer_depth_output=[0, 0, 0, 2, 2, 2, 10, 10, 10], num_classes="sequential",
+    )  # fmt: skip
+
+
+def of_sd35():
+    return model_of(
+        comfy.supported_models.SD3, input_size=None, pos_embed_max_size=192, num_patches=36864, patch_size=2, depth=3,
+        adm_in_channels=2048, qk_norm="rms",
+        context_embedder_config={"target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 192}},
+    )  # fmt: skip
+
+
+def of_flux(guidance):
+    sizes = {
+        "in_channels": 16, "out_channels": 16, "vec_in_dim": 768, "context_in_dim": 4096, "hidden_size": 3072,
+        "mlp_ratio": 4.0, "num_heads": 24, "depth": 1, "depth_single_blocks": 1, "axes_dim": [16, 56, 56],
+        "theta": 10000, "patch_size": 2, "qkv_bias": True, "guidance_embed": guidance, "txt_ids_dims": [],
+    }  # fmt: skip
+    known = comfy.ldm.flux.model.FluxParams.__dataclass_fields__
+    return model_of(comfy.supported_models.Flux, **{name: value for name, value in sizes.items() if name in known})
+
+
+def of_wan():
+    return model_of(
+        comfy.supported_models.WAN21_T2V, dim=256, ffn_dim=512, freq_dim=256, text_dim=4096, num_heads=2, num_layers=2,
+        in_dim=16, out_dim=16,
+    )  # fmt: skip
+
+
+def of_aura_flow():
+    """A family that NAG does not know: ComfyUI's AuraFlow."""
+    return model_of(comfy.supported_models.AuraFlow, "model.", cond_seq_dim=2048, n_double_layers=4, n_layers=8)
+
+
+CHECKPOINT, DIFFUSION_MODEL = ("CheckpointLoaderSimple", "ckpt_name"), ("UNETLoader", "unet_name")
+FILES = {
+    "sd15": (CHECKPOINT, lambda: of_unet("SD15", num_heads=8), "Stable Diffusion 1.5 and 2", SD15_SAYS),
+    "sd2": (CHECKPOINT, lambda: of_unet("SD20", num_head_channels=64), "Stable Diffusion 1.5 and 2", SD15_SAYS),
+    "sdxl": (CHECKPOINT, of_sdxl, "Stable Diffusion XL", SDXL_SAYS),
+    "sdxl_unet": (DIFFUSION_MODEL, of_sdxl, "Stable Diffusion XL", SDXL_SAYS),
+    "sd35": (DIFFUSION_MODEL, of_sd35, None, SD35_SAYS),
+    "flux_dev": (DIFFUSION_MODEL, lambda: of_flux(True), "Flux", FLUX_SAYS),
+    "flux_schnell": (DIFFUSION_MODEL, lambda: of_flux(False), "Flux", FLUX_SAYS),
+    "wan": (DIFFUSION_MODEL, of_wan, None, WAN_SAYS),
+}
+
+
+@pytest.fixture
+def model_folder(tmp_path, monkeypatch):
+    """An empty folder for checkpoints and for diffusion models."""
+    for kind in ("checkpoints", "diffusion_models"):
+        monkeypatch.setitem(folder_paths.folder_names_and_paths, kind, ([str(tmp_path)], {".safetensors", ".ckpt"}))
+    folder_paths.filename_list_cache.clear()
+    yield tmp_path
+    folder_paths.filename_list_cache.clear()
+
+
+def with_file(loader, name, **sampling):
+    kind, widget = loader
+    return {**playground(start_percent=0.1, end_percent=0.6), "load": (kind, {widget: name}), "nag": nag_model(),
+            "last": ksampler(**sampling)}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_family_and_sigmas_of_a_file(plan, model_folder, name):
+    loader, make, family, says = FILES[name]
+    shapes, sampling = make()
+    write_file(model_folder / "a model.safetensors", shapes)
+    answer = plan(with_file(loader, "a model.safetensors", steps=9))
+    node = answer["nodes"]["nag"]
+    assert family in (None, node["family"]) and node["family"] in [each["name"] for each in answer["families"]]
+    assert node["recommended"] == dict(zip(STRENGTH, says))
+    assert node["settings"].items() >= node["recommended"].items()
+    assert node["message"] is None and node["runs"][0]["exact"]
+    assert node["runs"][0]["sigmas"] == comfy.samplers.calculate_sigmas(sampling, "simple", 9).tolist()
+
+
+def test_sd35_file_samples_with_its_own_shift(plan, model_folder):
+    write_file(model_folder / "m.safetensors", of_sd35()[0])
+    (run,) = plan(with_file(DIFFUSION_MODEL, "m.safetensors", steps=2))["nodes"]["nag"]["runs"]
+    assert run["sigmas"] == pytest.approx([1.0, 3 * 0.5 / (1 + 2 * 0.5), 0.0])  # of times 1, 1/2, 0 and shift 3
+
+
+def test_values_in_a_file_that_decide_its_kind(plan, model_folder):
+    """NoobAI's v-prediction models carry their sigmas in the file."""
+    path = model_folder / "m.safetensors"
+    write_file(path, of_sdxl()[0], {"edm_vpred.sigma_max": 120.0, "edm_vpred.sigma_min": 0.01})
+    sigmas = plan(with_file(CHECKPOINT, path.name, scheduler="exponential"))["nodes"]["nag"]["runs"][0]["sigmas"]
+    assert sigmas[0] == pytest.approx(120.0) and sigmas[-2] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_another_file_of_the_same_name(plan, model_folder):
+    path = model_folder / "m.safetensors"
+    write_file(path, of_wan()[0])
+    assert plan(with_file(DIFFUSION_MODEL, path.name))["nodes"]["nag"]["recommended"]["nag_scale"] == WAN_SAYS[0]
+    write_file(path, of_sd35()[0])
+    assert plan(with_file(DIFFUSION_MODEL, path.name))["nodes"]["nag"]["recommended"]["nag_scale"] == SD35_SAYS[0]
+
+
+def test_unsupported_family_says_so(plan, model_folder):
+    write_file(model_folder / "m.safetensors", of_aura_flow()[0])
+    node = plan(with_file(CHECKPOINT, "m.safetensors"))["nodes"]["nag"]
+    assert node["family"] is None and "Supported families: " in node["message"]
+
+
+def no_file(path):
+    pass
+
+
+def empty_file(path):
+    path.touch()
+
+
+def not_safetensors(path):
+    path.write_bytes(b"\xff" * 100)
+
+
+def not_a_model(path):
+    write_file(path, {"some.weight": [3, 4]})
+
+
+def cut_off(path):
+    write_file(path, of_wan()[0])
+    with open(path, "r+b") as file:
+        file.truncate(1000)
+
+
+@pytest.mark.parametrize("make", [no_file, empty_file, not_safetensors, not_a_model, cut_off])
+def test_unreadable_file_gives_a_guess(plan, model_folder, caplog, make):
+    make(model_folder / "m.safetensors")
+    node = plan(with_file(DIFFUSION_MODEL, "m.safetensors", steps=10))["nodes"]["nag"]
+    assert (node["family"], node["recommended"], node["message"]) == (None, None, None)
+    assert node["settings"]["nag_scale"] is None and node["settings"]["end_percent"] == 0.6
+    (run,) = node["runs"]
+    assert not run["exact"] and run["sigmas"] is None
+    assert run["on"] == [False] + [True] * 5 + [False] * 4
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("name", ["../m.safetensors", "/m.safetensors", "..\\m.safetensors", "a\0.safetensors", 7, []])
+def test_no_file_outside_the_model_folders_is_read(plan, model_folder, name):
+    write_file(model_folder.parent / "m.safetensors", of_wan()[0])
+    assert plan(with_file(DIFFUSION_MODEL, name))["nodes"]["nag"]["family"] is None
+
+
+def test_families_and_their_settings(plan):
+    says = {tuple(each[name] for name in STRENGTH) for each in plan({})["families"]}
+    assert says == {SD15_SAYS, SDXL_SAYS, SD35_SAYS, FLUX_SAYS, WAN_SAYS}
+
+
+# ---------------------------------------------------------------- ways through a graph
+
+
+def plan_of(plan, graph, nag="nag"):
+    return plan(graph)["nodes"][nag]
+
+
+def test_bypassed_nodes_are_passed(plan):
+    graph = with_shift("ModelSamplingSD3", shift=7.0)
+    graph["shift"] = (*graph["shift"], BYPASSED)
+    assert plan_of(plan, graph)["runs"] == plan_of(plan, {**graph, "nag": nag_model()})["runs"]
+
+
+def test_bypassed_node_with_two_outputs_of_a_type(plan):
+    """Each output passes on the input of the same place."""
+    graph = with_conditioning()
+    both = {"positive": ["yes", 0], "negative": ["nag", 0], "strength": 1.0}
+    graph["both"] = ("ControlNetApplyAdvanced", both, BYPASSED)
+    assert not plan_of(plan, graph)["runs"]
+    graph["last"] = ksampler(model="load", positive=["both", 1])
+    assert len(plan_of(plan, graph)["runs"]) == 1
+
+
+@pytest.mark.parametrize("mode", [MUTED, BYPASSED])
+@pytest.mark.parametrize("node", ["nag", "last"])
+def test_no_runs_where_the_node_or_the_sampler_does_not_run(plan, node, mode):
+    graph = with_ksampler()
+    graph[node] = (*graph[node], mode)
+    assert plan_of(plan, graph)["runs"] == []
+
+
+def test_bypassed_options_do_not_count(plan):
+    graph = with_ksampler({"end_percent": 0.1})
+    graph["options"] = (*graph["options"], BYPASSED)
+    assert plan_of(plan, graph)["settings"]["end_percent"] == 1.0
+
+
+def test_last_nag_node_on_a_model_counts(plan):
+    graph = {**with_ksampler(), "second": nag_model(model=["nag", 0])}
+    graph["last"] = ksampler(model="second")
+    answer = plan(graph)["nodes"]
+    assert answer["nag"]["runs"] == [] and len(answer["second"]["runs"]) == 1
+
+
+def test_number_from_a_primitive_node(plan):
+    graph = {**with_ksampler(), "number": ("PrimitiveFloat", {"value": 7.5})}
+    graph["nag"] = nag_model(nag_scale=["number", 0])
+    assert plan_of(plan, graph)["settings"]["nag_scale"] == 7.5
+
+
+def test_number_that_is_made_when_the_graph_runs(plan):
+    graph = {**with_ksampler(), "nag": nag_model(nag_scale=["load", 0])}
+    node = plan_of(plan, graph)
+    assert node["settings"] is None and node["runs"][0]["on"] is None
+
+
+@pytest.mark.parametrize("wrong", [{"nag_scale": "much"}, {"nag_tau": 99}, {"nag_alpha": True, "nag_tau": -1}])
+def test_wrong_setting_is_named(plan, wrong):
+    node = plan_of(plan, {**with_ksampler(), "nag": nag_model(**wrong)})
+    assert list(wrong)[-1] in node["message"] and node["runs"][0]["on"] is None
+
+
+def test_options_that_contradict_each_other(plan):
+    assert "start_percent" in plan_of(plan, with_ksampler({"start_percent": 0.9, "end_percent": 0.2}))["message"]
+
+
+class AnotherPacksNode:
+    """Changes a model in a way of its own."""
+
+    RETURN_TYPES, RELATIVE_PYTHON_MODULE = ("MODEL",), "custom_nodes.another"
+
+
+def test_another_packs_node_makes_it_a_guess(plan, monkeypatch):
+    monkeypatch.setitem(comfy_nodes.NODE_CLASS_MAPPINGS, "Another", AnotherPacksNode)
+    graph = {**with_ksampler(), "other": ("Another", {"model": ["nag", 0]}), "last": ksampler(model="other")}
+    node = plan_of(plan, graph)
+    assert node["family"] == "Flux" and not node["runs"][0]["exact"] and node["runs"][0]["sigmas"]
+
+
+def test_another_packs_sampler_is_read_like_ours(plan):
+    graph = {**with_ksampler(), "last": ("SomeSampler", ksampler()[1])}
+    (run,) = plan_of(plan, graph)["runs"]
+    assert run["steps"] == 6 and not run["exact"]
+
+
+def test_schedule_of_another_pack(plan):
+    (run,) = plan_of(plan, custom(sigmas=("SomeScheduler", {"steps": 5})))["runs"]
+    assert run["steps"] == 5 and run["sigmas"] is None and not run["exact"]
+    assert plan_of(plan, custom(sigmas=("SomeScheduler", {"curve": "steep"})))["runs"] == []
+
+
+@pytest.mark.parametrize("broken", [
+    {"steps": 0}, {"steps": "many"}, {"steps": 10**9}, {"denoise": 1e-9}, {"denoise": "all"}, {"scheduler": []},
+    {"scheduler": "unknown"}, {"sampler_name": {}}, {"steps": None}, {"steps": ["load", 0]}, {"model": ["gone", 0]},
+    {"model": None},
+])  # fmt: skip
+def test_sampler_with_broken_widgets(plan, broken):
+    for run in plan_of(plan, with_ksampler(**broken))["runs"]:
+        assert not run["exact"]
+
+
+def test_graph_that_goes_in_circles(plan):
+    graph = with_ksampler()
+    graph["nag"] = nag_model(model=["b", 0])
+    graph["b"] = ("ModelSamplingSD3", {"model": ["nag", 0], "shift": 3.0})
+    (run,) = plan_of(plan, graph)["runs"]
+    assert not run["exact"]
+    sigmas = {"sigmas": ("FlipSigmas", {"sigmas": ["flip", 0]}), "flip": ("FlipSigmas", {"sigmas": ["sigmas", 0]})}
+    assert plan_of(plan, custom(**sigmas))["runs"] == []
+
+
+# ---------------------------------------------------------------- over HTTP
+
+
+def test_route_answers_as_plan_does(client, plan):
+    graph = with_ksampler({"end_percent": 0.5})
+    nodes = {i: {"type": kind, "mode": 0, "inputs": inputs} for i, (kind, inputs) in graph.items()}
+    assert json.loads(client.post("/nag/plan", {"nodes": nodes})) == plan(graph)
+    assert json.loads(client.post("/api/nag/plan", {"nodes": {}}))["nodes"] == {}
+
+
+@pytest.mark.parametrize("body", [
+    None, 3, [], {}, {"nodes": 3}, {"nodes": {"1": 3}}, {"nodes": {"1": {}}}, {"nodes": {"1": {"type": 3}}},
+    {"nodes": {"1": {"type": "KSampler", "mode": "on"}}}, {"nodes": {"1": {"type": "KSampler", "inputs": []}}},
+])  # fmt: skip
+def test_malformed_body_is_refused(client, body):
+    import urllib.error
+
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        client.post("/nag/plan", body)
+    with refusal.value as answer:
+        assert answer.code == 400 and json.load(answer)["error"]

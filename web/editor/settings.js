@@ -1,0 +1,94 @@
+// Changes of the graph that the panel makes, each of them one step of undo.
+
+export const STRENGTH = ["nag_scale", "nag_tau", "nag_alpha"]
+export const AUTO = "auto"
+const OPTIONS = "NAGOptions"
+
+const widgetOf = (node, name) => node.widgets?.find((widget) => widget.name === name)
+
+// Whether the node's numbers may be "auto".
+export function takesAuto(node) {
+  return STRENGTH.every((name) => typeof widgetOf(node, name)?.value === "string")
+}
+
+// strength: { nag_scale, nag_tau, nag_alpha }, each a number or AUTO.
+export function setStrength(app, node, strength) {
+  change(app, () => {
+    for (const name of STRENGTH) {
+      const widget = widgetOf(node, name)
+      if (widget) set(app, node, widget, typeof widget.value === "string" ? String(strength[name]) : strength[name])
+    }
+  })
+}
+
+// Whether the node's NAG Options have statistics on; null if something else is connected there.
+export function hasStatistics(node) {
+  const slot = optionsSlot(node)
+  if (slot < 0) return null
+  if (node.inputs[slot].link == null) return false
+  return statisticsOf(optionsOf(node, slot))?.value ?? null
+}
+
+// Turn statistics on or off in the node's NAG Options, which are made if there are none.
+export function toggleStatistics(app, node) {
+  change(app, () => {
+    const slot = optionsSlot(node)
+    const options = node.inputs[slot].link == null ? addOptions(node, slot) : optionsOf(node, slot)
+    const widget = statisticsOf(options)
+    if (widget) set(app, options, widget, !widget.value)
+  })
+}
+
+function optionsSlot(node) {
+  return node.inputs?.findIndex((input) => input.name === "options") ?? -1
+}
+
+function optionsOf(node, slot) {
+  let link = node.getInputLink(slot)
+  let origin = link && node.graph.getNodeById(link.origin_id)
+  while (origin?.isVirtualNode && !origin.isSubgraphNode?.()) {
+    link = origin.getInputLink(link.origin_slot)
+    origin = link && origin.graph.getNodeById(link.origin_id)
+  }
+  return origin?.comfyClass === OPTIONS ? origin : null
+}
+
+function statisticsOf(options) {
+  return options && widgetOf(options, "statistics")
+}
+
+// To the left of the node, or where that covers another, the nearest free place below it.
+function addOptions(node, slot) {
+  const options = window.LiteGraph.createNode(OPTIONS)
+  const gap = 3 * window.LiteGraph.NODE_TITLE_HEIGHT // Nodes 2.0 draws nodes higher than they say
+  options.pos = [node.pos[0] - options.size[0] - gap, node.pos[1]]
+  if (coveredBy(node.graph, options)) options.pos = [node.pos[0], node.pos[1] + node.size[1] + gap]
+  for (let other; (other = coveredBy(node.graph, options)); ) options.pos[1] = other.pos[1] + other.size[1] + gap
+  node.graph.add(options)
+  options.connect(0, node, slot)
+  node.graph.updateExecutionOrder() // else the graph is not as it will be when loaded, and undo takes that for a change
+  return options
+}
+
+// A node that a new one would cover.
+function coveredBy(graph, made) {
+  const title = window.LiteGraph.NODE_TITLE_HEIGHT
+  const apart = (other, axis, above) =>
+    other.pos[axis] + other.size[axis] < made.pos[axis] - above || made.pos[axis] + made.size[axis] < other.pos[axis] - above
+  return graph._nodes.find((other) => !apart(other, 0, 0) && !apart(other, 1, title))
+}
+
+function set(app, node, widget, value) {
+  widget.value = value
+  widget.callback?.(value, app.canvas, node)
+}
+
+function change(app, make) {
+  app.canvas.emitBeforeChange()
+  try {
+    make()
+  } finally {
+    app.canvas.emitAfterChange()
+    app.graph.setDirtyCanvas(true, true)
+  }
+}

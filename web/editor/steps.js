@@ -1,0 +1,73 @@
+// The steps to draw, and what to say of them: the plan's, with what happened at those that have run.
+import { number, percent } from "./text.js"
+
+// Gives runs, each a list of steps { run, number, of, sigma, on, exact, done }: number from 1; on and done (the message
+// of the statistics) may be null.
+export function stepsOf(plan, statistics) {
+  const planned = plan?.runs ?? []
+  const runs = []
+  for (let i = 0; i < Math.max(planned.length, statistics.length); i++) {
+    const [run, ran] = [planned[i], statistics[i]]
+    const count = ran?.steps ?? run.steps
+    runs.push(
+      Array.from({ length: count }, (_, step) => {
+        const done = ran?.done[step] ?? null
+        return {
+          run: i,
+          number: step + 1,
+          of: count,
+          sigma: done?.sigma ?? run?.sigmas?.[step] ?? null,
+          on: done?.on ?? run?.on?.[step] ?? null,
+          exact: Boolean(done ?? run?.exact),
+          done: done?.on ? done : null,
+        }
+      }),
+    )
+  }
+  return runs.filter((steps) => steps.length)
+}
+
+// One line on when NAG acts.
+export function headline(t, plan, mode, runs) {
+  if (mode === 2 || mode === 4) return t(mode === 2 ? "muted" : "bypassed")
+  if (plan.off) return t("off")
+  const steps = runs.flat()
+  if (!steps.length) return t("unconnected")
+  if (steps.some((step) => step.on === null)) return t("unknown")
+  const on = steps.filter((step) => step.on)
+  const guess = steps.every((step) => step.exact) ? "" : "≈ "
+  if (!on.length) return guess + t("onInNone", steps.length)
+  const sigmas = [on[0], on[on.length - 1]].map((step) => step.sigma)
+  const range = sigmas.includes(null) ? "" : ` · σ ${sigmas.map(number).join(" → ")}`
+  return guess + when(t, runs, on, steps.length) + range
+}
+
+function when(t, runs, on, total) {
+  if (on.length === total) return t("onInAll", total)
+  if (runs.length > 1) return t("onInSome", on.length, total)
+  return t("on", on[0].number, on[on.length - 1].number, total)
+}
+
+// Which step it is, and whether NAG is on.
+export function describe(t, step) {
+  const parts = [t("step", step.number, step.of)]
+  if (step.sigma !== null) parts.push(`σ ${number(step.sigma)}`)
+  if (step.on !== null) parts.push(t(step.on ? "stepOn" : "stepOff"))
+  return parts.join(" · ")
+}
+
+// All that is known of a step.
+export function describeWhole(t, step) {
+  if (!step.done) return describe(t, step)
+  const { ratio, clipped, moved } = step.done
+  const measured = [`r ${ratio.toFixed(2)}`, `${t("clipped")} ${percent(clipped)}`, `${t("moved")} ${percent(moved)}`]
+  return [describe(t, step), ...measured].join(" · ")
+}
+
+// Means over the steps in which NAG acted: { ratio, clipped, moved }; null if none has run yet.
+export function means(runs) {
+  const done = runs.flat().flatMap((step) => step.done ?? [])
+  if (!done.length) return null
+  const mean = (name) => done.reduce((sum, each) => sum + each[name], 0) / done.length
+  return { ratio: mean("ratio"), clipped: mean("clipped"), moved: mean("moved") }
+}

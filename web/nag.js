@@ -1,0 +1,74 @@
+// The live picture on NAG nodes: where NAG acts, and after a run with statistics, what it did.
+import { app } from "../../scripts/app.js"
+import { api } from "../../scripts/api.js"
+import { Panel } from "./editor/panel.js"
+import { Planner } from "./editor/planner.js"
+import { Statistics } from "./editor/statistics.js"
+
+const NODES = new Set([
+  "NAGModel",
+  "NAGConditioning",
+  "NAGGuider",
+  "NAGCFGGuider",
+  "NAGSampler",
+  "KSamplerWithNAG",
+  "KSamplerWithNAG (Advanced)",
+  "SamplerCustomWithNAG",
+])
+
+const panels = new WeakMap() // by node
+const statistics = new Statistics()
+const planner = new Planner(
+  () => app.graph.rootGraph ?? app.graph,
+  (type) => NODES.has(type),
+  fetchPlan,
+  show,
+)
+
+async function fetchPlan(body) {
+  const answer = await api.fetchApi("/nag/plan", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body,
+  })
+  if (!answer.ok) throw new Error("no plan", { cause: answer.status })
+  return answer.json()
+}
+
+// Called with each plan, and the ids under which each node of the graph runs.
+function show(plan, idsOf) {
+  for (const [node, ids] of idsOf) {
+    const id = ids.find((each) => plan.nodes[each])
+    panels.get(node)?.show(id, plan.nodes[id], plan.families, statistics.of(id, plan.nodes[id]))
+  }
+}
+
+function onStatistics({ detail }) {
+  statistics.add(detail, planner.plan?.nodes[detail.node])
+  planner.showAgain()
+}
+
+app.registerExtension({
+  name: "nag.editor",
+
+  setup() {
+    const style = document.createElement("link")
+    style.rel = "stylesheet"
+    style.href = new URL("./editor/panel.css", import.meta.url).href
+    document.head.append(style)
+    api.addEventListener("graphChanged", planner.askSoon)
+    // Nodes 2.0 does not notice every change of a widget by itself; to ask for nothing new costs nothing.
+    for (const kind of ["pointerup", "keyup", "change"]) window.addEventListener(kind, planner.askSoon, true)
+    api.addEventListener("nag.statistics", onStatistics)
+  },
+
+  nodeCreated(node) {
+    if (!NODES.has(node.comfyClass)) return
+    panels.set(node, new Panel(app, node))
+    planner.askSoon()
+  },
+
+  afterConfigureGraph() {
+    planner.askSoon()
+  },
+})
