@@ -28,8 +28,8 @@ class NAGOptions(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.001,
-                    tooltip="Where in the sampling NAG stops. 0.25 keeps nearly all of the effect, and the steps after "
-                    "it cost nothing extra.",
+                    tooltip="Where in the sampling NAG stops. Most of the effect comes from the first quarter, and the "
+                    "steps after the end cost nothing extra.",
                 ),
                 io.Combo.Input(
                     "image_stream",

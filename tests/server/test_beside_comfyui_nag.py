@@ -11,7 +11,7 @@ from graphs import node, painting
 from host.client import Client, PromptRejected
 from host.inside import COMFYUI
 from host.server import PACK_NAME, ComfyServer, make_base_directory
-from test_messages import messages_of
+from listening import messages_of
 
 OTHER = "Other-NAG"
 SAMPLERS = ["KSamplerWithNAG", "KSamplerWithNAG (Advanced)", "SamplerCustomWithNAG"]

@@ -1,10 +1,9 @@
 """The messages from which the editor draws what NAG did."""
 import asyncio
-import json
 
-import aiohttp
 import pytest
 from graphs import custom_painting, node, painting
+from listening import messages_of
 
 OPTIONS = {"start_percent": 0.0, "end_percent": 0.4, "image_stream": "shared"}
 NUMBERS = {"nag_scale": 5.0, "nag_tau": 2.5, "nag_alpha": 0.25, "nag_sigma_end": 0.0, "options": ["options", 0]}
@@ -12,24 +11,6 @@ NUMBERS = {"nag_scale": 5.0, "nag_tau": 2.5, "nag_alpha": 0.25, "nag_sigma_end":
 
 def with_options(graph, **options):
     return graph | {"options": node("NAGOptions", **OPTIONS, **options)}
-
-
-async def messages_of(client, graph):
-    """Queue a prompt; what its client is told of NAG until the prompt has ended."""
-    messages = []
-    address = f"{client.url}/ws?clientId={client.id}"
-    async with aiohttp.ClientSession() as session, session.ws_connect(address) as socket:
-        await socket.receive()
-        prompt_id = await asyncio.to_thread(client.submit, graph)
-        while True:
-            message = await asyncio.wait_for(socket.receive(), 120)
-            if message.type is not aiohttp.WSMsgType.TEXT:
-                continue
-            message = json.loads(message.data)
-            if message["type"] == "nag.statistics":
-                messages.append(message["data"])
-            elif message["type"] == "executing" and message["data"]["node"] is None:
-                return prompt_id, messages
 
 
 def test_a_message_for_each_step(client):

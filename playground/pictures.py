@@ -1,0 +1,178 @@
+"""Paint the pictures of the help pages with the playground's model, and measure what they show.
+
+    python -m playground.pictures [--comfyui PATH]
+
+run in the repository's folder. A picture has a row for each value of a setting and the same seeds in each row, the
+first ones, none left out. With --seeds 40 it also prints, for each row, what the detector finds in the prompts of
+playground.measure, with 40 seeds each.
+"""
+import argparse
+import dataclasses
+import pathlib
+
+import torch
+from host.inside import COMFYUI, start_comfyui
+
+from . import measure
+
+FOLDER = pathlib.Path(__file__).resolve().parent.parent / "web" / "docs" / "images"
+MARGIN, GAP, LABEL_WIDTH, CELL, COLUMNS = 8, 4, 118, 64, 6
+LABEL_SIZE, NOTE_SIZE, LINE = 23, 17, 30  # large: ComfyUI's help panel shows the pictures at half their width
+PAPER, INK, FAINT = "white", "#1c1c1c", "#6b6b6b"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """How one row is painted.
+
+    Args:
+        nag: settings of NAG Model and NAG Options by name; None: without NAG. What is not named is "auto" or default.
+    """
+
+    label: str
+    note: str = ""
+    nag: dict | None = dataclasses.field(default_factory=dict)
+    cfg: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """One picture: what is asked for, and its rows."""
+
+    prompt: str
+    negative: str
+    rows: tuple[Row, ...]
+
+
+def values(name, notes, **others):
+    """A row for each value of a setting. notes: by value."""
+    return tuple(Row(f"{value:g}", note, {name: value, **others}) for value, note in notes.items())
+
+
+def range_row(start, end, note):
+    return Row(f"{start:g} to {end:g}", note, {"start_percent": start, "end_percent": end})
+
+
+SQUARE, TWO = ("a blue square", "white"), ("a circle and a green square on white", "red")
+WITHOUT = Row("no NAG", nag=None)
+SCALES = {1: "off", 3: "", 5: "auto", 11: "", 30: "", 100: ""}
+TAUS = {1: "", 1.5: "", 2.5: "auto", 5: "", 10: ""}
+SHEETS = {
+    "nag_scale": Sheet(*SQUARE, values("nag_scale", SCALES)),
+    "nag_scale_colour": Sheet(*TWO, values("nag_scale", SCALES)),
+    "nag_tau": Sheet(*SQUARE, values("nag_tau", TAUS)),
+    "nag_tau_scale_30": Sheet(*SQUARE, values("nag_tau", dict.fromkeys(TAUS, "nag_scale 30"), nag_scale=30)),
+    "nag_alpha": Sheet(*SQUARE, values("nag_alpha", {0: "off", 0.125: "", 0.25: "auto", 0.5: "", 0.75: "", 1: ""})),
+    "when": Sheet(
+        *SQUARE,
+        (
+            WITHOUT,
+            range_row(0, 1, "default"),
+            range_row(0, 0.5, ""),
+            range_row(0, 0.25, ""),
+            range_row(0.25, 1, ""),
+            range_row(0.5, 1, ""),
+        ),
+    ),
+    "image_stream": Sheet(
+        *TWO,
+        (
+            WITHOUT,
+            *(
+                Row(stream, note, {"image_stream": stream, "nag_alpha": alpha})
+                for alpha, note in ((0.25, ""), (0.5, "nag_alpha 0.5"))
+                for stream in ("shared", "separate")
+            ),
+        ),
+    ),
+    "cfg": Sheet(
+        *SQUARE,
+        tuple(Row(f"cfg {cfg}", note, nag, cfg) for nag, note in ((None, "no NAG"), ({}, "NAG")) for cfg in (1, 3, 6)),
+    ),
+}
+
+
+def main():
+    options = parse()
+    start_comfyui(options.comfyui)
+    from . import network
+
+    torch.set_num_threads(options.threads)
+    model, clip, vae = network.load()
+    nodes = measure.pack_nodes()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    tabled = []
+    for name, sheet in SHEETS.items():
+        prompts = [measure.encode(clip, text) for text in (sheet.prompt, sheet.negative)]
+        guided = [with_nag(nodes, model, row.nag) for row in sheet.rows]
+        pictures = [
+            measure.paint(m, vae, *prompts, list(range(COLUMNS)), row.cfg) for m, row in zip(guided, sheet.rows)
+        ]
+        path = options.folder / f"{name}.webp"
+        compose(sheet, pictures).save(path, quality=88, method=6)
+        print(f"{path}  ({path.stat().st_size / 1000:.0f} kB)")
+        if options.seeds and sheet.rows not in tabled:
+            tabled.append(sheet.rows)
+            shares = [measured(m, row.cfg, clip, vae, options.seeds) for m, row in zip(guided, sheet.rows)]
+            print(table(sheet.rows, shares))
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--comfyui", type=pathlib.Path, default=COMFYUI, help="a ComfyUI checkout")
+    parser.add_argument("--folder", type=pathlib.Path, default=FOLDER, help="where the pictures go")
+    parser.add_argument("--seeds", type=int, default=0, help="for each prompt of the tables; 0: no tables")
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+def with_nag(nodes, model, settings):
+    """The model as the pack's own nodes patch it; itself where `settings` is None."""
+    if settings is None:
+        return model
+    strength = {name: value for name, value in settings.items() if name.startswith("nag_")}
+    when = {"start_percent": 0.0, "end_percent": 1.0, "image_stream": "shared"}
+    when |= {name: value for name, value in settings.items() if name in when}
+    options = nodes["NAGOptions"].execute(**when).result[0]
+    return nodes["NAGModel"].execute(model=model, options=options, **strength).result[0]
+
+
+def measured(model, cfg, clip, vae, seeds):
+    """(unwanted, wanted): in which share of the pictures of all cases each shows."""
+    cases = [measure.judge(case, model, cfg, clip, vae, range(seeds)) for case in measure.CASES]
+    return [sum(sum(getattr(case, what)) for case in cases) / len(cases) / seeds for what in ("unwanted", "wanted")]
+
+
+def table(rows, shares):
+    """A Markdown table of what was measured."""
+    lines = ["| | unwanted shows | wanted shows |", "|---|---|---|"]
+    lines += [
+        f"| {' '.join(filter(None, (row.label, row.note and f'({row.note})')))} | {unwanted:.0%} | {wanted:.0%} |"
+        for row, (unwanted, wanted) in zip(rows, shares)
+    ]
+    return "\n".join(lines)
+
+
+def compose(sheet, rows):
+    """One PIL image. rows: for each row of the sheet (COLUMNS, 3, 32, 32) from -1 to 1."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    step = CELL + GAP
+    size = 2 * MARGIN + LABEL_WIDTH + COLUMNS * step - GAP, 2 * MARGIN + 2 * LINE + len(rows) * step - GAP
+    image = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(image)
+    label, note = ImageFont.load_default(LABEL_SIZE), ImageFont.load_default(NOTE_SIZE)
+    for line, text in enumerate((sheet.prompt, f"negative: {sheet.negative}")):
+        draw.text((MARGIN, MARGIN + line * LINE), text, INK, label)
+    for y, (row, pictures) in zip(range(MARGIN + 2 * LINE, size[1], step), zip(sheet.rows, rows)):
+        middle = y + CELL // 2 - (NOTE_SIZE // 2 + 2 if row.note else 0)
+        draw.text((MARGIN, middle), row.label, INK, label, anchor="lm")
+        draw.text((MARGIN, middle + LABEL_SIZE), row.note, FAINT, note, anchor="lm")
+        for x, picture in zip(range(MARGIN + LABEL_WIDTH, size[0], step), pictures):
+            pixels = ((picture.clamp(-1, 1) + 1) * 127.5).byte().movedim(0, -1).numpy()
+            image.paste(Image.fromarray(pixels).resize((CELL, CELL), Image.Resampling.NEAREST), (x, y))
+    return image
+
+
+if __name__ == "__main__":
+    main()

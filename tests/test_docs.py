@@ -1,0 +1,87 @@
+"""The README and the help pages: nothing is missing, nothing dangles, and their numbers are the code's."""
+import asyncio
+import re
+
+import pytest
+from host.server import PACK
+
+from families import FAMILIES
+
+PAGES = PACK / "web" / "docs"
+README = PACK / "README.md"
+LINK = re.compile(r"!?\[[^]]*\]\(([^)\s]+)\)")
+STRENGTH = re.compile(r"^\|[^|]+\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", re.MULTILINE)
+BUDGET = 60_000  # bytes a picture
+
+
+def pages():
+    return sorted(PAGES.glob("*.md"))
+
+
+def documents():
+    return [*sorted(PACK.glob("*.md")), *sorted(PACK.glob("*/*.md")), *pages()]
+
+
+def links(document):
+    """What a document links to or shows, but for the web and for places in itself."""
+    return [link for link in LINK.findall(document.read_text(encoding="utf-8")) if not re.match("https?:|#", link)]
+
+
+@pytest.fixture(scope="module")
+def schemas(pack):
+    async def listed():
+        return await (await pack.comfy_entrypoint()).get_node_list()
+
+    return {schema.node_id: schema for schema in (node.GET_SCHEMA() for node in asyncio.run(listed()))}
+
+
+def test_every_node_has_a_page_and_every_page_a_node(schemas):
+    assert sorted(page.stem for page in pages()) == sorted(schemas)
+
+
+def test_every_input_is_on_its_nodes_page(schemas):
+    missing = [
+        f"{node_id}.{given.id}"
+        for node_id, schema in schemas.items()
+        for given in schema.inputs
+        if f"`{given.id}`" not in (PAGES / f"{node_id}.md").read_text(encoding="utf-8")
+    ]
+    assert missing == []
+
+
+def test_every_node_and_every_setting_is_in_the_readme(schemas):
+    text = README.read_text(encoding="utf-8")
+    names = [schema.display_name.split(" (tiny")[0] for schema in schemas.values()]
+    settings = {given.id for given in schemas["NAGOptions"].inputs} | {"nag_scale", "nag_tau", "nag_alpha"}
+    assert [name for name in (*names, *(f"`{setting}`" for setting in sorted(settings))) if name not in text] == []
+
+
+def test_every_workflow_is_in_the_readme():
+    files = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
+    listed = README.read_text(encoding="utf-8").partition("## Workflows")[2].partition("##")[0]
+    assert sorted(re.findall(r"^\| (\w+) \|", listed, re.MULTILINE)) == files
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda path: str(path.relative_to(PACK)))
+def test_links_lead_somewhere(document):
+    assert [link for link in links(document) if not (document.parent / link.split("#")[0]).exists()] == []
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
+def test_pages_work_in_the_help_panel(page):
+    """It finds pictures under web/docs/; other relative links it takes for places in ComfyUI's page."""
+    assert [link for link in links(page) if not link.startswith("images/")] == []
+    assert links(page)
+
+
+def test_every_picture_is_shown_and_small():
+    pictures = {f"images/{path.name}" for path in (PAGES / "images").iterdir()}
+    assert pictures == {link for page in pages() for link in links(page)}
+    assert [path.name for path in (PAGES / "images").iterdir() if path.stat().st_size > BUDGET] == []
+
+
+@pytest.mark.parametrize("document", [README, *pages()], ids=lambda path: path.stem)
+def test_recommended_values_are_those_of_auto(document):
+    tables = {tuple(map(float, row)) for row in STRENGTH.findall(document.read_text(encoding="utf-8"))}
+    expected = {family.recommended for family in FAMILIES}
+    assert tables == expected or (not tables and document.stem in ("NAGOptions", "NAGPlaygroundLoader"))
