@@ -6,7 +6,7 @@ MEASURE_ARGS ?=
 BENCHMARK_ARGS ?=
 IN_HOST = $(PYTHON) host/install.py
 
-.PHONY: demo test measure benchmark clean
+.PHONY: demo test measure benchmark workflows clean
 
 demo:  ## paint one picture of what NAG does; DEMO_ARGS="--save FILE"
 	@$(IN_HOST) -m host.demo $(DEMO_ARGS)
@@ -19,6 +19,9 @@ measure:  ## print the playground's table; MEASURE_ARGS="..."
 
 benchmark:  ## measure what NAG costs; BENCHMARK_ARGS="--cases Flux"
 	@$(IN_HOST) -m benchmarks $(BENCHMARK_ARGS)
+
+workflows:  ## write workflows/api/ anew from the graphs in workflows/; needs Chromium
+	@$(IN_HOST) -m host.export
 
 clean:  ## remove the set-up and the output
 	rm -rf .host output

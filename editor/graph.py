@@ -11,7 +11,7 @@ class Unreadable(Exception):
     """What was asked of a graph is only known when it runs."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Node:
     """
     Args:

@@ -5,12 +5,14 @@ from contextlib import suppress
 import torch
 
 from ..nodes import inputs
-from ..patches.settings import Options
+from ..patches.settings import Options, single
 from . import sampling
 from .families import all_families, family_of
 from .graph import BYPASSED, MUTED, Graph, Node, Unreadable
 
 CARRIERS = ("MODEL", "CONDITIONING", "GUIDER")  # types that bring NAG to a sampler
+RANGE = "ConditioningSetTimestepRange"  # the node that limits a conditioning to a part of the sampling
+WHOLE = (0.0, 1.0)  # of the sampling, in percents as ComfyUI counts them
 STRENGTH = ("nag_scale", "nag_tau", "nag_alpha")
 
 
@@ -45,9 +47,9 @@ class _NodePlan:
         settings = self._settings()
         runs = []
         if self.node.mode not in (MUTED, BYPASSED):
-            for sampler in self._samplers():
+            for sampler, parts in self._samplers():
                 with suppress(Unreadable):
-                    runs.append(self._run(sampler, settings))
+                    runs.append(self._run(sampler, parts, settings))
         if settings is not None and self.recommended is not None:
             settings = settings.completed(self.recommended)
         return {
@@ -88,35 +90,60 @@ class _NodePlan:
         return {**numbers, **percents, "statistics": options.statistics}
 
     def _samplers(self):
-        """The samplers that the node's NAG reaches, in the order in which they run."""
+        """The samplers that the node's NAG reaches, in the order in which they run.
+
+        Each with the parts of the sampling to which the conditionings that bring it there are limited.
+        """
         if sampling.is_sampler(self.node):
-            return [self.node]
+            return [(self.node, {WHOLE})]
         consumers = self.graph.consumers()
-        found, reached, ahead = {}, {self.node.id}, [self.node]
+        start = (self.node, self._part_of_positive())
+        found, reached, ahead = {}, {start}, [start]
         while ahead:
-            for node, kind in consumers.get(ahead.pop().id, ()):
+            origin, part = ahead.pop()
+            for node, kind in consumers.get(origin.id, ()):
                 if kind not in CARRIERS or (kind == "MODEL" and _guides(node)):  # the last NAG node on a model counts
                     continue
                 if sampling.is_sampler(node):
-                    found[node.id] = node
-                elif node.id not in reached and any(node.gives(carrier) for carrier in CARRIERS):
-                    reached.add(node.id)
-                    ahead.append(node)
-        return sorted(found.values(), key=lambda node: len(self.graph.before(node)))
+                    found.setdefault(node, set()).add(part)
+                    continue
+                step = (node, self._part(node) if node.type == RANGE else part)
+                if step not in reached and any(node.gives(carrier) for carrier in CARRIERS):
+                    reached.add(step)
+                    ahead.append(step)
+        return sorted(found.items(), key=lambda item: len(self.graph.before(item[0])))
 
-    def _run(self, sampler, settings):
+    def _part_of_positive(self):
+        """The part of the sampling to which the positive is limited that NAG Conditioning gets."""
+        found, passed = self.graph.source(self.node, "positive"), set()
+        node = found and found[0]
+        while node is not None and node not in passed:
+            if node.type == RANGE:
+                return self._part(node)
+            passed.add(node)
+            node = next(iter(self.graph.sources(node, "CONDITIONING")), None)
+        return WHOLE
+
+    def _part(self, node):
+        """What a node of type RANGE says; None if it can't be read."""
+        try:
+            start, end = (float(self.graph.value(node, name)) for name in ("start", "end"))
+        except (Unreadable, TypeError, ValueError):
+            return None
+        return (start, end) if 0 <= start <= 1 and 0 <= end <= 1 else None
+
+    def _run(self, sampler, parts, settings):
         model = None
         with suppress(Unreadable):
             model = sampling.model_of(self.graph, sampler)
         if model is not None:
             self._note_family(model)
         schedule = sampling.schedule_of(self.graph, sampler, model)
-        steps = len(schedule.percents)
         return {
             "sampler": sampler.id,
-            "steps": steps,
+            "steps": schedule.steps,
             "sigmas": None if schedule.sigmas is None else _finite(schedule.sigmas),
-            "on": settings and self._on(settings, model, schedule, steps),
+            "on": None if settings is None or None in parts else self._on(settings, parts, model, schedule),
             "exact": schedule.exact,
         }
 
@@ -126,15 +153,23 @@ class _NodePlan:
         except ValueError as error:
             self.message = self.message or str(error)
 
-    def _on(self, settings, model, schedule, steps):
+    def _on(self, settings, parts, model, schedule):
         """Whether NAG acts at each step: by the engine's own rule where the model is known."""
         if settings.off:
-            return [False] * steps
+            return [False] * schedule.steps
+        options = settings.options
         if model is None or schedule.sigmas is None:
-            options = settings.options
-            return [options.start_percent <= percent < options.end_percent for percent in schedule.percents]
-        low, high = settings.sigma_range(model.sampling.percent_to_sigma)
-        return [low <= sigma <= high for sigma in schedule.sigmas[:-1].to(torch.float32).tolist()]
+            limits = [(options.start_percent, options.end_percent)]
+            return [_within(p, limits) and _within(p, parts) for p in schedule.percents]
+        to_sigma = model.sampling.percent_to_sigma
+        low, high = settings.sigma_range(to_sigma)
+        ranges = [(single(to_sigma(end)), single(to_sigma(start))) for start, end in parts]
+        sigmas = schedule.sigmas[:-1].to(torch.float32).tolist()
+        return [low <= s <= high and any(least <= s <= most for least, most in ranges) for s in sigmas]
+
+
+def _within(percent, limits):
+    return any(start <= percent < end for start, end in limits)
 
 
 def _finite(sigmas):

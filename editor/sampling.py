@@ -2,6 +2,7 @@
 
 Whatever ComfyUI computes is asked of ComfyUI's own nodes, with models that have no weights.
 """
+from contextlib import suppress
 from dataclasses import dataclass
 
 import comfy.model_patcher
@@ -16,6 +17,7 @@ ADVANCED = ("KSamplerAdvanced", "KSamplerWithNAG (Advanced)")
 SAMPLERS = ("KSampler", *ADVANCED, "SamplerCustom", "SamplerCustomAdvanced", "NAGSampler", "KSamplerWithNAG",
             "SamplerCustomWithNAG")  # fmt: skip
 MOST_SIGMAS = 10_001  # as many as ComfyUI's own widgets allow
+LEAST_DENOISE = 0.001  # the schedule that is cut short has steps / denoise steps
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Schedule:
     """The steps of one sampler run.
 
     Args:
-        percents: where in the sampling each lies, evenly in time: 0 to 1; a rough guess of any schedule.
+        percents: where in the sampling each lies, evenly in time: 0 to 1; for want of sigmas, a guess of any schedule.
         sigmas: one more than there are steps; None where they are not known.
         exact: whether these are certain.
     """
@@ -43,6 +45,10 @@ class Schedule:
     percents: list[float]
     sigmas: torch.Tensor | None
     exact: bool
+
+    @property
+    def steps(self) -> int:
+        return len(self.percents) if self.sigmas is None else max(len(self.sigmas) - 1, 0)
 
 
 def is_sampler(node: Node) -> bool:
@@ -142,8 +148,9 @@ def _ksampler(graph, node, model):
     sampler, scheduler = graph.value(node, "sampler_name"), graph.value(node, "scheduler")
     stock = comfy.samplers.KSampler
     if model is not None and sampler in stock.SAMPLERS and scheduler in stock.SCHEDULERS:
-        sigmas = stock(model.patcher, steps, models.CPU, sampler, scheduler, denoise).sigmas
-        exact = model.exact and node.type in SAMPLERS
+        with suppress(Exception):  # not every model has every schedule
+            sigmas = stock(model.patcher, steps, models.CPU, sampler, scheduler, denoise).sigmas
+            exact = model.exact and node.type in SAMPLERS
     if "end_at_step" in node.inputs:
         first, last = (_whole_number(graph, node, name) for name in ("start_at_step", "end_at_step"))
         whole = graph.value(node, "return_with_leftover_noise", "disable") == "disable"
@@ -165,7 +172,8 @@ def _part(sigmas, first, last, to_the_end):
 def _numbers(graph, node):
     """Its steps and its denoise."""
     steps, denoise = _whole_number(graph, node, "steps"), graph.value(node, "denoise", 1.0)
-    if not 0 < steps < MOST_SIGMAS or not isinstance(denoise, (int, float)) or 0 < denoise < 0.001:
+    fits = isinstance(denoise, (int, float)) and (denoise == 0 or LEAST_DENOISE <= denoise <= 1)
+    if not fits or not 0 < steps < MOST_SIGMAS:
         raise Unreadable(f"the steps of {node.type} #{node.id}")
     return steps, denoise
 

@@ -153,6 +153,21 @@ def with_conditioning():
     return {**playground(end_percent=0.5), "nag": nag, "both": both, "last": sampler}
 
 
+def with_parts(before=None, behind=None):
+    """NAG Conditioning beside a positive without NAG, each for a part of the sampling."""
+    graph = with_conditioning()
+    part = lambda origin, start, end: ("ConditioningSetTimestepRange", {
+        "conditioning": [origin, 0], "start": start, "end": end
+    })  # fmt: skip
+    if before:
+        graph["before"] = part("yes", *before)
+        graph["nag"][1]["positive"] = ["before", 0]
+    if behind:
+        graph["behind"] = part("nag", *behind)
+        graph["both"][1]["conditioning_2"] = ["behind", 0]
+    return graph
+
+
 def two_samplers():
     """As Wan2.2's workflows have them: the second takes up where the first leaves off."""
     first = ksampler("KSamplerAdvanced", "load", end_at_step=2, return_with_leftover_noise="enable",
@@ -185,17 +200,19 @@ BASIC = {"model": ["load", 0], "scheduler": "beta", "steps": 7, "denoise": 0.8}
 SPLIT = {"whole": ("BasicScheduler", BASIC), "sigmas": ("SplitSigmas", {"sigmas": ["whole", 0], "step": 4})}
 CFG_GUIDER = ("NAGCFGGuider", {
     "model": ["load", 0], "positive": ["yes", 0], "negative": ["no", 0], "nag_negative": ["no", 0], "cfg": 1.0,
-    "options": ["options", 0], **NUMBERS, "nag_sigma_end": 0.5,
+    "options": ["options", 0], **NUMBERS, "nag_sigma_end": 0.8,
 })  # fmt: skip
 SAMPLER_CUSTOM = {
     "model": ["nag", 0], "add_noise": True, "noise_seed": 1, "cfg": 1.0, "positive": ["yes", 0],
     "negative": ["no", 0], "sampler": ["sampler", 0], "sigmas": ["sigmas", 0], "latent_image": ["latent", 0],
 }  # fmt: skip
 
+# The last one has another number of steps than was asked for.
+SCHEDULERS = ("simple", "normal", "karras", "sgm_uniform", "beta", "kl_optimal", "linear_quadratic", "ddim_uniform")
 GRAPHS = {
     **{
         f"ksampler_{scheduler}": with_ksampler({"start_percent": 0.15, "end_percent": 0.5}, scheduler=scheduler)
-        for scheduler in ("simple", "normal", "karras", "sgm_uniform", "beta", "kl_optimal", "linear_quadratic")
+        for scheduler in SCHEDULERS
     },
     "always_on": with_ksampler(),
     "never_on": with_ksampler({"start_percent": 0.99}),
@@ -210,6 +227,9 @@ GRAPHS = {
     "shift_aura": with_shift("ModelSamplingAuraFlow", shift=1.73),
     "shift_behind_nag": shifted_behind(),
     "conditioning": with_conditioning(),
+    "part_before_nag": with_parts(before=(0.1, 0.3)),
+    "part_behind_nag": with_parts(behind=(0.2, 1.0)),
+    "parts_before_and_behind_nag": with_parts((0.0, 0.1), (0.15, 0.9)),
     "two_samplers": two_samplers(),
     "guider": custom(),
     "split_sigmas": custom(**SPLIT),
@@ -536,13 +556,19 @@ def test_schedule_of_another_pack(plan):
 
 
 @pytest.mark.parametrize("broken", [
-    {"steps": 0}, {"steps": "many"}, {"steps": 10**9}, {"denoise": 1e-9}, {"denoise": "all"}, {"scheduler": []},
-    {"scheduler": "unknown"}, {"sampler_name": {}}, {"steps": None}, {"steps": ["load", 0]}, {"model": ["gone", 0]},
+    {"steps": 0}, {"steps": "many"}, {"steps": 10**9}, {"denoise": 1e-9}, {"denoise": "all"}, {"denoise": float("nan")},
+    {"denoise": float("inf")}, {"denoise": -1}, {"scheduler": []}, {"scheduler": "unknown"},
+    {"sampler_name": {}}, {"steps": None}, {"steps": ["load", 0]}, {"model": ["gone", 0]},
     {"model": None},
 ])  # fmt: skip
 def test_sampler_with_broken_widgets(plan, broken):
     for run in plan_of(plan, with_ksampler(**broken))["runs"]:
         assert not run["exact"]
+
+
+@pytest.mark.parametrize("start", ["early", None, float("nan"), 2, ["load", 0]])
+def test_part_of_the_sampling_that_cannot_be_read(plan, start):
+    assert plan_of(plan, with_parts(behind=(start, 1.0)))["runs"][0]["on"] is None
 
 
 def test_graph_that_goes_in_circles(plan):

@@ -18,8 +18,9 @@ const NODES = new Set([
 
 const panels = new WeakMap() // by node
 const statistics = new Statistics()
+const rootGraph = () => app.graph.rootGraph ?? app.graph
 const planner = new Planner(
-  () => app.graph.rootGraph ?? app.graph,
+  rootGraph,
   (type) => NODES.has(type),
   fetchPlan,
   show,
@@ -38,13 +39,15 @@ async function fetchPlan(body) {
 // Called with each plan, and the ids under which each node of the graph runs.
 function show(plan, idsOf) {
   for (const [node, ids] of idsOf) {
+    if (!panels.has(node)) continue
     const id = ids.find((each) => plan.nodes[each])
-    panels.get(node)?.show(id, plan.nodes[id], plan.families, statistics.of(id, plan.nodes[id]))
+    const ran = statistics.of(id, plan.nodes[id], planner.upToDate, rootGraph().id)
+    panels.get(node).show(plan.nodes[id], plan.families, ran)
   }
 }
 
 function onStatistics({ detail }) {
-  statistics.add(detail, planner.plan?.nodes[detail.node])
+  statistics.add(detail)
   planner.showAgain()
 }
 

@@ -10,7 +10,6 @@ export class Panel {
   constructor(app, node) {
     Object.assign(this, { app, node })
     this.t = text(localeOf(app))
-    this.families = []
     this.build()
     const widget = node.addDOMWidget("nag_picture", "nag_picture", this.root, {
       serialize: false, // not in the prompt
@@ -64,8 +63,8 @@ export class Panel {
     this.app.canvas[method](event)
   }
 
-  // id, plan: the node's, undefined while it has none; statistics: its runs, see statistics.js.
-  show(id, plan, families, statistics) {
+  // plan: the node's, undefined while it has none; statistics: its runs, see statistics.js.
+  show(plan, families, statistics) {
     this.plan = plan
     this.runs = stepsOf(plan, statistics)
     this.root.classList.toggle("nag-empty", !plan)

@@ -20,7 +20,14 @@ export class Planner {
   askSoon() {
     if (this.gone) return
     clearTimeout(this.timer)
-    this.timer = setTimeout(() => this.ask(), PAUSE)
+    this.timer = setTimeout(() => {
+      this.timer = null
+      this.ask()
+    }, PAUSE)
+  }
+
+  get upToDate() {
+    return this.timer === null && !this.busy
   }
 
   async ask() {

@@ -73,8 +73,8 @@ function addOptions(node, slot) {
 // A node that a new one would cover.
 function coveredBy(graph, made) {
   const title = window.LiteGraph.NODE_TITLE_HEIGHT
-  const apart = (other, axis, above) =>
-    other.pos[axis] + other.size[axis] < made.pos[axis] - above || made.pos[axis] + made.size[axis] < other.pos[axis] - above
+  const before = (one, two, axis, above) => one.pos[axis] + one.size[axis] < two.pos[axis] - above
+  const apart = (other, axis, above) => before(other, made, axis, above) || before(made, other, axis, above)
   return graph._nodes.find((other) => !apart(other, 0, 0) && !apart(other, 1, title))
 }
 

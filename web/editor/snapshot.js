@@ -1,7 +1,8 @@
 // What the server is told of a graph: every node by the id under which it runs, with its widgets and what feeds it.
 
 const SUBGRAPH_INPUT = -10 // the id that LiteGraph gives to where a subgraph's inputs come in
-const LONGEST = 300 // characters; longer texts are prompts, which nobody needs
+const PROMPT = "customtext" // the type of a widget for texts of several lines, which nobody needs
+const LONGEST = 300 // characters
 const FARTHEST = 100 // virtual nodes that a link may run through
 
 // Gives { nodes, idsOf }: nodes as the server takes them; idsOf maps each node to its ids, of which a node in a
@@ -31,7 +32,8 @@ function inside(place, host) {
 function inputsOf(place, node) {
   const inputs = {}
   for (const widget of node.widgets ?? []) {
-    if (widget.name && widget.serialize !== false && isPlain(widget.value)) inputs[widget.name] = widget.value
+    const counts = widget.name && widget.serialize !== false && widget.type !== PROMPT
+    if (counts && isPlain(widget.value)) inputs[widget.name] = widget.value
   }
   for (const input of node.inputs ?? []) {
     const source = input.link == null ? undefined : follow(place, place.graph.getLink(input.link))

@@ -7,11 +7,11 @@ export class Statistics {
     this.byNode = new Map()
   }
 
-  // message: the data of a `nag.statistics` message; plan: that of its node now, if there is one.
-  add(message, plan) {
+  // message: the data of a `nag.statistics` message.
+  add(message) {
     let found = this.byNode.get(message.node)
     if (found?.prompt !== message.prompt_id) {
-      found = { prompt: message.prompt_id, plan: keyOf(plan), runs: new Map() }
+      found = { prompt: message.prompt_id, plan: null, runs: new Map() }
       this.byNode.set(message.node, found)
     }
     if (!found.runs.has(message.run)) {
@@ -21,13 +21,19 @@ export class Statistics {
     found.runs.get(message.run).done[message.step] = message
   }
 
-  // The runs of a node, each { steps, done: [message] }; none if its plan has changed since they ran.
-  of(id, plan) {
+  // The runs of a node, each { steps, done: [message] }; none if its plan has changed since they ran. upToDate: whether
+  // the plan is that of the graph as it is now; graph: its id, as nodes of other graphs have the same ids.
+  of(id, plan, upToDate, graph) {
     const found = this.byNode.get(id)
-    return found && found.plan === keyOf(plan) ? [...found.runs.values()] : []
+    if (!found) return []
+    const key = keyOf(plan, graph)
+    if (upToDate) found.plan ??= key
+    return found.plan === null || found.plan === key ? [...found.runs.values()] : []
   }
 }
 
-function keyOf(plan) {
-  return plan && JSON.stringify([plan.settings, plan.runs.map(({ steps, on, sigmas }) => [steps, on, sigmas])])
+function keyOf(plan, graph) {
+  if (!plan) return ""
+  const { statistics, ...settings } = plan.settings ?? {}
+  return JSON.stringify([graph, settings, plan.runs.map(({ steps, on, sigmas }) => [steps, on, sigmas])])
 }

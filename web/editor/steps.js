@@ -1,8 +1,8 @@
 // The steps to draw, and what to say of them: the plan's, with what happened at those that have run.
 import { number, percent } from "./text.js"
 
-// Gives runs, each a list of steps { run, number, of, sigma, on, exact, done }: number from 1; on and done (the message
-// of the statistics) may be null.
+// Gives runs, each a list of steps { number, of, sigma, on, exact, done }: number from 1; sigma, on and done (the
+// message of the statistics) may be null.
 export function stepsOf(plan, statistics) {
   const planned = plan?.runs ?? []
   const runs = []
@@ -13,7 +13,6 @@ export function stepsOf(plan, statistics) {
       Array.from({ length: count }, (_, step) => {
         const done = ran?.done[step] ?? null
         return {
-          run: i,
           number: step + 1,
           of: count,
           sigma: done?.sigma ?? run?.sigmas?.[step] ?? null,
@@ -27,9 +26,12 @@ export function stepsOf(plan, statistics) {
   return runs.filter((steps) => steps.length)
 }
 
+const [MUTED, BYPASSED] = [2, 4] // modes of LiteGraph
+
 // One line on when NAG acts.
 export function headline(t, plan, mode, runs) {
-  if (mode === 2 || mode === 4) return t(mode === 2 ? "muted" : "bypassed")
+  if (mode === MUTED) return t("muted")
+  if (mode === BYPASSED) return t("bypassed")
   if (plan.off) return t("off")
   const steps = runs.flat()
   if (!steps.length) return t("unconnected")
@@ -44,8 +46,9 @@ export function headline(t, plan, mode, runs) {
 
 function when(t, runs, on, total) {
   if (on.length === total) return t("onInAll", total)
-  if (runs.length > 1) return t("onInSome", on.length, total)
-  return t("on", on[0].number, on[on.length - 1].number, total)
+  const [first, last] = [on[0].number, on[on.length - 1].number]
+  const stretch = runs.length === 1 && on.length > 1 && on.length === last - first + 1
+  return stretch ? t("on", first, last, total) : t("onInSome", on.length, total)
 }
 
 // Which step it is, and whether NAG is on.
