@@ -46,6 +46,7 @@ OWN_ERRORS = (
     "^Error loading core workflow templates: AxiosError",  # as above
     "^(\\[Jobs API\\] Error fetching jobs|Failed to fetch queue): JobsApiError: Failed to fetch jobs: 404",  # as above
     r"^TypeError: Cannot read properties of undefined \(reading 'id'\)\s+at onChange ",  # 1.32, as it starts
+    "^ComfyApp graph accessed before initialization",  # 1.49, as it starts
     r"^(CompileError: )?WebAssembly\.compile\(\): .* Content Security Policy",  # the host's policy, and three.js
 )
 # The frontend's own files ask elsewhere for what is newer. Most hosts' policy keeps the page from it; on the others the

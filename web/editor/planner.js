@@ -18,7 +18,6 @@ export class Planner {
   }
 
   askSoon() {
-    if (this.gone) return
     clearTimeout(this.timer)
     this.timer = setTimeout(() => {
       this.timer = null
@@ -31,6 +30,7 @@ export class Planner {
   }
 
   async ask() {
+    if (this.gone) return
     if (this.busy) return this.askSoon() // when the last question has its answer
     const { nodes } = snapshot(this.rootGraph())
     if (!Object.values(nodes).some(({ type }) => this.concerns(type))) return
