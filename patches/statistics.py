@@ -1,4 +1,5 @@
 """What NAG did at each step of a sampling run, gathered on the device without making the host wait for it."""
+import math
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ class Step:
         step: from 0.
         steps: how many the run has.
         sigma: of the step.
-        on: whether NAG acted. Where it did not, the three below are None.
+        on: whether NAG acted. Where it did not, and where a feature was not finite, the three below are None.
         ratio: the mean of r, by which the extrapolated features are larger than the positive's (L1 norms).
         clipped: the share of the tokens with r > tau, 0 to 1.
         moved: the mean of |z - z+| / |z+| (L1 norms): how far the result lies from the positive's features.
@@ -74,8 +75,9 @@ class Statistics:
         while self.arriving and is_here(self.arriving[0]):
             step = self.ended - len(self.arriving)
             tokens, ratio, clipped, moved = self.arriving.pop(0).values.tolist()
-            means = (ratio / tokens, clipped / tokens, moved / tokens) if tokens else ()
-            self.report(Step(self.run, step, len(self.sigmas) - 1, self.sigmas[step], bool(tokens), *means))
+            means = [value / tokens for value in (ratio, clipped, moved)] if tokens else [math.nan]
+            means = means if all(map(math.isfinite, means)) else []
+            self.report(Step(self.run, step, len(self.sigmas) - 1, self.sigmas[step], tokens != 0, *means))
 
 
 def measure(

@@ -163,6 +163,17 @@ def test_nothing_is_read_in_the_step(statistics):
     assert reports == []
 
 
+def test_figures_that_are_no_numbers_are_left_out(statistics):
+    """JSON has no word for them."""
+    reports = []
+    gathered = statistics.Statistics([1.0, 0.0], torch.device("cpu"), reports.append)
+    broken = torch.ones(1, 3, 4)
+    broken[0, 1] = torch.inf
+    gathered.add(broken, torch.ones(1, 3, 4), SCALE, TAU, ALPHA)
+    gathered.end_step(0)
+    assert [(step.on, step.ratio, step.clipped, step.moved) for step in reports] == [(True, None, None, None)]
+
+
 def test_a_failed_run_keeps_its_last_step(guided):
     run = Run(BY_NAME["sdxl"])
     model, reports = guided(run.family.patcher(), run.negative)

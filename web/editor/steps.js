@@ -18,7 +18,7 @@ export function stepsOf(plan, statistics) {
           sigma: done?.sigma ?? run?.sigmas?.[step] ?? null,
           on: done?.on ?? run?.on?.[step] ?? null,
           exact: Boolean(done ?? run?.exact),
-          done: done?.on ? done : null,
+          done: done?.on && done.ratio !== null ? done : null,
         }
       }),
     )
