@@ -1,9 +1,9 @@
 """Answers the editor over HTTP."""
 import asyncio
-import sys
 
 from aiohttp import web
 
+from ..nodes.comfyui import running_server
 from .graph import Graph
 from .plan import plan
 
@@ -12,9 +12,9 @@ PATH = "/nag/plan"
 
 def serve() -> None:
     """Add the route to ComfyUI's server, if there is one. To be called while the pack is loaded."""
-    server = getattr(sys.modules.get("server"), "PromptServer", None)
-    if getattr(server, "instance", None) is not None:  # else ComfyUI is used as a library
-        server.instance.routes.post(PATH)(answer)
+    server = running_server()
+    if server is not None:
+        server.routes.post(PATH)(answer)
 
 
 async def answer(request: web.Request) -> web.Response:

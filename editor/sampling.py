@@ -9,13 +9,12 @@ import comfy.model_patcher
 import comfy.samplers
 import torch
 
-from ..nodes import legacy
+from ..nodes import comfyui
 from . import models
 from .graph import Graph, Node, Unreadable
 
-ADVANCED = ("KSamplerAdvanced", "KSamplerWithNAG (Advanced)")
-SAMPLERS = ("KSampler", *ADVANCED, "SamplerCustom", "SamplerCustomAdvanced", "NAGSampler", "KSamplerWithNAG",
-            "SamplerCustomWithNAG")  # fmt: skip
+SAMPLERS = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced", "NAGSampler", "KSamplerWithNAG",
+            "KSamplerWithNAG (Advanced)", "SamplerCustomWithNAG")  # fmt: skip
 MOST_SIGMAS = 10_001  # as many as ComfyUI's own widgets allow
 LEAST_DENOISE = 0.001  # the schedule that is cut short has steps / denoise steps
 
@@ -106,7 +105,7 @@ def run(graph: Graph, node: Node, patcher, slot: int = 0):
             elif name in node.inputs or group == "required":
                 values[name] = graph.value(node, name)
     try:
-        return legacy.run(node.cls, **values).result[slot]
+        return comfyui.run(node.cls, **values)[slot]
     except Exception as error:  # whatever a node says to values that are not right
         raise Unreadable(f"what {node.type} #{node.id} makes") from error
 

@@ -1,4 +1,4 @@
-"""A ComfyUI server on a free loopback port, with this pack and no other, that lives as long as a `with` block."""
+"""A ComfyUI server on a free loopback port, with this pack and those named, for as long as a `with` block."""
 import contextlib
 import os
 import shutil
@@ -30,29 +30,36 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def link_pack(custom_nodes):
-    """Put the pack where the host looks for it: as a link, or as a copy where links are not allowed."""
-    place = custom_nodes / PACK_NAME
-    if place.is_symlink() and place.resolve() == PACK:
+def link_pack(place, pack):
+    """Put a pack where the host looks for it: as a link, or as a copy where links are not allowed."""
+    if place.is_symlink() and place.resolve() == pack:
         return
-    if place.is_symlink():
+    if place.is_symlink() or place.is_file():
         place.unlink()
     elif place.exists():
         shutil.rmtree(place)
     try:
-        place.symlink_to(PACK, target_is_directory=True)
+        place.symlink_to(pack, target_is_directory=pack.is_dir())
     except OSError:
-        shutil.copytree(PACK, place, ignore=shutil.ignore_patterns(".*", "output", "__pycache__"))
+        if pack.is_dir():
+            shutil.copytree(pack, place, ignore=shutil.ignore_patterns(".*", "output", "__pycache__"))
+        else:
+            shutil.copyfile(pack, place)
 
 
-def make_base_directory(base):
-    """The folder that stands for the ComfyUI folder as far as nodes, models, inputs and outputs go."""
+def make_base_directory(base, packs=()):
+    """The folder that stands for the ComfyUI folder as far as nodes, models, inputs and outputs go.
+
+    packs: what goes into custom_nodes beside this pack, folders or single modules.
+    """
     for folder in FOLDERS:
         (base / folder).mkdir(parents=True, exist_ok=True)
-    link_pack(base / "custom_nodes")
+    link_pack(base / "custom_nodes" / PACK_NAME, PACK)
+    for pack in packs:
+        link_pack(base / "custom_nodes" / pack.name, pack)
 
 
-def host_arguments(comfyui, base):
+def host_arguments(comfyui, base, packs=()):
     """Command-line arguments that keep a host on the CPU, off the network and out of its own folder."""
     known = (comfyui / "comfy" / "cli_args.py").read_text(encoding="utf-8")
     wanted = [
@@ -62,7 +69,8 @@ def host_arguments(comfyui, base):
         ["--database-url", f"sqlite:///{(base / 'user' / 'comfyui.db').as_posix()}"],
         ["--disable-api-nodes"],
         ["--disable-all-custom-nodes"],
-        ["--whitelist-custom-nodes", PACK_NAME],  # the checkout's extra_model_paths.yaml may name more custom nodes
+        # The checkout's extra_model_paths.yaml may name more custom nodes.
+        ["--whitelist-custom-nodes", PACK_NAME, *(pack.name for pack in packs)],
     ]
     return [part for argument in wanted if f'"{argument[0]}"' in known for part in argument]
 
@@ -81,36 +89,44 @@ class ComfyServer:
     """`with ComfyServer(base_directory) as server:` starts a ComfyUI; `server.url` is where it listens.
 
     comfyui: the checkout, default the one that COMFYUI_PATH names; python: its interpreter, default this one;
-    arguments: further command-line arguments; patience: how many seconds it may take to come up.
+    arguments: further command-line arguments; packs: paths of custom nodes beside this pack; patience: how many
+    seconds it may take to come up.
     """
 
-    def __init__(self, base_directory=ROOT / "base", comfyui=None, python=sys.executable, arguments=(), patience=180):
+    def __init__(
+        self, base_directory=ROOT / "base", comfyui=None, python=sys.executable, arguments=(), packs=(), patience=180
+    ):
         self.base = Path(base_directory).resolve()
         self.comfyui = Path(comfyui or os.environ["COMFYUI_PATH"]).resolve()
         self.python = python
         self.arguments = list(arguments)
+        self.packs = [Path(pack).resolve() for pack in packs]
         self.patience = patience
         self.log = self.base / "server.log"
         self.url = None
         self._process = None
 
     def __enter__(self):
-        make_base_directory(self.base)
-        try:
-            self._start()
-            self._wait()
-        except BaseException:
-            self.stop()
-            raise
+        make_base_directory(self.base, self.packs)
+        self.start()
         return self
 
     def __exit__(self, *_):
         self.stop()
 
-    def _start(self):
+    def start(self):
+        """Start the server, for the first time or anew, and wait until it is up."""
+        try:
+            self._launch()
+            self._wait()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _launch(self):
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        command = [self.python, self.comfyui / "main.py", *host_arguments(self.comfyui, self.base),
+        command = [self.python, self.comfyui / "main.py", *host_arguments(self.comfyui, self.base, self.packs),
                    "--listen", "127.0.0.1", "--port", port, *self.arguments]
         with open(self.log, "w", encoding="utf-8") as log:
             self._process = subprocess.Popen(
@@ -139,6 +155,12 @@ class ComfyServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._process = None
+
+    def kill(self):
+        """End the server at once, as a crash would."""
+        self._process.kill()
+        self._process.wait()
         self._process = None
 
     def log_tail(self):

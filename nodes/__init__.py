@@ -3,6 +3,7 @@ import logging
 
 from comfy_api.latest import ComfyExtension, io
 
+from ..patches import capabilities
 from .conditioning import NAGConditioning
 from .guiders import NAGCFGGuider, NAGGuider
 from .legacy import KSamplerAdvancedWithNAG, KSamplerWithNAG, SamplerCustomWithNAG
@@ -33,6 +34,9 @@ class NAGExtension(ComfyExtension):
 
 async def comfy_entrypoint() -> NAGExtension:
     keep_ids(NODES)  # not in on_load, which ComfyUI calls only from 0.15 on
+    lacking = capabilities.missing()
+    if lacking:
+        logging.error("NAG: the nodes are there, but will not run. %s", capabilities.refusal(lacking))
     try:
         from ..editor import route  # it builds on the nodes, and on more of ComfyUI than they do
 

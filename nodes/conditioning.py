@@ -1,17 +1,17 @@
 """NAG as a part of the conditioning: the model stays as it is."""
 from comfy_api.latest import io
 
-from ..patches.sampling import guide_conditioning
-from . import inputs
+from . import comfyui, inputs
+from .guiding import StrengthNode
 
 
-class NAGConditioning(inputs.StrengthNode):
+class NAGConditioning(StrengthNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
             node_id="NAGConditioning",
             display_name="NAG Conditioning",
-            category=inputs.category_of("CLIPTextEncode", "conditioning"),
+            category=comfyui.category_of("CLIPTextEncode", "conditioning"),
             description="Gives a positive its own negative, by Normalized Attention Guidance. Any stock sampler then "
             "follows it, with an unpatched model. Combine several, each for its own area or range of steps.",
             inputs=[
@@ -29,4 +29,4 @@ class NAGConditioning(inputs.StrengthNode):
         cls, positive, negative, nag_scale=inputs.AUTO, nag_tau=inputs.AUTO, nag_alpha=inputs.AUTO, options=None
     ) -> io.NodeOutput:
         settings = inputs.settings(nag_scale, nag_tau, nag_alpha, options=options)
-        return io.NodeOutput(guide_conditioning(positive, cls.request(settings, negative)))
+        return io.NodeOutput(cls.guided_conditioning(positive, negative, settings))

@@ -1,10 +1,10 @@
 """Guiders for SamplerCustomAdvanced, with the inputs of ComfyUI-NAG's nodes of these names, in their order."""
-from comfy.samplers import CFGGuider
+import comfy.samplers
 from comfy_api.latest import io
 
 from ..patches.request import check_not_empty
-from ..patches.sampling import guide_model
-from . import inputs
+from . import comfyui, inputs
+from .guiding import GuidingNode
 
 
 def _nag_inputs():
@@ -15,30 +15,19 @@ def _nag_inputs():
     ]
 
 
-def _nag_negative_input():
-    return io.Conditioning.Input("nag_negative", tooltip="What NAG moves the picture away from.")
-
-
-class _Guider(inputs.GuidingNode):
-    @classmethod
-    def guided(cls, model, nag_negative, nag_scale, nag_tau, nag_alpha, nag_sigma_end, options):
-        settings = inputs.settings(nag_scale, nag_tau, nag_alpha, nag_sigma_end, options)
-        return guide_model(model, cls.request(settings, nag_negative))
-
-
-class NAGGuider(_Guider):
+class NAGGuider(GuidingNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
             node_id="NAGGuider",
             display_name="NAG Guider",
-            category=inputs.category_of("CFGGuider", "sampling/custom_sampling/guiders"),
+            category=comfyui.category_of("CFGGuider", "sampling/custom_sampling/guiders"),
             description="A guider without CFG whose negative works by Normalized Attention Guidance, for models that "
             "sample in few steps.",
             inputs=[
                 io.Model.Input("model", tooltip="The model to sample with."),
                 io.Conditioning.Input("conditioning", tooltip="What the picture should show."),
-                _nag_negative_input(),
+                inputs.negative_input(),
                 *_nag_inputs(),
             ],
             outputs=[io.Guider.Output(tooltip="For SamplerCustomAdvanced.")],
@@ -59,24 +48,26 @@ class NAGGuider(_Guider):
         options=None,
     ) -> io.NodeOutput:
         check_not_empty("conditioning", conditioning)
-        guider = CFGGuider(cls.guided(model, nag_negative, nag_scale, nag_tau, nag_alpha, nag_sigma_end, options))
+        settings = inputs.settings(nag_scale, nag_tau, nag_alpha, nag_sigma_end, options)
+        guided = cls.guided_model(model, nag_negative, settings)
+        guider = comfy.samplers.CFGGuider(guided)
         guider.inner_set_conds({"positive": conditioning})
         return io.NodeOutput(guider)
 
 
-class NAGCFGGuider(_Guider):
+class NAGCFGGuider(GuidingNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
             node_id="NAGCFGGuider",
             display_name="NAG CFG Guider",
-            category=inputs.category_of("CFGGuider", "sampling/custom_sampling/guiders"),
+            category=comfyui.category_of("CFGGuider", "sampling/custom_sampling/guiders"),
             description="A CFG guider with Normalized Attention Guidance on top, each with a negative of its own.",
             inputs=[
                 io.Model.Input("model", tooltip="The model to sample with."),
                 io.Conditioning.Input("positive", tooltip="What the picture should show."),
                 io.Conditioning.Input("negative", tooltip="The negative of CFG, without effect at cfg 1."),
-                _nag_negative_input(),
+                inputs.negative_input(),
                 inputs.cfg_input(),
                 *_nag_inputs(),
             ],
@@ -100,7 +91,9 @@ class NAGCFGGuider(_Guider):
         options=None,
     ) -> io.NodeOutput:
         check_not_empty("positive", positive)
-        guider = CFGGuider(cls.guided(model, nag_negative, nag_scale, nag_tau, nag_alpha, nag_sigma_end, options))
+        settings = inputs.settings(nag_scale, nag_tau, nag_alpha, nag_sigma_end, options)
+        guided = cls.guided_model(model, nag_negative, settings)
+        guider = comfy.samplers.CFGGuider(guided)
         guider.set_conds(positive, negative)
         guider.set_cfg(cfg)
         return io.NodeOutput(guider)

@@ -1,10 +1,7 @@
 """The inputs that NAG nodes share, with their tooltips."""
-import nodes  # ComfyUI's module of this name
 from comfy_api.latest import io
 
-from ..patches.request import Request
 from ..patches.settings import RANGES, Options, Settings
-from .report import report_of
 
 AUTO = "auto"
 HIDDEN = [io.Hidden.unique_id]  # by which the editor knows the node
@@ -21,11 +18,6 @@ _RECOMMENDED = {
     "nag_tau": "2.5 for every family",
     "nag_alpha": "SDXL and SD1.5 0.5, SD3.5 0.125, Flux and Wan 0.25",
 }
-
-
-def category_of(node_id: str, otherwise: str) -> str:
-    """The category of one of ComfyUI's own nodes, which differs between its versions."""
-    return getattr(nodes.NODE_CLASS_MAPPINGS.get(node_id), "CATEGORY", otherwise)
 
 
 def strength_inputs() -> list[io.Input]:
@@ -51,11 +43,12 @@ def number_input(name: str, default: float, step: float = 0.01) -> io.Input:
     return io.Float.Input(name, default=default, min=low, max=high, step=step, round=0.01, tooltip=_TOOLTIPS[name])
 
 
-def negative_input(otherwise: str) -> io.Input:
-    """The optional negative for NAG."""
-    return io.Conditioning.Input(
-        "nag_negative", optional=True, tooltip=f"What NAG moves the picture away from. Not connected: {otherwise}."
-    )
+def negative_input(otherwise: str | None = None) -> io.Input:
+    """NAG's negative, which must be there unless there is another to take its place."""
+    tooltip = "What NAG moves the picture away from."
+    if otherwise is None:
+        return io.Conditioning.Input("nag_negative", tooltip=tooltip)
+    return io.Conditioning.Input("nag_negative", optional=True, tooltip=f"{tooltip} Not connected: {otherwise}.")
 
 
 def options_input() -> io.Input:
@@ -100,27 +93,6 @@ def _number(name, value):
         return float(value)
     except (TypeError, ValueError):
         raise ValueError(f'{name} must be a number or "{AUTO}", not {value!r}.') from None
-
-
-class GuidingNode(io.ComfyNode):
-    """A node that asks for NAG. Its schema has `hidden=HIDDEN`."""
-
-    @classmethod
-    def request(cls, settings: Settings, negative: list | None) -> Request:
-        """What the node asks for, in its own name."""
-        return Request(settings, negative, report_of(cls.hidden and cls.hidden.unique_id))
-
-
-class StrengthNode(GuidingNode):
-    """A node with the inputs of strength_inputs, which are checked before anything runs."""
-
-    @classmethod
-    def validate_inputs(cls, nag_scale=AUTO, nag_tau=AUTO, nag_alpha=AUTO) -> bool | str:
-        try:
-            settings(nag_scale, nag_tau, nag_alpha)
-        except ValueError as error:
-            return str(error)
-        return True
 
 
 def number_inputs() -> list[io.Input]:

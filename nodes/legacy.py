@@ -2,22 +2,21 @@
 
 The order matters: a saved graph carries its widgets' values as a list.
 """
+import nodes  # ComfyUI's module of this name
 from comfy_api.latest import io
-from comfy_extras.nodes_custom_sampler import SamplerCustom
-from nodes import KSampler, KSamplerAdvanced  # from ComfyUI's module of this name
 
 from ..patches.request import check_not_empty
-from ..patches.sampling import guide_model
-from . import inputs
+from . import comfyui, inputs
+from .guiding import GuidingNode
 from .sampler import denoise_input, latent_input, model_input, sampler_inputs, seed_input, steps_input
 
 DEFAULT_CFG = 8.0  # as in ComfyUI-NAG
 
 
-class LegacySampler(inputs.GuidingNode):
+class LegacySampler(GuidingNode):
     """One of ComfyUI's samplers with NAG's inputs among its own."""
 
-    SAMPLER: type
+    SAMPLER: str
 
     @classmethod
     def execute(
@@ -25,20 +24,15 @@ class LegacySampler(inputs.GuidingNode):
     ) -> io.NodeOutput:
         check_not_empty("positive", sampling["positive"])
         settings = inputs.settings(nag_scale, nag_tau, nag_alpha, nag_sigma_end, options)
-        return run(cls.SAMPLER, model=guide_model(model, cls.request(settings, nag_negative)), **sampling)
-
-
-def run(node: type, **values) -> io.NodeOutput:
-    """Run one of ComfyUI's own nodes; which of them are of its older and which of its newer API differs by version."""
-    result = getattr(node(), node.FUNCTION)(**values)
-    return io.NodeOutput(*getattr(result, "result", result))
+        guided = cls.guided_model(model, nag_negative, settings)
+        return io.NodeOutput(*comfyui.run(nodes.NODE_CLASS_MAPPINGS[cls.SAMPLER], model=guided, **sampling))
 
 
 def prompt_inputs():
     return [
         io.Conditioning.Input("positive", tooltip="What the picture should show."),
         io.Conditioning.Input("negative", tooltip="The negative of CFG, without effect at cfg 1."),
-        io.Conditioning.Input("nag_negative", tooltip="What NAG moves the picture away from."),
+        inputs.negative_input(),
     ]
 
 
@@ -47,14 +41,14 @@ def step_input(name, default, tooltip):
 
 
 class KSamplerWithNAG(LegacySampler):
-    SAMPLER = KSampler
+    SAMPLER = "KSampler"
 
     @classmethod
     def define_schema(cls):
         return io.Schema(
             node_id="KSamplerWithNAG",
             display_name="KSamplerWithNAG",
-            category=inputs.category_of("KSampler", "sampling"),
+            category=comfyui.category_of("KSampler", "sampling"),
             description="For graphs made with ComfyUI-NAG. In new ones use NAG Sampler, or NAG Model before KSampler.",
             is_deprecated=True,
             hidden=inputs.HIDDEN,
@@ -75,14 +69,14 @@ class KSamplerWithNAG(LegacySampler):
 
 
 class KSamplerAdvancedWithNAG(LegacySampler):
-    SAMPLER = KSamplerAdvanced
+    SAMPLER = "KSamplerAdvanced"
 
     @classmethod
     def define_schema(cls):
         return io.Schema(
             node_id="KSamplerWithNAG (Advanced)",
             display_name="KSamplerWithNAG (Advanced)",
-            category=inputs.category_of("KSamplerAdvanced", "sampling"),
+            category=comfyui.category_of("KSamplerAdvanced", "sampling"),
             description="For graphs made with ComfyUI-NAG. In new ones use NAG Model before KSampler (Advanced).",
             is_deprecated=True,
             hidden=inputs.HIDDEN,
@@ -112,14 +106,14 @@ class KSamplerAdvancedWithNAG(LegacySampler):
 
 
 class SamplerCustomWithNAG(LegacySampler):
-    SAMPLER = SamplerCustom
+    SAMPLER = "SamplerCustom"
 
     @classmethod
     def define_schema(cls):
         return io.Schema(
             node_id="SamplerCustomWithNAG",
             display_name="SamplerCustomWithNAG",
-            category=inputs.category_of("SamplerCustom", "sampling/custom_sampling"),
+            category=comfyui.category_of("SamplerCustom", "sampling/custom_sampling"),
             description="For graphs made with ComfyUI-NAG. In new ones use NAG Model before SamplerCustom, or NAG CFG "
             "Guider with SamplerCustomAdvanced.",
             is_deprecated=True,

@@ -1,11 +1,11 @@
 """NAG as a patch of the model: the shortest way."""
 from comfy_api.latest import io
 
-from ..patches.sampling import guide_model
 from . import inputs
+from .guiding import StrengthNode
 
 
-class NAGModel(inputs.StrengthNode):
+class NAGModel(StrengthNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -29,4 +29,4 @@ class NAGModel(inputs.StrengthNode):
         cls, model, nag_negative=None, nag_scale=inputs.AUTO, nag_tau=inputs.AUTO, nag_alpha=inputs.AUTO, options=None
     ) -> io.NodeOutput:
         settings = inputs.settings(nag_scale, nag_tau, nag_alpha, options=options)
-        return io.NodeOutput(guide_model(model, cls.request(settings, nag_negative)))
+        return io.NodeOutput(cls.guided_model(model, nag_negative, settings))

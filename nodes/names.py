@@ -1,9 +1,10 @@
 """Whose node an id is, when another pack registers it, too."""
 import logging
-import sys
 
 import nodes  # ComfyUI's module of this name
 from comfy_api.latest import io
+
+from .comfyui import running_server
 
 PACKS = "custom_nodes."  # how the origin of a pack's node starts; ComfyUI's own ids stay its own
 
@@ -15,8 +16,8 @@ def keep_ids(node_list: list[type[io.ComfyNode]]) -> None:
     Graphs made with ComfyUI-NAG run on our nodes of its names, but ours do not run on its: so ours it is, in any order.
     To be called while the pack is loaded, before ComfyUI registers its nodes.
     """
-    server = getattr(sys.modules.get("server"), "PromptServer", None)
-    if getattr(server, "instance", None) is None:  # ComfyUI as a library; to import its server then may fail
+    server = running_server()
+    if server is None:
         return
     ours = {node.GET_SCHEMA().node_id: node for node in node_list}
     before = _of_other_packs(ours)
@@ -34,7 +35,7 @@ def keep_ids(node_list: list[type[io.ComfyNode]]) -> None:
                 _pack_of(node_list[0]),
             )
 
-    server.instance.app.on_startup.append(settle)
+    server.app.on_startup.append(settle)
 
 
 def _of_other_packs(ours):

@@ -1,7 +1,7 @@
 """A tiny trained model, to see guidance work without downloading one."""
 from comfy_api.latest import io
 
-from . import inputs
+from . import comfyui
 
 
 class NAGPlaygroundLoader(io.ComfyNode):
@@ -10,7 +10,7 @@ class NAGPlaygroundLoader(io.ComfyNode):
         return io.Schema(
             node_id="NAGPlaygroundLoader",
             display_name="Load NAG Playground (tiny demo model)",
-            category=inputs.category_of("CheckpointLoaderSimple", "loaders"),
+            category=comfyui.category_of("CheckpointLoaderSimple", "loaders"),
             description="A playground, not a model for art: a tiny Flux-class model, part of this pack, that paints "
             "coloured shapes on the CPU in a second. Use 128x128, 4 steps, euler, simple, cfg 1. Try the prompt "
             "'a blue square' with the negative 'white'.",

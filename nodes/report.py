@@ -2,9 +2,8 @@
 import dataclasses
 from collections.abc import Callable
 
-from comfy_execution.utils import get_executing_context
-
 from ..patches.statistics import Step
+from .comfyui import running_server
 
 EVENT = "nag.statistics"
 
@@ -15,9 +14,9 @@ def report_of(node_id: str | None) -> Callable[[Step], None] | None:
 
 
 def _send(node_id, step):
-    from server import PromptServer  # ComfyUI's module of this name; scripts do without a server
+    from comfy_execution.utils import get_executing_context
 
-    server, context = PromptServer.instance, get_executing_context()
-    if server.client_id is not None:  # else nobody listens for this prompt
+    server, context = running_server(), get_executing_context()
+    if server is not None and server.client_id is not None:  # else nobody listens for this prompt
         message = {"node": node_id, "prompt_id": context and context.prompt_id, **dataclasses.asdict(step)}
         server.send_sync(EVENT, message, server.client_id)

@@ -1,11 +1,11 @@
 """KSampler with NAG."""
 import comfy.samplers
+import nodes  # ComfyUI's module of this name
 from comfy_api.latest import io
-from nodes import common_ksampler  # from ComfyUI's module of this name
 
 from ..patches.request import check_not_empty
-from ..patches.sampling import guide_model
-from . import inputs
+from . import comfyui, inputs
+from .guiding import StrengthNode
 
 
 def model_input() -> io.Input:
@@ -46,13 +46,13 @@ def denoise_input() -> io.Input:
     )
 
 
-class NAGSampler(inputs.StrengthNode):
+class NAGSampler(StrengthNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
             node_id="NAGSampler",
             display_name="NAG Sampler",
-            category=inputs.category_of("KSampler", "sampling"),
+            category=comfyui.category_of("KSampler", "sampling"),
             description="KSampler whose negative works by Normalized Attention Guidance, also at cfg 1.",
             inputs=[
                 model_input(),
@@ -93,8 +93,8 @@ class NAGSampler(inputs.StrengthNode):
     ) -> io.NodeOutput:
         check_not_empty("positive", positive)
         settings = inputs.settings(nag_scale, nag_tau, nag_alpha, options=options)
-        guided = guide_model(model, cls.request(settings, negative if nag_negative is None else nag_negative))
-        (latent,) = common_ksampler(
+        guided = cls.guided_model(model, negative if nag_negative is None else nag_negative, settings)
+        (latent,) = nodes.common_ksampler(
             guided, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise=denoise
         )
         return io.NodeOutput(latent)

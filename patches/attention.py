@@ -41,6 +41,20 @@ class Override:
         return lambda *args, **more: self.earlier(func, *args, **options, **more)
 
 
+def attending_by(make: Callable[[dict], Override]) -> Callable:
+    """A forward pre-hook, with keyword arguments, in front of a module that attends.
+
+    Inside of the module, attention goes by the override that `make`, given the module's transformer_options, returns.
+    These may hold an override that another node has put there since the model was called, or be missing.
+    """
+
+    def enter(module, args, kwargs):
+        options = kwargs.get("transformer_options") or {}
+        return args, {**kwargs, "transformer_options": make(options).install(options)}
+
+    return enter
+
+
 class CrossAttention(Override):
     """Cross-attention to the positive's text, followed by the negative's in the same sequence of keys.
 
@@ -82,15 +96,22 @@ class JointAttention(Override):
         n_positive, n_negative: how many text tokens each prompt has.
         n_image: how many image tokens follow, where the model also has attention over other sequences, which is left
             alone (SD3.5-medium's second one, over the image); None where all of its attention is joint.
+        masks: of these sizes, for all blocks of a model call; None makes some for this one.
     """
 
     def __init__(
-        self, equation, transformer_options, n_positive: int, n_negative: int, n_image: int | None = None
+        self,
+        equation,
+        transformer_options,
+        n_positive: int,
+        n_negative: int,
+        n_image: int | None = None,
+        masks: Masks | None = None,
     ):
         super().__init__(equation, transformer_options)
         self.n_positive, self.n_text = n_positive, n_positive + n_negative
         self.n_tokens = None if n_image is None else self.n_text + n_image
-        self.masks = Masks(n_positive, n_negative)
+        self.masks = masks or Masks(n_positive, n_negative)
 
     def __call__(
         self,
@@ -133,6 +154,7 @@ class JointAttention(Override):
             attend(q[:, :, from_negative], k[:, :, negative], v[:, :, negative], None),
         )
         sizes = (self.n_positive, self.n_text - self.n_positive)
+        self.equation.witness.guided = True
         if self.equation.statistics is not None:
             for z_pos, z_neg in image_of_each(*parts, *sizes):
                 self.equation.statistics.add(z_pos, z_neg, *self.equation.numbers)

@@ -11,24 +11,31 @@ from collections.abc import Hashable, Iterator
 import torch
 from torch.utils.hooks import RemovableHandle
 
+MARKED = ("context", "vec", "c")  # what the model gets, and its blocks: Wan's, Flux's and SD3's; none returns it
+
 
 def marks(model: torch.nn.Module, use: Hashable) -> Iterator[RemovableHandle]:
-    """A hook on a diffusion model that gives the text a type of its own for each `use`.
+    """Hooks that give an input a type of its own for each `use`: on a diffusion model and on compiled parts of it.
 
-    It comes in front of the model itself, out of the graph, and behind ComfyUI's casts, which lose the type.
+    They come in front of the module itself, out of the graph, and behind ComfyUI's casts, which lose the type.
     """
-    if "torch._dynamo" not in sys.modules:  # nothing is compiled
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is None:  # nothing is compiled
         return
 
     @torch.compiler.disable
     def mark(module, args, kwargs):
-        text = kwargs.get("context")
-        return (args, {**kwargs, "context": text.as_subclass(_text_type(use))}) if text is not None else None
+        for name in MARKED:
+            if torch.is_tensor(kwargs.get(name)):
+                return args, {**kwargs, name: kwargs[name].as_subclass(_type_for(use))}
 
-    model = getattr(model, "_orig_mod", model)  # under ComfyUI's wrapper, the compiled model stands in for the model
-    yield model.register_forward_pre_hook(mark, with_kwargs=True)
+    # What is compiled stands in for what was, which it still calls.
+    yield getattr(model, "_orig_mod", model).register_forward_pre_hook(mark, with_kwargs=True)
+    for name, module in model.named_modules():
+        if isinstance(module, dynamo.OptimizedModule) and module is not model:
+            yield module._orig_mod.register_forward_pre_hook(mark, with_kwargs=True)
 
 
 @functools.cache
-def _text_type(use):
-    return type("Text", (torch.Tensor,), {"__torch_function__": torch._C._disabled_torch_function_impl})
+def _type_for(use):
+    return type("Marked", (torch.Tensor,), {"__torch_function__": torch._C._disabled_torch_function_impl})

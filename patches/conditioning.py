@@ -10,6 +10,11 @@ from .negative import Negative
 from .settings import Settings
 from .statistics import Statistics
 
+SPLIT_BATCH = (
+    "NAG can't tell which rows to guide: ComfyUI put {batched} into a batch, and another node calls the model with "
+    "{found} rows. Take out the node that splits the batch, or give it nothing to split: one picture at a time, cfg 1."
+)
+
 
 @dataclass(frozen=True)
 class Guidance:
@@ -44,12 +49,20 @@ class Guidance:
 
         None where NAG does not act.
         """
-        negatives = [n for n in self.negatives if n.low <= sigma <= n.high]
-        if not negatives or not self.low <= sigma <= self.high:
+        negatives = self._in_force(sigma)
+        if not negatives:
             return None
         tokens = torch.cat([n.tokens for n in negatives], 1)
         pooled = None if negatives[0].pooled is None else torch.stack([n.pooled for n in negatives]).mean(0)
         return tokens, pooled
+
+    def acts_at(self, sigma: float) -> bool:
+        return bool(self._in_force(sigma))
+
+    def _in_force(self, sigma):
+        if not self.low <= sigma <= self.high:
+            return []
+        return [n for n in self.negatives if n.low <= sigma <= n.high]
 
 
 @dataclass(frozen=True)
@@ -106,8 +119,16 @@ class GuidanceRows(comfy.conds.CONDRegular):
         rows, negatives = self.cond[0].count, self.cond[0].guidance.negatives
         return [rows, sum(n.tokens.shape[1] for n in negatives), negatives[0].tokens.shape[2]]
 
-    def at(self, t: torch.Tensor) -> Active | None:
-        """What guides a model call at sigmas t, (rows,); None if nothing does."""
+    def at(self, t: torch.Tensor, n_rows: int | None = None) -> Active | None:
+        """What guides a model call at sigmas t, (rows,); None if nothing does.
+
+        Args:
+            n_rows: how many rows the call has: those that ComfyUI batched, which None stands for, or several times as
+                many. Tiled samplers repeat what belongs to the rows, for one tile after the other.
+
+        Raises:
+            ValueError: another number of rows.
+        """
         guidances = [rows.guidance for rows in self.cond if rows.guided]
         if not guidances:
             return None
@@ -116,13 +137,21 @@ class GuidanceRows(comfy.conds.CONDRegular):
         parts = [guidance.at(sigma) for guidance in guidances]
         if parts[0] is None:
             return None
-        tokens = torch.cat([tokens for tokens, _ in parts])
-        pooled = None if parts[0][1] is None else torch.cat([pooled for _, pooled in parts])
-        return Active(guidances[0].settings, tokens, pooled, self._guided_slices(), guidances[0].statistics)
+        times = self._times(n_rows)
+        tokens = torch.cat([tokens for tokens, _ in parts] * times)
+        pooled = None if parts[0][1] is None else torch.cat([pooled for _, pooled in parts] * times)
+        return Active(guidances[0].settings, tokens, pooled, self._guided_slices(times), guidances[0].statistics)
 
-    def _guided_slices(self):
+    def _times(self, n_rows):
+        batched = sum(rows.count for rows in self.cond)
+        times, rest = (1, 0) if n_rows is None else divmod(n_rows, batched)
+        if rest:
+            raise ValueError(SPLIT_BATCH.format(batched=batched, found=n_rows))
+        return times
+
+    def _guided_slices(self, times):
         slices, start = [], 0
-        for rows in self.cond:
+        for rows in self.cond * times:
             stop = start + rows.count
             if rows.guided and slices and slices[-1].stop == start:
                 slices[-1] = slice(slices[-1].start, stop)

@@ -3,12 +3,14 @@ import functools
 import importlib
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import torch
 from torch.linalg import vector_norm
+
+from .witness import Witness
 
 if TYPE_CHECKING:
     from .statistics import Statistics
@@ -73,12 +75,14 @@ class Equation:
     Args:
         scale, tau, alpha: as for `guide`.
         statistics: counts in what it does, unless it is None.
+        witness: told that attention was guided.
     """
 
     scale: float
     tau: float
     alpha: float
     statistics: "Statistics | None" = None
+    witness: Witness = field(default_factory=Witness)
 
     @property
     def numbers(self) -> tuple[float, float, float]:
@@ -87,6 +91,7 @@ class Equation:
     def __call__(
         self, positive: torch.Tensor, negative: torch.Tensor, out: torch.Tensor | None = None
     ) -> torch.Tensor:
+        self.witness.guided = True
         if self.statistics is not None:
             self.statistics.add(positive, negative, *self.numbers)
         return guide(positive, negative, *self.numbers, out=out)

@@ -1,12 +1,15 @@
 """What a node asks for, and whether it can be had."""
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
-from .models import Adapter
 from .settings import Settings
 from .statistics import Step
+
+if TYPE_CHECKING:
+    from .models import Adapter
 
 ENCODERS = {
     768: "CLIP-L, as SD1.5 takes",
@@ -40,7 +43,7 @@ def check_not_empty(name: str, conditioning: list | None) -> None:
         raise ValueError(f"{name} has no text embedding: connect the output of a CLIP Text Encode node to it.")
 
 
-def check_widths(adapter: Adapter, model: torch.nn.Module, tokens: torch.Tensor, pooled: torch.Tensor | None) -> None:
+def check_widths(adapter: "Adapter", model: torch.nn.Module, tokens: torch.Tensor, pooled: torch.Tensor | None) -> None:
     """Raise a ValueError if a text embedding is not one that the diffusion model takes.
 
     Args:
@@ -69,7 +72,7 @@ def _made_by(width):
     return f" ({ENCODERS[width]})" if width in ENCODERS else ""
 
 
-def check_fits(adapter: Adapter, model: torch.nn.Module, negative: list) -> None:
+def check_fits(adapter: "Adapter", model: torch.nn.Module, negative: list) -> None:
     """Raise a ValueError if a negative, a ComfyUI CONDITIONING, is not for this diffusion model."""
     for tokens, values in negative:
         check_widths(adapter, model, tokens, values.get("pooled_output"))

@@ -5,7 +5,6 @@ import logging
 
 import comfy.conds
 import comfy.hooks
-import comfy.ldm.modules.attention
 import comfy.sampler_helpers
 from comfy.patcher_extension import WrappersMP
 
@@ -16,6 +15,7 @@ from .models.hooks import hooked
 from .negative import encode_negative
 from .request import Request, check_fits, check_not_empty
 from .statistics import Statistics
+from .witness import Witness, is_used_at
 
 # Under which a conditioning's model_conds carry its Request, then the guidance of its rows, and a model its wrapper.
 KEY = "normalized_attention_guidance"
@@ -37,7 +37,6 @@ def guide_model(model, request: Request):
         check_not_empty("The NAG negative", request.negative)
     if request.settings.off:
         return guided
-    check_host()
     adapter = find_adapter(model.model.diffusion_model)
     if request.negative is not None:
         check_fits(adapter, model.model.diffusion_model, request.negative)
@@ -51,7 +50,6 @@ def guide_conditioning(positive: list, request: Request) -> list:
     Raises:
         ValueError: the positive or the negative is empty.
     """
-    check_host()
     check_not_empty("positive", positive)
     check_not_empty("negative", request.negative)
     if request.settings.off:
@@ -66,12 +64,6 @@ def guide_conditioning(positive: list, request: Request) -> list:
         [tokens, {**values, "model_conds": {**values.get("model_conds", {}), **carried}}] for tokens, values in positive
     ]
     return comfy.hooks.set_hooks_for_conditioning(guided, hooks, append_hooks=True)
-
-
-def check_host() -> None:
-    """Raise a RuntimeError if this ComfyUI has no attention overrides."""
-    if not hasattr(comfy.ldm.modules.attention, "wrap_attn"):
-        raise RuntimeError("NAG needs ComfyUI 0.3.60 or newer (its attention overrides). Please update ComfyUI.")
 
 
 class SamplingWrapper:
@@ -90,17 +82,17 @@ class SamplingWrapper:
         self, executor, guider, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, *rest, **more
     ):
         run = {"latent_image": latent_image, "denoise_mask": denoise_mask, "seed": extra_args.get("seed")}
-        statistics = self._prepare(guider, extra_args["model_options"], sigmas, noise, run)
+        statistics, witness = self._prepare(guider, extra_args["model_options"], sigmas, noise, run)
         if statistics:
             callback = _ending_steps(statistics, callback)
         result = executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *rest, **more)
         for each in statistics:
             each.end()
+        witness.check(_is_to_act(guider.conds.get("positive", ()), sigmas))
         return result
 
     def _prepare(self, guider, model_options, sigmas, noise, run):
-        """Put each conditioning's guidance in place; gives the statistics that are to be gathered."""
-        check_host()
+        """Put each conditioning's guidance in place; gives the statistics that are to be gathered, and the witness."""
         model = guider.inner_model
         adapter = find_adapter(model.diffusion_model)
         encoded = {}
@@ -126,8 +118,10 @@ class SamplingWrapper:
             for conditioning in itertools.chain(*guider.conds.values()):
                 conditioning["model_conds"].setdefault(KEY, unguided)
         wrappers = model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
-        wrappers.setdefault(WrappersMP.APPLY_MODEL, {})[KEY] = [ModelWrapper(adapter)]
-        return [guidance.statistics for guidance in encoded.values() if guidance.statistics is not None]
+        # A model and a conditioning that both bring NAG share the wrapper of their run.
+        (wrapper,) = wrappers.setdefault(WrappersMP.APPLY_MODEL, {}).setdefault(KEY, [ModelWrapper(adapter)])
+        statistics = [guidance.statistics for guidance in encoded.values() if guidance.statistics is not None]
+        return statistics, wrapper.witness
 
     def _request_of(self, kind, model_conds):
         """What is to guide a conditioning: its own request, or ours for the positive; None if it has guidance yet."""
@@ -148,6 +142,17 @@ def _ending_steps(statistics, callback):
         return None if callback is None else callback(step, *args, **kwargs)
 
     return end_step
+
+
+def _is_to_act(conditionings, sigmas):
+    """Whether NAG acts for one of these conditionings at a step of the run."""
+    return any(
+        rows is not None and rows.cond[0].guided and rows.cond[0].guidance.acts_at(sigma)
+        for conditioning in conditionings
+        for rows in [conditioning["model_conds"].get(KEY)]
+        for sigma in sigmas[:-1].tolist()
+        if is_used_at(conditioning, sigma)
+    )
 
 
 def _drop_hook(conditioning):
@@ -189,10 +194,10 @@ def make_guidance(model, adapter: Adapter, request: Request, guider, noise, run:
 
 
 class ModelWrapper:
-    """An APPLY_MODEL wrapper: guides the rows of one model call, or steps aside where NAG does not act."""
+    """An APPLY_MODEL wrapper of one run: guides the rows of a model call, or steps aside where NAG does not act."""
 
     def __init__(self, adapter: Adapter):
-        self.adapter = adapter
+        self.adapter, self.witness = adapter, Witness()
 
     def __call__(
         self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs
@@ -200,6 +205,8 @@ class ModelWrapper:
         transformer_options = transformer_options or {}
         rows = kwargs.pop(KEY, None)
         active = None if rows is None else rows.at(t)
+        if rows is not None and any(part.guided for part in rows.cond):
+            self.witness.see_call(acting=active is not None)
         if active is None:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
         call = ModelCall(
@@ -210,6 +217,7 @@ class ModelWrapper:
             guided=active.guided,
             settings=active.settings,
             statistics=active.statistics,
+            witness=self.witness,
             control=control,
             transformer_options=transformer_options,
         )

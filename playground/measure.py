@@ -50,16 +50,12 @@ def main():
     model, clip, vae = network.load(options.weights)
     nodes = pack_nodes()
 
-    def with_nag(image_stream):
-        chosen = nodes["NAGOptions"].execute(start_percent=0.0, end_percent=1.0, image_stream=image_stream).result[0]
-        strength = {name: getattr(options, name) for name in ("nag_scale", "nag_tau", "nag_alpha")}
-        return nodes["NAGModel"].execute(model=model, options=chosen, **strength).result[0]
-
+    strength = {name: getattr(options, name) for name in ("nag_scale", "nag_tau", "nag_alpha")}
     methods = {
         "no guidance": (model, 1.0),
         f"CFG {CFG:g}": (model, CFG),
-        "NAG shared": (with_nag("shared"), 1.0),
-        "NAG separate": (with_nag("separate"), 1.0),
+        "NAG shared": (with_nag(nodes, model, {**strength, "image_stream": "shared"}), 1.0),
+        "NAG separate": (with_nag(nodes, model, {**strength, "image_stream": "separate"}), 1.0),
     }
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     results = {
@@ -92,6 +88,17 @@ def pack_nodes():
         return await (await load_pack().comfy_entrypoint()).get_node_list()
 
     return {node.define_schema().node_id: node for node in asyncio.run(listed())}
+
+
+def with_nag(nodes, model, settings):
+    """The model as the pack's own nodes patch it; itself where `settings` is None."""
+    if settings is None:
+        return model
+    strength = {name: value for name, value in settings.items() if name.startswith("nag_")}
+    when = {"start_percent": 0.0, "end_percent": 1.0, "image_stream": "shared"}
+    when |= {name: value for name, value in settings.items() if name in when}
+    options = nodes["NAGOptions"].execute(**when).result[0]
+    return nodes["NAGModel"].execute(model=model, options=options, **strength).result[0]
 
 
 # ---------------------------------------------------------------- painting

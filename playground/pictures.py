@@ -104,7 +104,7 @@ def main():
     tabled = []
     for name, sheet in SHEETS.items():
         prompts = [measure.encode(clip, text) for text in (sheet.prompt, sheet.negative)]
-        guided = [with_nag(nodes, model, row.nag) for row in sheet.rows]
+        guided = [measure.with_nag(nodes, model, row.nag) for row in sheet.rows]
         pictures = [
             measure.paint(m, vae, *prompts, list(range(COLUMNS)), row.cfg) for m, row in zip(guided, sheet.rows)
         ]
@@ -124,17 +124,6 @@ def parse():
     parser.add_argument("--seeds", type=int, default=0, help="for each prompt of the tables; 0: no tables")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
-
-
-def with_nag(nodes, model, settings):
-    """The model as the pack's own nodes patch it; itself where `settings` is None."""
-    if settings is None:
-        return model
-    strength = {name: value for name, value in settings.items() if name.startswith("nag_")}
-    when = {"start_percent": 0.0, "end_percent": 1.0, "image_stream": "shared"}
-    when |= {name: value for name, value in settings.items() if name in when}
-    options = nodes["NAGOptions"].execute(**when).result[0]
-    return nodes["NAGModel"].execute(model=model, options=options, **strength).result[0]
 
 
 def measured(model, cfg, clip, vae, seeds):

@@ -2,12 +2,12 @@
 from dataclasses import dataclass
 
 import comfy.samplers
-import comfy_extras.nodes_custom_sampler as custom_sampling
 import nodes as comfy_nodes
 import torch
 
 from families import Family
 from oracle import sampling
+from stock import stock
 
 CLOSE = 1e-5
 
@@ -44,12 +44,12 @@ class Run:
             patcher, self.steps, torch.device("cpu"), "euler", "simple", self.denoise, patcher.model_options
         ).sigmas
 
-    def sample(self, patcher, positive=None, negative=None):
+    def sample(self, patcher, positive=None, negative=None, latent=None):
         """By the stock KSampler."""
-        return self.sample_by(patcher, "euler", positive, negative)
+        return self.sample_by(patcher, "euler", positive, negative, latent)
 
-    def sample_by(self, patcher, sampler_name, positive=None, negative=None):
-        (latent,) = comfy_nodes.common_ksampler(
+    def sample_by(self, patcher, sampler_name, positive=None, negative=None, latent=None):
+        (denoised,) = comfy_nodes.common_ksampler(
             patcher,
             self.seed,
             self.steps,
@@ -58,10 +58,14 @@ class Run:
             "simple",
             self.positive if positive is None else positive,
             self.negative if negative is None else negative,
-            {"samples": self.latent()},
+            {"samples": self.latent()} if latent is None else latent,
             denoise=self.denoise,
         )
-        return latent["samples"]
+        return denoised["samples"]
+
+    def exact(self, patcher):
+        """A clone in whose place the oracle answers, for ComfyUI's samplers; see exact_model."""
+        return sampling.exact_model(self.family.forward, patcher)
 
     def oracle(self, patcher, positive=None, negative=None):
         return sampling.sample(
@@ -76,13 +80,17 @@ class Run:
         )
 
 
-def custom_sample(run, patcher, guider):
-    """By ComfyUI's SamplerCustomAdvanced."""
-    noise = custom_sampling.Noise_RandomNoise(run.seed)
-    node = custom_sampling.SamplerCustomAdvanced
-    call = node.execute if hasattr(node, "execute") else node().sample
-    result = call(noise, guider, comfy.samplers.sampler_object("euler"), run.sigmas(patcher), {"samples": run.latent()})
-    return getattr(result, "result", result)[0]["samples"]
+def custom_sample(run, patcher, guider, sampler=None, sigmas=None, noise=None, latent=None):
+    """By ComfyUI's SamplerCustomAdvanced; what is not given is as in `run`."""
+    (denoised, _) = stock(
+        "SamplerCustomAdvanced",
+        noise=noise or stock("RandomNoise", noise_seed=run.seed)[0],
+        guider=guider,
+        sampler=sampler or comfy.samplers.sampler_object("euler"),
+        sigmas=run.sigmas(patcher) if sigmas is None else sigmas,
+        latent_image=latent or {"samples": run.latent()},
+    )
+    return denoised["samples"]
 
 
 def difference(result, expected):

@@ -1,13 +1,13 @@
 """ComfyUI's TorchCompileModel and NAG: the same pictures, and no compiling once NAG has been seen on and off."""
 import shutil
 
-import comfy_extras.nodes_torch_compile as torch_compile
 import pytest
 import torch
 from torch._dynamo.utils import counters
 
 from families import BY_NAME, FAMILY_AND_STREAM
 from runs import Run, assert_close
+from stock import stock
 from subject import nodes_fixture, out, patches_fixture  # noqa: F401
 
 ONE_OF_A_KIND = ["sdxl", "sd35_large", "flux_dev", "wan21_i2v"]
@@ -33,8 +33,7 @@ def guided(nodes):
 
 def compiled(patcher, backend="eager"):
     """By ComfyUI's node. Dynamo's "eager" traces, guards and runs as any backend does, and needs no C++ compiler."""
-    node = torch_compile.TorchCompileModel
-    return out(node, patcher, backend) if hasattr(node, "execute") else node().patch(patcher, backend)[0]
+    return stock("TorchCompileModel", model=patcher, backend=backend)[0]
 
 
 def graphs():

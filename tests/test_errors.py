@@ -5,12 +5,12 @@ import comfy.ldm.modules.attention
 import comfy.model_base
 import comfy.model_patcher
 import comfy.supported_models
-import comfy_extras.nodes_custom_sampler as custom_sampling
 import pytest
 import torch
 
 from families import BY_NAME, FAMILIES, POOLED, TEXT
 from runs import Run, custom_sample
+from stock import stock
 from subject import nodes_fixture, out  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
@@ -186,12 +186,7 @@ def test_pooled_output_of_another_text_encoder(nodes, family, pooled):
 def test_guider_without_a_negative(nodes, family):
     """BasicGuider has none to give."""
     run, patcher = Run(family), family.patcher()
-    node = custom_sampling.BasicGuider
-    model = out(nodes.NAGModel, patcher)
-    if hasattr(node, "execute"):
-        guider = node.execute(model, run.positive).result[0]
-    else:
-        (guider,) = node().get_guider(model, run.positive)
+    (guider,) = stock("BasicGuider", model=out(nodes.NAGModel, patcher), conditioning=run.positive)
     with pytest.raises(ValueError, match="nag_negative"):
         custom_sample(run, patcher, guider)
 

@@ -1,12 +1,11 @@
 """ComfyUI-NAG's samplers against ComfyUI's own behind NAG Model, and the inputs that its graphs bring."""
 import comfy.samplers
-import comfy_extras.nodes_custom_sampler as custom_sampling
-import nodes as comfy_nodes
 import pytest
 import torch
 
 from families import BY_NAME
 from runs import Run, custom_sample
+from stock import load_all, stock
 from subject import nodes_fixture, out  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
@@ -16,9 +15,9 @@ STEPS = 4
 STRENGTH = {"nag_scale": 4.0, "nag_tau": 2.0, "nag_alpha": 0.4}
 NAG = {**STRENGTH, "nag_sigma_end": 0.0}
 CLASSES = {
-    "KSamplerWithNAG": ("KSamplerWithNAG", comfy_nodes.KSampler),
-    "KSamplerWithNAG (Advanced)": ("KSamplerAdvancedWithNAG", comfy_nodes.KSamplerAdvanced),
-    "SamplerCustomWithNAG": ("SamplerCustomWithNAG", custom_sampling.SamplerCustom),
+    "KSamplerWithNAG": ("KSamplerWithNAG", "KSampler"),
+    "KSamplerWithNAG (Advanced)": ("KSamplerAdvancedWithNAG", "KSamplerAdvanced"),
+    "SamplerCustomWithNAG": ("SamplerCustomWithNAG", "SamplerCustom"),
 }
 
 # What ComfyUI-NAG's nodes ask for, in its order.
@@ -55,6 +54,7 @@ every_node = pytest.mark.parametrize("name", CLASSES)
 
 
 def legacy(nodes, name):
+    load_all()  # these nodes stand on ComfyUI's
     return getattr(nodes, CLASSES[name][0])
 
 
@@ -128,14 +128,6 @@ def sampling(name, run, patcher, masked=False, **changes):
     return {**common, **own, **changes}
 
 
-def stock(name, model, inputs):
-    """The outputs of ComfyUI's own node."""
-    node = CLASSES[name][1]
-    call = node.execute if hasattr(node, "execute") else node().sample
-    result = call(model=model, **inputs)
-    return getattr(result, "result", result)
-
-
 def negative_of_nag(family):
     return family.conditioning(11, 5)
 
@@ -166,15 +158,15 @@ def test_same_as_the_stock_sampler_behind_nag_model(nodes, family, name, changes
     found = legacy(nodes, name).execute(patcher, nag_negative=negative, **NAG, **inputs).result
 
     guided = out(nodes.NAGModel, patcher, nag_negative=negative, **STRENGTH)
-    expected = stock(name, guided, inputs)
+    expected = stock(CLASSES[name][1], model=guided, **inputs)
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.keys() == theirs.keys()
         assert torch.equal(ours["samples"], theirs["samples"])
 
-    assert not torch.equal(found[0]["samples"], stock(name, patcher, inputs)[0]["samples"])
+    assert not torch.equal(found[0]["samples"], stock(CLASSES[name][1], model=patcher, **inputs)[0]["samples"])
     if changes:
-        unchanged = stock(name, guided, sampling(name, run_of(family), patcher))
+        unchanged = stock(CLASSES[name][1], model=guided, **sampling(name, run_of(family), patcher))
         assert not torch.equal(found[0]["samples"], unchanged[0]["samples"])
 
 

@@ -81,7 +81,7 @@ def really(part, monkeypatch):
                 cls = comfy_nodes.NODE_CLASS_MAPPINGS[kind]
                 if hasattr(cls, "request"):
                     monkeypatch.setattr(cls, "request", request(node_id))
-                outputs[node_id] = part("nodes.legacy").run(cls, **values).result
+                outputs[node_id] = part("nodes.comfyui").run(cls, **values)
             return outputs[node_id][slot]
 
         with torch.inference_mode():

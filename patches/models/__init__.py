@@ -1,6 +1,7 @@
 """Which adapter guides which diffusion model: one line a family."""
 import torch
 
+from ..capabilities import refusal
 from .adapter import Adapter, ModelCall
 from .flux import Flux
 from .sd3 import SD3
@@ -21,6 +22,7 @@ def find_adapter(model: torch.nn.Module) -> Adapter:
 
     Raises:
         ValueError: there is none, or this model can't be guided; it names the class and the supported families.
+        RuntimeError: this ComfyUI lacks what the adapter stands on; it names that.
     """
     for cls in type(model).__mro__:
         adapter = REGISTRY.get(f"{cls.__module__}.{cls.__qualname__}")
@@ -31,6 +33,9 @@ def find_adapter(model: torch.nn.Module) -> Adapter:
     reason = adapter.unsupported(model)
     if reason is not None:
         raise ValueError(_refusal(model, f"can't guide it: {reason}"))
+    lacking = adapter.missing(model)
+    if lacking:
+        raise RuntimeError(refusal(lacking))
     return adapter
 
 

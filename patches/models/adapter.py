@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
+from ..capabilities import missing
 from ..equation import Equation
 from ..settings import Settings, Strength
 from ..statistics import Statistics
+from ..witness import Witness
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class ModelCall:
         guided: which rows NAG guides, as slices in ascending order.
         settings: none of the numbers is None.
         statistics: counts in what the equation does, unless it is None.
+        witness: told when the equation is at work.
         control: residuals of a ControlNet, as ComfyUI passes them, or None.
         transformer_options: ComfyUI's; not to be changed.
     """
@@ -34,12 +37,14 @@ class ModelCall:
     guided: tuple[slice, ...]
     settings: Settings
     statistics: Statistics | None
+    witness: Witness
     control: dict | None
     transformer_options: dict
 
     @property
     def equation(self) -> Equation:
-        return Equation(self.settings.nag_scale, self.settings.nag_tau, self.settings.nag_alpha, self.statistics)
+        numbers = (self.settings.nag_scale, self.settings.nag_tau, self.settings.nag_alpha)
+        return Equation(*numbers, self.statistics, self.witness)
 
     @property
     def shape(self) -> tuple:
@@ -63,12 +68,22 @@ class Adapter(ABC):
     """The family as people call it."""
     text_encoder: str
     """Which text encoder its prompts need."""
+    needed: tuple[str, ...] = ()
+    """What it needs of ComfyUI besides what all families do, in the notation of `capabilities`."""
+    parts: tuple[str, ...] = ()
+    """The modules of a diffusion model that it puts hooks on, by the ends of their names."""
     mixes_rows = False
     """Whether a model call may hold rows that are not guided, beside guided ones."""
 
     @abstractmethod
     def recommended(self, model: torch.nn.Module) -> Strength:
         """The paper's settings for the diffusion model `model`."""
+
+    def missing(self, model: torch.nn.Module) -> list[str]:
+        """What it needs and does not find, in ComfyUI or in this diffusion model."""
+        there = [f".{name}" for name, _ in model.named_modules()]
+        lost = [part for part in self.parts if not any(name.endswith(f".{part}") for name in there)]
+        return missing(self.needed) + [f"{part} in {type(model).__name__}" for part in lost]
 
     def unsupported(self, model: torch.nn.Module) -> str | None:
         """Why this diffusion model, of a class that the adapter is for, can't be guided; None if it can."""

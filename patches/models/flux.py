@@ -5,7 +5,8 @@ from functools import cache, partial
 
 import torch
 
-from ..attention import JointAttention, SeparateAttention
+from ..attention import JointAttention, SeparateAttention, attending_by
+from ..masks import Masks
 from ..settings import Strength
 from .adapter import Adapter
 from .hooks import PooledShift, hooked
@@ -21,6 +22,12 @@ class Flux(Adapter):
 
     name = "Flux"
     text_encoder = "CLIP-L and T5-XXL (DualCLIPLoader, type flux)"
+    needed = (
+        "comfy.ldm.flux.layers:DoubleStreamBlock.forward(modulation_dims_txt)",
+        "comfy.ldm.flux.layers:SingleStreamBlock",
+        "comfy.ldm.flux.layers:apply_mod",
+    )
+    parts = ("txt_mod", "linear1", "linear2", "modulation", "pre_norm", "final_layer")
 
     def recommended(self, model):
         return Strength(nag_scale=5.0, nag_tau=2.5, nag_alpha=0.25)
@@ -38,24 +45,83 @@ class Flux(Adapter):
 
     @contextmanager
     def guided(self, model, call):
-        n_positive, n_negative = call.context.shape[1], call.negative.shape[1]
-        attention = JointAttention(call.equation, call.transformer_options, n_positive, n_negative)
-        with hooked(_hooks(model, call, n_positive, n_negative)):
-            yield call.joined_text(), attention.install(call.transformer_options)
+        texts = _Texts(call.context.shape[1], call.negative.shape[1])
+        with hooked(_hooks(model, call, texts)):
+            yield call.joined_text(), texts.apart_from_patches(call.transformer_options)
 
 
-def _hooks(model, call, n_positive, n_negative):
+class _Texts:
+    """How many tokens each prompt has in the model's sequence, [positive | negative | image].
+
+    Attributes:
+        masks: of these sizes.
+    """
+
+    def __init__(self, n_positive: int, n_negative: int):
+        self.n_negative = n_negative
+        self.resize(n_positive)
+
+    def resize(self, n_positive: int) -> None:
+        self.n_positive, self.masks = n_positive, Masks(n_positive, self.n_negative)
+
+    @property
+    def n_both(self) -> int:
+        return self.n_positive + self.n_negative
+
+    def apart_from_patches(self, options: dict) -> dict:
+        """The transformer_options with other nodes' `post_input` patches around the positive's text alone.
+
+        They may add tokens to it on either side, as USO's style reference does.
+        """
+        patches = options.get("patches", {})
+        if not patches.get("post_input"):
+            return options
+
+        def patch(inputs):
+            parts = {name: inputs[name].tensor_split((self.n_positive,), 1) for name in ("txt", "txt_ids")}
+            inputs = {**inputs, **{name: positive for name, (positive, _) in parts.items()}}
+            for each in patches["post_input"]:
+                inputs = each(inputs)
+            self.resize(inputs["txt"].shape[1])
+            joined = {name: torch.cat((inputs[name], negative), 1) for name, (_, negative) in parts.items()}
+            return {**inputs, **joined}
+
+        return {**options, "patches": {**patches, "post_input": [patch]}}
+
+
+def _hooks(model, call, texts):
     shift = PooledShift(call.pooled[:, : model.params.vec_in_dim])
     yield model.vector_in.register_forward_hook(shift)
-    text = _TextModulation(shift, n_positive)
-    for block in model.double_blocks:
-        yield from text.hooks(block)
-    n_text = n_positive + n_negative
-    sequence = _SequenceModulation(shift, [slice(n_positive, n_text)])
+    equation = call.equation
+    joint = attending_by(
+        lambda options: JointAttention(equation, options, texts.n_positive, texts.n_negative, masks=texts.masks)
+    )
+    double_blocks, single_blocks = _blocks(model)
+    modulation = _TextModulation(shift, texts)
+    for block in double_blocks:
+        yield block.register_forward_pre_hook(joint, with_kwargs=True)
+        yield from modulation.hooks(block)
     if call.settings.options.image_stream == "separate":
-        yield from _TwoImageStreams(call, n_positive, n_negative, sequence.negatives).hooks(model)
-    for block in model.single_blocks:
+        images = _TwoImageStreams(call, texts)
+        yield from images.hooks(model, single_blocks)
+    else:
+        images = None
+        for block in single_blocks:
+            yield block.register_forward_pre_hook(joint, with_kwargs=True)
+    sequence = _SequenceModulation(shift, texts, images)
+    for block in single_blocks:
         yield from sequence.hooks(block)
+    if images is not None:
+        yield single_blocks[-1].register_forward_hook(images.drop_second)
+
+
+def _blocks(model):
+    """The double and the single blocks, also where a cache or torch.compile has put something around them."""
+    from comfy.ldm.flux.layers import DoubleStreamBlock, SingleStreamBlock
+
+    modules = list(model.modules())
+    of_kind = lambda kind: [module for module in modules if isinstance(module, kind)]
+    return of_kind(DoubleStreamBlock), of_kind(SingleStreamBlock)
 
 
 class _TextModulation:
@@ -63,12 +129,11 @@ class _TextModulation:
 
     Args:
         shift: of the positive's vector, to get the negative's.
-        n_positive: how many tokens of the text are the positive's.
+        texts: the prompts' sizes.
     """
 
-    def __init__(self, shift, n_positive):
-        self.shift = shift
-        self.segments = {"modulation_dims_txt": [(0, n_positive, 0), (n_positive, None, 1)]}
+    def __init__(self, shift, texts):
+        self.shift, self.texts = shift, texts
 
     def hooks(self, block):
         yield block.register_forward_pre_hook(self.by_segment, with_kwargs=True)
@@ -77,7 +142,8 @@ class _TextModulation:
             yield block.txt_mod.register_forward_hook(_add_an_axis)
 
     def by_segment(self, block, args, kwargs):
-        return args, {**kwargs, **self.segments}
+        n = self.texts.n_positive
+        return args, {**kwargs, "modulation_dims_txt": [(0, n, 0), (n, None, 1)]}
 
 
 class _SequenceModulation:
@@ -88,12 +154,19 @@ class _SequenceModulation:
 
     Args:
         shift: of the positive's vector, to get the negative's.
-        negatives: where the negative's tokens are, as slices.
+        texts: the prompts' sizes.
+        images: the _TwoImageStreams, of which the second is the negative's too, or None.
     """
 
-    def __init__(self, shift, negatives):
-        self.shift, self.negatives = shift, negatives
+    def __init__(self, shift, texts, images):
+        self.shift, self.texts, self.images = shift, texts, images
         self.tokens, self.modulation, self.added = [], None, None
+
+    @property
+    def negatives(self):
+        """Where the negative's tokens are, as slices."""
+        text = slice(self.texts.n_positive, self.texts.n_both)
+        return [text] if self.images is None else [text, self.images.second]
 
     def hooks(self, block):
         yield block.register_forward_pre_hook(self.enter)
@@ -147,41 +220,51 @@ def _add_an_axis(module, args, modulations):
 class _TwoImageStreams:
     """Single blocks over [positive text | negative text | image | image], the second image being the negative's.
 
-    Args:
-        negatives: the slices of the negative's tokens, to which the second image is added.
+    Outside of the blocks the second image is only to be seen between two of them.
     """
 
-    def __init__(self, call, n_positive, n_negative, negatives):
-        self.call, self.negatives = call, negatives
-        self.n_positive, self.n_text = n_positive, n_positive + n_negative
+    def __init__(self, call, texts):
+        self.equation, self.control, self.texts = call.equation, call.control, texts
         self.n_image = None  # only the model knows
+        self.n_controlled = 0  # blocks whose residuals the second image has
 
-    def hooks(self, model):
-        for i, block in enumerate(model.single_blocks):
+    @property
+    def second(self) -> slice:
+        """Where the second image is."""
+        return slice(self.texts.n_both + self.n_image, None)
+
+    def hooks(self, model, blocks):
+        for i, block in enumerate(blocks):
             yield block.register_forward_pre_hook(partial(self.enter, i), with_kwargs=True)
         yield model.final_layer.register_forward_pre_hook(self.leave)
 
     def enter(self, index, block, args, kwargs):
-        tokens, pe = args[0], kwargs["pe"]
+        tokens, pe, n_text = args[0], kwargs["pe"], self.texts.n_both
         if self.n_image is None:
-            self.n_image = tokens.shape[1] - self.n_text
-            self.negatives.append(slice(self.n_text + self.n_image, None))
-            tokens = torch.cat((tokens, tokens[:, self.n_text :]), 1)
+            self.n_image = tokens.shape[1] - n_text
+            tokens = torch.cat((tokens, tokens[:, n_text:]), 1)
         else:
-            self._add_control(index - 1, tokens[:, self.n_text + self.n_image :])
-        sizes = (self.n_positive, self.n_text - self.n_positive, self.n_image, self.n_image)
-        attention = SeparateAttention(self.call.equation, self.call.transformer_options, sizes)
-        changed = {
-            "pe": torch.cat((pe, pe[:, :, self.n_text :]), 2),
-            "transformer_options": attention.install(kwargs["transformer_options"]),
-        }
+            self._add_control(index, tokens[:, self.second])
+        self.n_controlled = index
+        options = kwargs.get("transformer_options") or {}
+        sizes = (self.texts.n_positive, self.texts.n_negative, self.n_image, self.n_image)
+        attention = SeparateAttention(self.equation, options, sizes)
+        changed = {"pe": torch.cat((pe, pe[:, :, n_text:]), 2), "transformer_options": attention.install(options)}
         return (tokens, *args[1:]), {**kwargs, **changed}
 
     def _add_control(self, index, second_image):
-        """The model adds a ControlNet's residuals to the first image stream only."""
-        residuals = (self.call.control or {}).get("output", ())
-        if index < len(residuals) and residuals[index] is not None:
-            second_image[:, : residuals[index].shape[1]] += residuals[index]
+        """The model adds a ControlNet's residuals to the first image only, also behind blocks that another node skips.
+
+        index: of the block that comes next.
+        """
+        residuals = (self.control or {}).get("output", ())
+        for residual in residuals[self.n_controlled : index]:
+            if residual is not None:
+                second_image[:, : residual.shape[1]] += residual
+
+    def drop_second(self, last_block, args, tokens):
+        return tokens[:, : self.texts.n_both + self.n_image]
 
     def leave(self, final_layer, args):
+        """Where another node has skipped the last block."""
         return (args[0][:, : self.n_image], *args[1:])

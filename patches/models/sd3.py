@@ -4,7 +4,8 @@ from contextlib import contextmanager
 
 import torch
 
-from ..attention import JointAttention
+from ..attention import JointAttention, attending_by
+from ..masks import Masks
 from ..settings import Strength
 from .adapter import Adapter
 from .hooks import PooledShift, hooked
@@ -18,6 +19,14 @@ class SD3(Adapter):
 
     name = "Stable Diffusion 3 and 3.5"
     text_encoder = "CLIP-L, CLIP-G and T5-XXL (TripleCLIPLoader)"
+    needed = ("comfy.ldm.modules.diffusionmodules.mmdit:JointBlock",)
+    parts = (
+        "context_block.adaLN_modulation",
+        "context_block.attn.proj",
+        "context_block.attn.qkv",
+        "context_embedder",
+        "y_embedder.mlp",
+    )
 
     def recommended(self, model):
         return Strength(nag_scale=5.0, nag_tau=2.5, nag_alpha=0.125)
@@ -30,21 +39,30 @@ class SD3(Adapter):
 
     @contextmanager
     def guided(self, model, call):
-        n_positive, n_negative = call.context.shape[1], call.negative.shape[1]
-        n_image = math.prod(math.ceil(size / model.patch_size) for size in call.x.shape[-2:])
-        attention = JointAttention(call.equation, call.transformer_options, n_positive, n_negative, n_image)
-        with hooked(_hooks(model, call, n_positive, n_negative)):
-            yield call.joined_text(), attention.install(call.transformer_options)
+        with hooked(_hooks(model, call)):
+            yield call.joined_text(), call.transformer_options
 
 
-def _hooks(model, call, n_positive, n_negative):
+def _hooks(model, call):
+    n_positive, n_negative = call.context.shape[1], call.negative.shape[1]
     shift = PooledShift(call.pooled)
     yield model.y_embedder.register_forward_hook(shift)
     if model.context_processor is not None:
         yield from _prompts_apart(model.context_processor, n_positive)
+    n_image = math.prod(math.ceil(size / model.patch_size) for size in call.x.shape[-2:])
+    equation, masks = call.equation, Masks(n_positive, n_negative)
+    joint = attending_by(lambda options: JointAttention(equation, options, n_positive, n_negative, n_image, masks))
     rows = _TextInRows(n_positive, n_negative, shift)
-    for block in model.joint_blocks:
+    for block in _blocks(model):
+        yield block.register_forward_pre_hook(joint, with_kwargs=True)
         yield from rows.hooks(block)
+
+
+def _blocks(model):
+    """The blocks, also where a cache or torch.compile has put something around them."""
+    from comfy.ldm.modules.diffusionmodules.mmdit import JointBlock
+
+    return [module for module in model.modules() if isinstance(module, JointBlock)]
 
 
 def _prompts_apart(module, n_positive):

@@ -8,12 +8,19 @@ from ..attention import OVERRIDE
 from ..settings import Strength
 from .adapter import Adapter
 
+OTHER_TEXT = (
+    "Another node's attn2_patch brings texts of its own into the UNet, which NAG's negative would not reach: {} rows of "
+    "text became {}. Attention Couple nodes do so for regions of the picture. Give each region a conditioning with a "
+    "mask instead (Conditioning (Set Mask)) and a NAG Conditioning of its own, or take NAG out."
+)
+
 
 class UNet(Adapter):
     """ComfyUI's own patches reach cross-attention here: `attn2_patch` and `attn2_replace`, chained to earlier ones."""
 
     name = "Stable Diffusion 1.5, 2 and XL"
     text_encoder = "the checkpoint's own CLIP (SD1.5: CLIP-L, SD2: OpenCLIP-H, SDXL: CLIP-L and CLIP-G)"
+    parts = ("input_blocks", "output_blocks")
     mixes_rows = True
 
     def recommended(self, model):
@@ -87,6 +94,8 @@ class _GuidedAttention:
                 _, k_neg, v_neg = patch(q, k_neg, v_neg, options)
             for patch in earlier:
                 q, k, v = patch(q, k, v, options)
+            if k.shape[0] != self.negative.shape[0]:
+                raise ValueError(OTHER_TEXT.format(self.negative.shape[0], k.shape[0]))
             self.n_positive = k.shape[1]
             joined = torch.cat((k, k_neg), 1)
             return q, joined, joined if v is k and v_neg is k_neg else torch.cat((v, v_neg), 1)
@@ -123,6 +132,8 @@ class _GuidedAttention:
 
 def _options_of_rows(options, rows, n_rows):
     """The options as they would be if only these rows had been batched: patches tell rows apart by them."""
-    kinds = options["cond_or_uncond"]
-    size = n_rows // len(kinds)
-    return {**options, "cond_or_uncond": kinds[rows.start // size : rows.stop // size]}
+    if rows.stop - rows.start == n_rows:
+        return options
+    size = n_rows // len(options["cond_or_uncond"])
+    kinds = slice(rows.start // size, rows.stop // size)
+    return {**options, **{name: options[name][kinds] for name in ("cond_or_uncond", "uuids") if name in options}}

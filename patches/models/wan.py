@@ -15,6 +15,8 @@ class Wan(Adapter):
 
     name = "Wan"
     text_encoder = "UMT5-XXL (CLIPLoader, type wan)"
+    needed = ("comfy.ldm.wan.model:WanT2VCrossAttention.forward(transformer_options)",)
+    parts = ("cross_attn", "text_embedding")
 
     def recommended(self, model):
         return Strength(nag_scale=11.0, nag_tau=2.5, nag_alpha=0.25)
@@ -27,7 +29,7 @@ class Wan(Adapter):
         n_positive, n_negative = call.context.shape[1], call.negative.shape[1]
 
         def enter(module, args, kwargs):
-            options = kwargs["transformer_options"]
+            options = kwargs.get("transformer_options") or {}
             n_image = kwargs.get("context_img_len") if hasattr(module, "k_img") else None
             override = CrossAttention(call.equation, options, n_positive, n_negative, n_image)
             return args, {**kwargs, "transformer_options": override.install(options)}

@@ -14,15 +14,16 @@ RENDERERS = {
 NOWHERE = (1150, 950)  # on the canvas, where these tests have no node and the frontend nothing else
 VUE_NODES = "Comfy.VueNodes.Enabled"
 
+ADD = """([type, x, y, widgets]) => {
+    const node = LiteGraph.createNode(type)
+    node.pos = [x, y]
+    app.graph.add(node)
+    for (const [name, value] of Object.entries(widgets)) node.widgets.find(w => w.name === name).value = value
+    return node.id
+}"""
 # The playground's loader, two prompts, a latent, a KSampler and what shows its picture: no NAG yet.
 BUILD = """seed => {
-    const add = (type, x, y, widgets = {}) => {
-        const node = LiteGraph.createNode(type)
-        node.pos = [x, y]
-        app.graph.add(node)
-        for (const [name, value] of Object.entries(widgets)) node.widgets.find(w => w.name === name).value = value
-        return node
-    }
+    const add = (type, x, y, widgets = {}) => app.graph.getNodeById((ADD)([type, x, y, widgets]))
     app.graph.clear()
     const load = add("NAGPlaygroundLoader", 0, 0)
     const yes = add("CLIPTextEncode", 0, 180, { text: "a blue square" })
@@ -37,14 +38,7 @@ BUILD = """seed => {
     sampler.connect(0, decode, 0); decode.connect(0, preview, 0)
     const { id, ...graph } = JSON.parse(JSON.stringify(app.graph.serialize())) // a new graph gets a new id
     return graph
-}"""
-ADD = """([type, x, y, widgets]) => {
-    const node = LiteGraph.createNode(type)
-    node.pos = [x, y]
-    app.graph.add(node)
-    for (const [name, value] of Object.entries(widgets)) node.widgets.find(w => w.name === name).value = value
-    return node.id
-}"""
+}""".replace("(ADD)", f"({ADD})")
 CONNECT = """([from, output, to, input]) => {
     const [origin, target] = [app.graph.getNodeById(from), app.graph.getNodeById(to)]
     origin.connect(origin.findOutputSlot(output), target, target.findInputSlot(input))

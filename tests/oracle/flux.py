@@ -4,11 +4,14 @@
 `separate`: in single blocks, as the authors have it, the second prompt has an image stream of its own, modulated by
 its own vector; both go on from the guided features, and the first one is the result.
 """
+from functools import partial
+
 import torch
 from comfy.ldm.common_dit import pad_to_patch_size
 from comfy.ldm.flux.layers import timestep_embedding
 from torch.nn.functional import silu
 
+from .dit import Others, Stream
 from .equation import attention, grid, guide, rotate
 
 
@@ -16,37 +19,36 @@ def forward(net, x, t, cond, negative, nag):
     height, width = x.shape[-2:]
     pictures = [x, *cond.get("ref_latents", [])]
     image = net.img_in(torch.cat([patches(net, picture) for picture in pictures], 1))
-    rope = Rope(net, torch.cat([positions(net, picture, index) for index, picture in enumerate(pictures)]))
+    places = [(0, 0, 0), *reference_places(x, cond)]
+    rope = Rope(net, torch.cat([positions(net, *each) for each in zip(pictures, places)]))
+    others = cond.get("others") or Others()
     base = net.time_in(timestep_embedding(t, 256).to(x))
-    if net.params.guidance_embed:
+    if net.params.guidance_embed and "guidance" in cond:
         base = base + net.guidance_in(timestep_embedding(cond["guidance"].float(), 256).to(x))
-    texts = [Stream(net.txt_in(cond["c_crossattn"]), base + net.vector_in(cond["y"]))]
+    text = others.entered(net.txt_in(cond["c_crossattn"]), image)
+    texts = [Stream(text, base + net.vector_in(cond["y"]))]
     if negative is not None:
         texts.append(Stream(net.txt_in(negative.tokens), base + net.vector_in(negative.pooled)))
     image = Stream(image, texts[0].vec)
     masks = attention_masks(cond.get("attention_mask"), texts)
     control = cond.get("control") or {}
     for i, block in enumerate(net.double_blocks):
-        double_block(block, texts, image, rope, masks, nag)
+        run = partial(double_block, block, texts, image, rope, masks, nag)
+        others.around(("double_block", i), texts, [image], run)
         add_control(control.get("input", []), i, [image])
     images = [image]
     if negative is not None and nag.image_stream == "separate":
         images.append(Stream(image.x, texts[1].vec))
     for i, block in enumerate(net.single_blocks):
-        single_block(block, texts, images, rope, masks, nag)
+        run = partial(single_block, block, texts, images, rope, masks, nag)
+        others.around(("single_block", i), texts, images, run)
         add_control(control.get("output", []), i, images)
     picture = net.final_layer(image.x, image.vec)[:, : patches(net, x).shape[1]]
     return unpatched(net, picture, height, width)
 
 
-class Stream:
-    """Tokens, and the vector that modulates them."""
-
-    def __init__(self, x, vec):
-        self.x, self.vec = x, vec
-
-    def modulation(self, layer):
-        return layer.lin(silu(self.vec))[:, None].chunk(layer.multiplier, -1)
+def modulation(stream, layer):
+    return layer.lin(silu(stream.vec))[:, None].chunk(layer.multiplier, -1)
 
 
 class Rope:
@@ -62,8 +64,8 @@ class Rope:
 def double_block(block, texts, image, rope, masks, nag):
     heads = block.num_heads
 
-    def start(stream, modulation, norm, attn):
-        shift, scale, *rest = stream.modulation(modulation)
+    def start(stream, mod, norm, attn):
+        shift, scale, *rest = modulation(stream, mod)
         qkv = attn.qkv(norm(stream.x) * (1 + scale) + shift)
         return normed(qkv, attn.norm, heads), rest
 
@@ -85,7 +87,7 @@ def single_block(block, texts, images, rope, masks, nag):
     heads, size = block.num_heads, block.hidden_size
 
     def start(stream):
-        shift, scale, gate = stream.modulation(block.modulation)
+        shift, scale, gate = modulation(stream, block.modulation)
         qkv, mlp = block.linear1(block.pre_norm(stream.x) * (1 + scale) + shift).tensor_split((3 * size,), -1)
         return normed(qkv, block.norm, heads), block.mlp_act(mlp), gate
 
@@ -161,7 +163,30 @@ def unpatched(net, tokens, height, width):
     return picture.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)[..., :height, :width]
 
 
-def positions(net, picture, index):
+def positions(net, picture, place):
+    """(tokens, 3): of a picture's patches, shifted by `place`, which is (index, rows, columns)."""
     size = net.patch_size
     cells = grid(-(-picture.shape[-2] // size), -(-picture.shape[-1] // size))
-    return torch.cat((torch.full_like(cells[:, :1], index), cells), 1)
+    return torch.cat((torch.zeros_like(cells[:, :1]), cells), 1) + torch.tensor(place, dtype=cells.dtype)
+
+
+def reference_places(x, cond):
+    """Where Kontext's reference pictures stand, in patches of 2, by ComfyUI's three methods."""
+    method = cond.get("ref_latents_method", "offset")
+    rows = columns = 0  # latent pixels that are taken
+    for number, reference in enumerate(cond.get("ref_latents", []), 1):
+        height, width = reference.shape[-2:]
+        if method == "index":
+            place = (number, 0, 0)
+        elif method == "uxo":
+            place = (0, even(x.shape[-2]) + rows, even(x.shape[-1]) + columns)
+            rows, columns = rows + height, columns + width
+        else:  # below or beside the earlier ones, whichever keeps the whole smaller
+            beside = height + rows > width + columns
+            place = (1, 0, columns) if beside else (1, rows, 0)
+            rows, columns = max(rows, height + place[1]), max(columns, width + place[2])
+        yield place[0], (place[1] + 1) // 2, (place[2] + 1) // 2
+
+
+def even(size):
+    return size + size % 2

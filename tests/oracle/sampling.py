@@ -1,4 +1,4 @@
-"""Euler's method with CFG, regions and a NAG for each positive, in float64.
+"""Euler's method with CFG, regions and a NAG for each positive, in float64; or the oracle under ComfyUI's own sampling.
 
 What ComfyUI makes of conditionings (areas, masks, time ranges, latents to concatenate) is its own business and done by
 its functions; which rows are guided, when, and by what, is decided here.
@@ -12,6 +12,8 @@ import comfy.sampler_helpers
 import comfy.samplers
 import torch
 from comfy.conds import CONDConstant
+from comfy.patcher_extension import WrappersMP
+from comfy.utils import repeat_to_batch_size
 
 from .equation import Prompt
 
@@ -20,9 +22,26 @@ KEY = "oracle_nag"  # under which a positive's entries carry a Nag, among what b
 _exact_models = {}
 
 
+class Carried(CONDConstant):
+    """A Nag among what ComfyUI batches: rows share a model call if they share the Nag."""
+
+    def can_concat(self, other):
+        return self.cond is other.cond
+
+
 def guided_by(conditioning, nag):
     """The conditioning with a Nag on each entry."""
-    return [[text, {**values, "model_conds": {KEY: CONDConstant(nag)}}] for text, values in conditioning]
+    return [[text, {**values, "model_conds": {KEY: Carried(nag)}}] for text, values in conditioning]
+
+
+def exact_model(forward, patcher):
+    """A clone of a ModelPatcher in whose place the oracle answers; a positive may have been given a Nag by guided_by.
+
+    Everything around the model is ComfyUI's own then: samplers, guiders, areas, and what other nodes do there.
+    """
+    exact = patcher.clone()
+    exact.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, ExactModel(forward))
+    return exact
 
 
 def exactly(model):
@@ -88,14 +107,18 @@ class Run:
     def predicted(self, part, sigma):
         x = part.input_x
         values = {name: exact(value.concat([])) for name, value in part.conditioning.items()}
+        if part.control is not None:
+            residuals = part.control.get_control(x, sigma.expand(x.shape[0]), values, 1, {})
+            values["control"] = exact(residuals)
+        return self.of_model(x, sigma, values)
+
+    def of_model(self, x, sigma, values):
+        """What the model makes of x, given what ComfyUI gives it for these rows and their Nag."""
         nag = values.pop(KEY, None)
         sampling = self.model.model_sampling
         sigmas = sigma.expand(x.shape[0])
-        if part.control is not None:
-            residuals = part.control.get_control(x, sigmas, values, 1, {})
-            values["control"] = {place: [exact(r) for r in rs] for place, rs in residuals.items()}
         model_input = sampling.calculate_input(sigmas.double(), x)
-        if "c_concat" in values:
+        if values.get("c_concat") is not None:
             model_input = torch.cat((model_input, values["c_concat"]), 1)
         negative = None if nag is None else self.negative_at(sigma, nag, x.shape[0])
         out = self.forward(self.net, model_input, sampling.timestep(sigmas).float(), values, negative, nag)
@@ -114,8 +137,21 @@ class Run:
                 pooled.append(conds["y"].cond.double() if "y" in conds else None)
         if not tokens:
             return None
-        mean = None if pooled[0] is None else torch.stack(pooled).mean(0).expand(rows, -1)
-        return Prompt(torch.cat(tokens, 1).expand(rows, -1, -1), mean)
+        mean = None if pooled[0] is None else repeat_to_batch_size(torch.stack(pooled).mean(0), rows)
+        return Prompt(repeat_to_batch_size(torch.cat(tokens, 1), rows), mean)
+
+
+class ExactModel:
+    """An APPLY_MODEL wrapper that never calls what it wraps."""
+
+    def __init__(self, forward):
+        self.forward = forward
+
+    def __call__(self, executor, x, t, c_concat=None, c_crossattn=None, control=None, _=None, **values):
+        values |= {"c_concat": c_concat, "c_crossattn": c_crossattn, "control": control}
+        run = Run(self.forward, executor.class_obj, x, x, None)
+        values = {name: exact(value) for name, value in values.items()}
+        return run.of_model(x.double(), t[0], values).to(x)
 
 
 def window_of(area):
@@ -127,6 +163,8 @@ def window_of(area):
 
 
 def exact(value):
+    if isinstance(value, dict):
+        return {key: exact(item) for key, item in value.items()}
     if isinstance(value, list):
         return [exact(item) for item in value]
     return value.double() if torch.is_tensor(value) and value.is_floating_point() else value

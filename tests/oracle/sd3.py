@@ -1,22 +1,26 @@
 """SD3 and SD3.5: one image stream, and a text stream a prompt that is modulated by that prompt's pooled vector."""
+from functools import partial
+
 import torch
 
+from .dit import Others, Stream
 from .equation import attention, guide
 
 
 def forward(net, x, t, cond, negative, nag):
-    image = net.x_embedder(x) + net.cropped_pos_embed(x.shape[-2:])
     time = net.t_embedder(t, dtype=x.dtype)
     vec = time + net.y_embedder(cond["y"])
-    texts = [(embed(net, cond["c_crossattn"]), vec)]
+    image = Stream(net.x_embedder(x) + net.cropped_pos_embed(x.shape[-2:]), vec)
+    texts = [Stream(embed(net, cond["c_crossattn"]), vec)]
     if negative is not None:
-        texts.append((embed(net, negative.tokens), time + net.y_embedder(negative.pooled)))
+        texts.append(Stream(embed(net, negative.tokens), time + net.y_embedder(negative.pooled)))
+    others = cond.get("others") or Others()
     residuals = (cond.get("control") or {}).get("output", [])
     for i, block in enumerate(net.joint_blocks):
-        texts, image = joint_block(block, texts, image, vec, nag)
+        others.around(("double_block", i), texts, [image], partial(joint_block, block, texts, image, nag))
         if i < len(residuals) and residuals[i] is not None:
-            image = image + residuals[i]
-    out = net.unpatchify(net.final_layer(image, vec), hw=x.shape[-2:])
+            image.x = image.x + residuals[i]
+    out = net.unpatchify(net.final_layer(image.x, vec), hw=x.shape[-2:])
     return out[..., : x.shape[-2], : x.shape[-1]]
 
 
@@ -26,16 +30,15 @@ def embed(net, tokens):
     return net.context_embedder(tokens)
 
 
-def joint_block(block, texts, image, vec, nag):
-    of_image = Half(block.x_block, image, vec)
-    of_texts = [Half(block.context_block, text, text_vec) for text, text_vec in texts]
+def joint_block(block, texts, image, nag):
+    of_image = Half(block.x_block, image)
+    of_texts = [Half(block.context_block, text) for text in texts]
     z = [attend(of_image, [text, of_image]) for text in of_texts]
     z = z[0] if len(z) == 1 else guide(*z, nag)
     if not block.context_block.pre_only:
-        texts = [
-            (half.finish(attend(half, [half, of_image])), text_vec) for half, (_, text_vec) in zip(of_texts, texts)
-        ]
-    return texts, of_image.finish(z)
+        for text, half in zip(texts, of_texts):
+            text.x = half.finish(attend(half, [half, of_image]))
+    image.x = of_image.finish(z)
 
 
 def attend(queries, keys):
@@ -47,10 +50,10 @@ def attend(queries, keys):
 class Half:
     """The image's or a text's half of a joint block, up to the attention and from there on."""
 
-    def __init__(self, block, x, vec):
-        self.block, self.x, self.heads = block, x, block.attn.num_heads
+    def __init__(self, block, stream):
+        self.block, self.x, self.heads = block, stream.x, block.attn.num_heads
         size = block.attn.qkv.in_features
-        self.modulation = [m.unsqueeze(1) for m in block.adaLN_modulation(vec).split(size, -1)]
+        self.modulation = [m.unsqueeze(1) for m in block.adaLN_modulation(stream.vec).split(size, -1)]
         shift, scale = self.modulation[:2]
         self.q, self.k, self.v = self.qkv(block.attn, shift, scale)
 

@@ -6,29 +6,68 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, Upsample, t
 from .equation import attention, guide
 
 
+class Others:
+    """What other nodes do to a UNet for one prompt at a time; by itself nothing.
+
+    `block` says where: ("input", "middle" or "output", number of the block), and in a transformer its index as well.
+    """
+
+    def self_attention(self, attn, x, block):
+        return attention(attn.to_q(x), attn.to_k(x), attn.to_v(x), attn.heads)
+
+    def cross_attention(self, attn, x, text, block):
+        return attention(attn.to_q(x), attn.to_k(text), attn.to_v(text), attn.heads)
+
+    def patched(self, place, x, block):
+        """The features after one of ComfyUI's places for patches, by its name."""
+        return x
+
+    def skipped(self, x, skip, block):
+        """The features that enter an output block, and those that come from the input block of its level."""
+        return x, skip
+
+
 def forward(net, x, t, cond, negative, nag):
     emb = net.time_embed(timestep_embedding(t, net.model_channels).to(x))
     if net.num_classes is not None:
         emb = emb + net.label_emb(cond["y"])
-    attend = CrossAttention(cond["c_crossattn"], negative, nag, cond.get("others"))
+    others = cond.get("others") or Others()
+    attend = CrossAttention(cond["c_crossattn"], negative, nag, others)
+    control = Control(cond.get("control"))
     skips = []
     h = x
     for i, layers in enumerate(net.input_blocks):
-        h = run(layers, h, emb, attend.at("input", i))
+        block = ("input", i)
+        h = control.added("input", run(layers, h, emb, attend, block))
+        h = others.patched("input_block_patch", h, block)
         skips.append(h)
-    h = run(net.middle_block, h, emb, attend.at("middle", 0))
+        h = others.patched("input_block_patch_after_skip", h, block)
+    h = control.added("middle", run(net.middle_block, h, emb, attend, ("middle", 0)))
     for i, layers in enumerate(net.output_blocks):
-        h = torch.cat((h, skips.pop()), 1)
-        h = run(layers, h, emb, attend.at("output", i), skips[-1].shape if skips else None)
+        block = ("output", i)
+        h = torch.cat(others.skipped(h, control.added("output", skips.pop()), block), 1)
+        h = run(layers, h, emb, attend, block, skips[-1].shape if skips else None)
     return net.out(h)
 
 
-def run(layers, h, emb, attend, output_shape=None):
+class Control:
+    """A ControlNet's residuals, {place: [one for each block]}; each place's last is for the first block."""
+
+    def __init__(self, residuals):
+        self.residuals = {place: list(values) for place, values in (residuals or {}).items()}
+
+    def added(self, place, h):
+        residuals = self.residuals.get(place)
+        residual = residuals.pop() if residuals else None
+        return h if residual is None else h + residual
+
+
+def run(layers, h, emb, attend, block, output_shape=None):
     for layer in layers:
         if isinstance(layer, ResBlock):
             h = layer(h, emb)
         elif isinstance(layer, SpatialTransformer):
-            h = transformer(layer, h, attend)
+            h = transformer(layer, h, attend, block)
         elif isinstance(layer, Upsample):
             h = layer(h, output_shape)
         else:
@@ -36,42 +75,31 @@ def run(layers, h, emb, attend, output_shape=None):
     return h
 
 
-def transformer(layer, image, attend):
+def transformer(layer, image, attend, block):
     height, width = image.shape[-2:]
     flatten = lambda z: z.flatten(2).transpose(1, 2)
     unflatten = lambda z: z.transpose(1, 2).unflatten(2, (height, width))
+    others = attend.others
     x = layer.norm(image)
     x = layer.proj_in(flatten(x)) if layer.use_linear else flatten(layer.proj_in(x))
-    for i, block in enumerate(layer.transformer_blocks):
-        n = block.norm1(x)
-        self_attn = block.attn1
-        x = x + self_attn.to_out(attention(self_attn.to_q(n), self_attn.to_k(n), self_attn.to_v(n), self_attn.heads))
-        x = x + block.attn2.to_out(attend(block.attn2, block.norm2(x), i))
-        x = x + block.ff(block.norm3(x))
+    for i, part in enumerate(layer.transformer_blocks):
+        at = (*block, i)
+        z = part.attn1.to_out(others.self_attention(part.attn1, part.norm1(x), at))
+        x = others.patched("middle_patch", x + others.patched("attn1_output_patch", z, at), at)
+        z = part.attn2.to_out(attend(part.attn2, part.norm2(x), at))
+        x = x + others.patched("attn2_output_patch", z, at)
+        x = x + part.ff(part.norm3(x))
     return image + (unflatten(layer.proj_out(x).contiguous()) if layer.use_linear else layer.proj_out(unflatten(x)))
 
 
 class CrossAttention:
-    """Cross-attention to a text, guided away from the negative.
-
-    `others` stands for what other nodes do to it: an object with methods of its own for the text and the attention.
-    """
+    """Cross-attention to a text, guided away from the negative."""
 
     def __init__(self, text, negative, nag, others):
         self.text, self.negative, self.nag, self.others = text, negative, nag, others
-        self.block = None
 
-    def at(self, *block):
-        self.block = block
-        return self
-
-    def __call__(self, attn, x, index):
-        z_pos = self.branch(attn, x, self.text, index)
+    def __call__(self, attn, x, block):
+        z_pos = self.others.cross_attention(attn, x, self.text, block)
         if self.negative is None:
             return z_pos
-        return guide(z_pos, self.branch(attn, x, self.negative.tokens, index), self.nag)
-
-    def branch(self, attn, x, text, index):
-        if self.others is None:
-            return attention(attn.to_q(x), attn.to_k(text), attn.to_v(text), attn.heads)
-        return self.others.attention(attn, x, text, (*self.block, index))
+        return guide(z_pos, self.others.cross_attention(attn, x, self.negative.tokens, block), self.nag)

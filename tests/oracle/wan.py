@@ -1,8 +1,11 @@
 """Wan: the text enters by cross-attention only; image-to-video models also attend to an image embedding, unguided."""
+from functools import partial
+
 from comfy.ldm.common_dit import pad_to_patch_size
 from comfy.ldm.wan.model import sinusoidal_embedding_1d
 from torch.nn.functional import gelu
 
+from .dit import Others, Stream
 from .equation import attention, grid, guide, rotate
 
 ROPE_THETA = 10000
@@ -12,7 +15,7 @@ def forward(net, x, t, cond, negative, nag):
     frames, height, width = x.shape[-3:]
     patched = net.patch_embedding(pad_to_patch_size(x, net.patch_size))
     sizes = patched.shape[2:]
-    video = tokens = patched.flatten(2).transpose(1, 2)
+    video = Stream(patched.flatten(2).transpose(1, 2))
     time = net.time_embedding(sinusoidal_embedding_1d(net.freq_dim, t).to(x))
     modulation = net.time_projection(time).unflatten(-1, (6, net.dim))
     texts = [net.text_embedding(cond["c_crossattn"])]
@@ -21,23 +24,26 @@ def forward(net, x, t, cond, negative, nag):
     picture = None
     if "clip_fea" in cond and net.img_emb is not None:
         picture = net.img_emb(cond["clip_fea"])
-    run = lambda layer, z: block(layer, z, modulation, grid(*sizes), texts, picture, nag)
-    control = Vace(net, cond, tokens, run) if "vace_context" in cond else None
+    run = lambda layer, stream, texts: block(layer, stream, modulation, grid(*sizes), texts, picture, nag)
+    control = Vace(net, cond, video.x, run) if "vace_context" in cond else None
+    others = cond.get("others") or Others()
     for i, layer in enumerate(net.blocks):
-        video = run(layer, video)
+        prompts = [Stream(text) for text in texts]
+        others.around(("double_block", i), prompts, [video], partial(run, layer, video, prompts))
         if control is not None:
-            video = control.add_to(video, i)
+            control.add_to(video, i, prompts)
     shift, scale = (net.head.modulation + time[:, None]).unsqueeze(2).unbind(1)
-    out = net.head.head(net.head.norm(video) * (1 + scale) + shift)
+    out = net.head.head(net.head.norm(video.x) * (1 + scale) + shift)
     return net.unpatchify(out, sizes)[:, :, :frames, :height, :width]
 
 
-def block(layer, video, modulation, positions, texts, picture, nag):
+def block(layer, stream, modulation, positions, texts, picture, nag):
     shift, scale, gate, shift_ffn, scale_ffn, gate_ffn = (layer.modulation + modulation).unsqueeze(2).unbind(1)
+    video = stream.x
     video = video + gate * self_attention(layer.self_attn, layer.norm1(video) * (1 + scale) + shift, positions)
     video = video + cross_attention(layer.cross_attn, layer.norm3(video), texts, picture, nag)
     hidden = gelu(layer.ffn[0](layer.norm2(video) * (1 + scale_ffn) + shift_ffn), approximate="tanh")
-    return video + gate_ffn * layer.ffn[2](hidden)
+    stream.x = video + gate_ffn * layer.ffn[2](hidden)
 
 
 def self_attention(layer, x, positions):
@@ -50,7 +56,7 @@ def self_attention(layer, x, positions):
 
 def cross_attention(layer, x, texts, picture, nag):
     q = layer.norm_q(layer.q(x))
-    z = [attention(q, layer.norm_k(layer.k(text)), layer.v(text), layer.num_heads) for text in texts]
+    z = [attention(q, layer.norm_k(layer.k(text.x)), layer.v(text.x), layer.num_heads) for text in texts]
     z = z[0] if len(z) == 1 else guide(*z, nag)
     if picture is not None:
         k, v = layer.norm_k_img(layer.k_img(picture)), layer.v_img(picture)
@@ -64,17 +70,17 @@ class Vace:
     def __init__(self, net, cond, tokens, run):
         self.net, self.strengths, self.tokens, self.run = net, cond["vace_strength"], tokens, run
         self.videos = [
-            net.vace_patch_embedding(video).flatten(2).transpose(1, 2) for video in cond["vace_context"].unbind(1)
+            Stream(net.vace_patch_embedding(video).flatten(2).transpose(1, 2))
+            for video in cond["vace_context"].unbind(1)
         ]
 
-    def add_to(self, video, index):
+    def add_to(self, video, index, texts):
         number = self.net.vace_layers_mapping.get(index)
         if number is None:
-            return video
+            return
         layer = self.net.vace_blocks[number]
-        for i, strength in enumerate(self.strengths):
+        for control, strength in zip(self.videos, self.strengths):
             if number == 0:
-                self.videos[i] = layer.before_proj(self.videos[i]) + self.tokens
-            self.videos[i] = self.run(layer, self.videos[i])
-            video = video + layer.after_proj(self.videos[i]) * strength
-        return video
+                control.x = layer.before_proj(control.x) + self.tokens
+            self.run(layer, control, texts)
+            video.x = video.x + layer.after_proj(control.x) * strength

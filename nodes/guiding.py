@@ -1,0 +1,53 @@
+"""What the nodes that ask for NAG have in common."""
+from types import ModuleType
+
+from comfy_api.latest import io
+
+from ..patches import capabilities
+from ..patches.request import Request
+from ..patches.settings import Settings
+from . import inputs
+from .report import report_of
+
+
+class GuidingNode(io.ComfyNode):
+    """A node that asks for NAG, in its own name. Its schema has `hidden=HIDDEN`."""
+
+    @classmethod
+    def guided_model(cls, model, negative: list | None, settings: Settings):
+        """A model with NAG; negative: a CONDITIONING, or None for that of the sampler. For errors see guide_model."""
+        return engine().guide_model(model, cls.request(settings, negative))
+
+    @classmethod
+    def guided_conditioning(cls, positive: list, negative: list, settings: Settings) -> list:
+        """A conditioning with NAG. For errors see guide_conditioning."""
+        return engine().guide_conditioning(positive, cls.request(settings, negative))
+
+    @classmethod
+    def request(cls, settings: Settings, negative: list | None) -> Request:
+        """What the node asks for."""
+        return Request(settings, negative, report_of(cls.hidden and cls.hidden.unique_id))
+
+
+class StrengthNode(GuidingNode):
+    """A node with the inputs of strength_inputs, which are checked before anything runs."""
+
+    @classmethod
+    def validate_inputs(cls, nag_scale=inputs.AUTO, nag_tau=inputs.AUTO, nag_alpha=inputs.AUTO) -> bool | str:
+        try:
+            inputs.settings(nag_scale, nag_tau, nag_alpha)
+        except ValueError as error:
+            return str(error)
+        return True
+
+
+def engine() -> ModuleType:
+    """The module `patches.sampling`, imported only here: the nodes are there on any ComfyUI.
+
+    Raises:
+        RuntimeError: this ComfyUI lacks what the engine stands on; it names that.
+    """
+    capabilities.check()
+    from ..patches import sampling
+
+    return sampling
