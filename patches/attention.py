@@ -127,7 +127,8 @@ class JointAttention(Override):
         **options,
     ):
         attention = self.attention(func, options | {"attn_precision": attn_precision})
-        if self.n_tokens not in (None, q.shape[2 if skip_reshape else 1]):
+        n_tokens = q.shape[2 if skip_reshape else 1]
+        if self.n_tokens is not None and self.n_tokens != n_tokens:  # torch.compile's symbolic sizes fail at `not in`
             return attention(
                 q, k, v, heads, mask=mask, skip_reshape=skip_reshape, skip_output_reshape=skip_output_reshape
             )

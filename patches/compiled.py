@@ -31,7 +31,7 @@ def marks(model: torch.nn.Module, use: Hashable) -> Iterator[RemovableHandle]:
 
     # What is compiled stands in for what was, which it still calls.
     yield getattr(model, "_orig_mod", model).register_forward_pre_hook(mark, with_kwargs=True)
-    for name, module in model.named_modules():
+    for module in model.modules():
         if isinstance(module, dynamo.OptimizedModule) and module is not model:
             yield module._orig_mod.register_forward_pre_hook(mark, with_kwargs=True)
 

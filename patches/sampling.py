@@ -10,6 +10,7 @@ from comfy.patcher_extension import WrappersMP
 
 from .compiled import marks
 from .conditioning import Guidance, GuidanceRows, Rows
+from .hook_groups import check_loras, drop_hook
 from .models import Adapter, ModelCall, find_adapter
 from .models.hooks import hooked
 from .negative import encode_negative
@@ -107,9 +108,10 @@ class SamplingWrapper:
                 encoded[id(request)] = guidance
             return encoded[id(request)]
 
+        # Our hook has done its work; left there, it would keep ComfyUI from batching positive and negative.
+        drop_hook(itertools.chain(*guider.conds.values()), KEY)
         for kind, conditionings in guider.conds.items():
             for conditioning in conditionings:
-                _drop_hook(conditioning)
                 request = self._request_of(kind, conditioning["model_conds"])
                 if request is not None:
                     conditioning["model_conds"][KEY] = GuidanceRows(Rows(1, guidance_for(request), guided=True))
@@ -155,26 +157,11 @@ def _is_to_act(conditionings, sigmas):
     )
 
 
-def _drop_hook(conditioning):
-    """Our hook has done its work; left there, it would keep ComfyUI from batching positive and negative."""
-    group = conditioning.get("hooks")
-    if group is None or not any(hook.hook_id == KEY for hook in group.hooks):
-        return
-    others = comfy.hooks.HookGroup()
-    for hook in group.hooks:
-        if hook.hook_id != KEY:
-            others.add(hook)
-    if len(others):
-        conditioning["hooks"] = others
-    else:
-        del conditioning["hooks"]
-
-
 def make_guidance(model, adapter: Adapter, request: Request, guider, noise, run: dict) -> Guidance:
     """Encode the request's negative, or the guider's where it has none, and complete its settings.
 
     Raises:
-        ValueError: there is no negative, or it is not for this model.
+        ValueError: there is no negative, it is not for this model, or it has a LoRA that no positive has.
     """
     if request.negative is not None:
         entries = comfy.sampler_helpers.convert_cond(request.negative)
@@ -182,6 +169,7 @@ def make_guidance(model, adapter: Adapter, request: Request, guider, noise, run:
         entries = guider.original_conds.get("negative")
     if not entries:
         raise ValueError(NO_NEGATIVE)
+    check_loras(entries, itertools.chain(*(conds for kind, conds in guider.conds.items() if kind != "negative")))
     settings = request.settings.completed(adapter.recommended(model.diffusion_model))
     low, high = settings.sigma_range(model.model_sampling.percent_to_sigma)
     guidance = Guidance(settings, encode_negative(model, adapter, entries, noise, **run), low, high)

@@ -3,6 +3,7 @@ import ast
 import asyncio
 import importlib
 import sys
+from enum import EnumMeta
 
 import pytest
 from host.inside import load_pack
@@ -65,8 +66,10 @@ def without(patches, monkeypatch):
         *owners, name = attributes.split(".")
         owner = importlib.import_module(module)
         for each in owners:
-            owner = getattr(owner, each)
-        if "(" in need:  # the parameters only
+            outer, owner = owner, getattr(owner, each)
+        if isinstance(owner, EnumMeta):  # keeps its members
+            monkeypatch.setattr(outer, owners[-1], object())
+        elif "(" in need:  # the parameters only
             monkeypatch.setattr(owner, name, lambda: None)
         else:
             monkeypatch.delattr(owner, name)

@@ -9,9 +9,9 @@ from ..settings import Strength
 from .adapter import Adapter
 
 OTHER_TEXT = (
-    "Another node's attn2_patch brings texts of its own into the UNet, which NAG's negative would not reach: {} rows of "
-    "text became {}. Attention Couple nodes do so for regions of the picture. Give each region a conditioning with a "
-    "mask instead (Conditioning (Set Mask)) and a NAG Conditioning of its own, or take NAG out."
+    "Another node's attn2_patch brings texts of its own into the UNet, which NAG's negative would not reach: {} rows "
+    "of text became {}. Attention Couple nodes do so for regions of the picture. Give each region a conditioning with "
+    "a mask instead (Conditioning (Set Mask)) and a NAG Conditioning of its own, or take NAG out."
 )
 
 
@@ -90,8 +90,9 @@ class _GuidedAttention:
 
         def append_patched_negative(q, k, v, options):
             k_neg = v_neg = self.negative.to(k)
+            q_neg = q.clone()  # a patch may write into it
             for patch in earlier:
-                _, k_neg, v_neg = patch(q, k_neg, v_neg, options)
+                q_neg, k_neg, v_neg = patch(q_neg, k_neg, v_neg, options)
             for patch in earlier:
                 q, k, v = patch(q, k, v, options)
             if k.shape[0] != self.negative.shape[0]:
