@@ -69,7 +69,7 @@ class _NodePlan:
             return inputs.settings(**numbers, nag_sigma_end=float(sigma_end), options=self._options())
         except Unreadable:
             return None
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             self.message = str(error)
             return None
 
@@ -128,7 +128,7 @@ class _NodePlan:
         """What a node of type RANGE says; None if it can't be read."""
         try:
             start, end = (float(self.graph.value(node, name)) for name in ("start", "end"))
-        except (Unreadable, TypeError, ValueError):
+        except (Unreadable, TypeError, ValueError, OverflowError):
             return None
         return (start, end) if 0 <= start <= 1 and 0 <= end <= 1 else None
 

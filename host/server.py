@@ -94,7 +94,7 @@ class ComfyServer:
     """
 
     def __init__(
-        self, base_directory=ROOT / "base", comfyui=None, python=sys.executable, arguments=(), packs=(), patience=180
+        self, base_directory=ROOT / "base", comfyui=None, python=sys.executable, arguments=(), packs=(), patience=300
     ):
         self.base = Path(base_directory).resolve()
         self.comfyui = Path(comfyui or os.environ["COMFYUI_PATH"]).resolve()

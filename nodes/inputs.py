@@ -66,32 +66,37 @@ def unused_latent_input() -> io.Input:
 
 
 def settings(
-    nag_scale: float | str = AUTO,
-    nag_tau: float | str = AUTO,
-    nag_alpha: float | str = AUTO,
+    nag_scale: float | str | None = AUTO,
+    nag_tau: float | str | None = AUTO,
+    nag_alpha: float | str | None = AUTO,
     nag_sigma_end: float = 0.0,
     options: Options | None = None,
 ) -> Settings:
-    """The settings that widgets stand for.
+    """The settings that widgets stand for. None is "auto", too: before a prompt runs, ComfyUI has it for every value
+    that another node is to bring.
 
     Raises:
-        ValueError: a value is neither a number nor "auto", or out of range.
+        ValueError: a value is neither a number nor "auto", or out of range; the options are not of NAG Options.
     """
+    if options is None:
+        options = Options()
+    if not isinstance(options, Options):
+        raise ValueError(f"options must come from a NAG Options node, and is {options!r}.")
     return Settings(
         nag_scale=_number("nag_scale", nag_scale),
         nag_tau=_number("nag_tau", nag_tau),
         nag_alpha=_number("nag_alpha", nag_alpha),
         nag_sigma_end=nag_sigma_end,
-        options=options or Options(),
+        options=options,
     )
 
 
 def _number(name, value):
-    if isinstance(value, str) and value.strip().lower() == AUTO:
+    if value is None or isinstance(value, str) and value.strip().lower() == AUTO:
         return None
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last is a tensor's
         raise ValueError(f'{name} must be a number or "{AUTO}", not {value!r}.') from None
 
 

@@ -50,9 +50,11 @@ class NAGOptions(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, start_percent=0.0, end_percent=1.0) -> bool | str:
+    def validate_inputs(cls, start_percent=None, end_percent=None) -> bool | str:
+        # None stands for what another node is to bring; it is checked when the node runs.
+        percents = {"start_percent": start_percent, "end_percent": end_percent}
         try:
-            Options(start_percent, end_percent)
+            Options(**{name: value for name, value in percents.items() if value is not None})
         except ValueError as error:
             return str(error)
         return True

@@ -49,9 +49,7 @@ def encode_negative(model, adapter: Adapter, entries: list[dict], noise, **run) 
         ValueError: the negative has no text, or was made by a text encoder that is not the model's.
     """
     for entry in entries:
-        if entry.get("cross_attn") is None:
-            raise ValueError("The NAG negative has no text embedding: connect a CLIP Text Encode node to it.")
-        check_widths(adapter, model.diffusion_model, entry["cross_attn"], entry.get("pooled_output"))
+        check_widths(adapter, model.diffusion_model, entry.get("cross_attn"), entry.get("pooled_output"))
     entries = list(entries)
     comfy.samplers.calculate_start_end_timesteps(model, entries)
     comfy.samplers.encode_model_conds(model.extra_conds, entries, noise, noise.device, "negative", **run)

@@ -36,11 +36,34 @@ class Request:
 
 
 def check_not_empty(name: str, conditioning: list | None) -> None:
-    """Raise a ValueError unless a CONDITIONING has at least one entry with text in it."""
-    if not conditioning:
-        raise ValueError(f"{name} is empty: connect the output of a CLIP Text Encode node to it.")
-    if any(entry[0] is None for entry in conditioning):
-        raise ValueError(f"{name} has no text embedding: connect the output of a CLIP Text Encode node to it.")
+    """Raise a ValueError unless this is a CONDITIONING with at least one entry, and text in each."""
+    if conditioning is None or conditioning == []:
+        found = "is empty"
+    elif not _is_conditioning(conditioning):
+        found = "is not a conditioning"
+    elif not all(has_text(tokens) for tokens, _ in conditioning):
+        found = "has no text embedding"
+    else:
+        return
+    raise ValueError(f"{name} {found}: connect the output of a CLIP Text Encode node to it.")
+
+
+def _is_conditioning(value):
+    """Whether it is a list of [text embedding, other values]: links can bring anything."""
+    return isinstance(value, list) and all(
+        isinstance(entry, (list, tuple)) and len(entry) == 2 and isinstance(entry[1], dict) for entry in value
+    )
+
+
+def has_text(tokens) -> bool:
+    """Whether it is a text embedding, (batch, tokens, width), with at least one token."""
+    return isinstance(tokens, torch.Tensor) and tokens.ndim == 3 and tokens.numel() > 0
+
+
+def check_model(model) -> None:
+    """Raise a ValueError unless this is a MODEL."""
+    if not hasattr(model, "add_wrapper_with_key"):
+        raise ValueError(f"model is not a model, but {model!r}: connect the output of a model loader to it.")
 
 
 def check_widths(adapter: "Adapter", model: torch.nn.Module, tokens: torch.Tensor, pooled: torch.Tensor | None) -> None:
@@ -50,13 +73,7 @@ def check_widths(adapter: "Adapter", model: torch.nn.Module, tokens: torch.Tenso
         tokens: (batch, tokens, width).
         pooled: (batch, width) or None.
     """
-    expected, found = adapter.text_width(model), tokens.shape[-1]
-    if found != expected:
-        raise ValueError(
-            f"The NAG negative's embedding is {found} wide{_made_by(found)}, but this model ({adapter.name}) takes "
-            f"{expected}{_made_by(expected)}. Encode the negative with the model's own text encoder: "
-            f"{adapter.text_encoder}."
-        )
+    check_text("NAG negative", adapter, model, tokens)
     expected = adapter.pooled_width(model)
     if expected is None:
         return
@@ -65,6 +82,19 @@ def check_widths(adapter: "Adapter", model: torch.nn.Module, tokens: torch.Tenso
         raise ValueError(
             f"The NAG negative's pooled output {found}, but this model ({adapter.name}) takes {expected}. "
             f"Encode the negative with the model's own text encoder: {adapter.text_encoder}."
+        )
+
+
+def check_text(name: str, adapter: "Adapter", model: torch.nn.Module, tokens: torch.Tensor | None) -> None:
+    """Raise a ValueError unless this is a text embedding, (batch, tokens, width), that the diffusion model takes."""
+    if not has_text(tokens):
+        raise ValueError(f"The {name} has no text embedding: connect a CLIP Text Encode node to it.")
+    expected, found = adapter.text_width(model), tokens.shape[-1]
+    if found != expected:
+        raise ValueError(
+            f"The {name}'s embedding is {found} wide{_made_by(found)}, but this model ({adapter.name}) takes "
+            f"{expected}{_made_by(expected)}. Encode the {name.split()[-1]} with the model's own text encoder: "
+            f"{adapter.text_encoder}."
         )
 
 

@@ -8,13 +8,14 @@ import comfy.hooks
 import comfy.sampler_helpers
 from comfy.patcher_extension import WrappersMP
 
+from .caches import renew_at_changes
 from .compiled import marks
 from .conditioning import Guidance, GuidanceRows, Rows
 from .hook_groups import check_loras, drop_hook
 from .models import Adapter, ModelCall, find_adapter
 from .models.hooks import hooked
 from .negative import encode_negative
-from .request import Request, check_fits, check_not_empty
+from .request import Request, check_fits, check_model, check_not_empty, check_text
 from .statistics import Statistics
 from .witness import Witness, is_used_at
 
@@ -32,6 +33,7 @@ def guide_model(model, request: Request):
     Raises:
         ValueError: the model or the negative can't be used; see find_adapter, check_not_empty and check_fits.
     """
+    check_model(model)
     guided = model.clone()
     guided.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, KEY)  # the last NAG node on a model counts
     if request.negative is not None:
@@ -114,11 +116,13 @@ class SamplingWrapper:
             for conditioning in conditionings:
                 request = self._request_of(kind, conditioning["model_conds"])
                 if request is not None:
+                    check_text("positive", adapter, model.diffusion_model, conditioning.get("cross_attn"))
                     conditioning["model_conds"][KEY] = GuidanceRows(Rows(1, guidance_for(request), guided=True))
         if adapter.mixes_rows and encoded:
             unguided = GuidanceRows(Rows(1, next(iter(encoded.values())), guided=False))
             for conditioning in itertools.chain(*guider.conds.values()):
                 conditioning["model_conds"].setdefault(KEY, unguided)
+        renew_at_changes(KEY, guider, list(encoded.values()))
         wrappers = model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
         # A model and a conditioning that both bring NAG share the wrapper of their run.
         (wrapper,) = wrappers.setdefault(WrappersMP.APPLY_MODEL, {}).setdefault(KEY, [ModelWrapper(adapter)])

@@ -18,10 +18,11 @@ RANGES = {
 
 
 def check_range(name: str, value: float) -> None:
-    """Raise a ValueError that names the setting and its range if `value` lies outside it."""
+    """Raise a ValueError that names the setting and its range unless `value` is a number in it."""
     low, high = RANGES[name]
-    if not low <= value <= high:  # also refuses nan
-        raise ValueError(f"{name} must lie between {low:g} and {high:g}, not {value:g}.")
+    if not isinstance(value, (int, float)) or not low <= value <= high:  # also refuses nan
+        found = f"{value:g}" if isinstance(value, float) else repr(value)
+        raise ValueError(f"{name} must lie between {low:g} and {high:g}, not {found}.")
 
 
 def single(sigma: float) -> float:
@@ -64,6 +65,8 @@ class Options:
             )
         if self.image_stream not in IMAGE_STREAMS:
             raise ValueError(f"image_stream must be one of {', '.join(IMAGE_STREAMS)}, not {self.image_stream!r}.")
+        if not isinstance(self.statistics, bool):
+            raise ValueError(f"statistics must be true or false, not {self.statistics!r}.")
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Settings:
     def __post_init__(self):
         for name in ("nag_scale", "nag_tau", "nag_alpha", "nag_sigma_end"):
             value = getattr(self, name)
-            if value is not None:
+            if value is not None or name == "nag_sigma_end":
                 check_range(name, value)
 
     @property

@@ -24,6 +24,7 @@ def find_adapter(model: torch.nn.Module) -> Adapter:
         ValueError: there is none, or this model can't be guided; it names the class and the supported families.
         RuntimeError: this ComfyUI lacks what the adapter stands on; it names that.
     """
+    model = getattr(model, "_orig_mod", model)  # what torch.compile has put something around
     for cls in type(model).__mro__:
         adapter = REGISTRY.get(f"{cls.__module__}.{cls.__qualname__}")
         if adapter is not None:

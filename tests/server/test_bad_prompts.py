@@ -1,4 +1,6 @@
 """A prompt that can't work says so, in words that name the input."""
+import json
+
 import pytest
 from graphs import custom_painting, node, painting
 from host.client import ExecutionError, PromptRejected
@@ -47,6 +49,39 @@ FAILING = {
 def test_failing(client, graph, words):
     with pytest.raises((ExecutionError, PromptRejected), match=words):
         client.run(graph)
+
+
+def with_primitive(graph, place, name, value):
+    """The graph with another node to bring a number, as an input that was a widget gets it."""
+    graph["number"] = node("PrimitiveFloat", value=value)
+    graph[place]["inputs"][name] = ["number", 0]
+    return graph
+
+
+@pytest.mark.parametrize(
+    "graph, place, name, value",
+    [
+        (painting(), "nag", "nag_scale", 3.0),
+        (with_options(), "options", "start_percent", 0.5),
+        (with_options(), "options", "end_percent", 0.5),
+        (custom_painting("NAGGuider", **GUIDER), "guider", "nag_tau", 1.5),
+    ],
+)
+def test_a_number_from_another_node(client, graph, place, name, value):
+    """ComfyUI does not know it before the prompt runs."""
+    by_widget = json.loads(json.dumps(graph))
+    by_widget[place]["inputs"][name] = value
+    expected, found = (client.run(each)["picture"] for each in (by_widget, with_primitive(graph, place, name, value)))
+    assert [image.tobytes() for image in found] == [image.tobytes() for image in expected]
+
+
+@pytest.mark.parametrize(
+    "graph, place, name",
+    [(painting(), "nag", "nag_scale"), (with_options(), "options", "start_percent")],
+)
+def test_a_wrong_number_from_another_node(client, graph, place, name):
+    with pytest.raises(ExecutionError, match=f"{name} must lie between"):
+        client.run(with_primitive(graph, place, name, 1000.0))
 
 
 def test_the_server_goes_on(client):

@@ -1,0 +1,59 @@
+"""Announces the memory that NAG takes to ComfyUI, which makes room for a run before it starts.
+
+ComfyUI estimates by the latent's size, so NAG's share is announced as a latent that much larger.
+"""
+import math
+from collections.abc import Sequence
+
+import comfy.sampler_helpers
+import torch
+
+from .equation import CHUNK, CHUNK_ON_A_DEVICE
+from .models import find_adapter
+from .request import Request
+
+PIXELS_A_TOKEN = 4  # of the latent, for a token of the image; a text's takes as much as an image's
+
+
+def memory_at_once(device: torch.device) -> int:
+    """Bytes that the equation and the merge take on a device, however large the picture: float32 copies of a chunk."""
+    return 6 * 4 * CHUNK.get(device.type, CHUNK_ON_A_DEVICE)
+
+
+class Announced(tuple):
+    """The shape of a latent that is larger than the run's, whose shape is `latent`."""
+
+    latent: Sequence[int]
+
+
+class MemoryWrapper:
+    """A PREPARE_SAMPLING wrapper: has ComfyUI leave room for one use of NAG. Of several in a run the largest counts.
+
+    Args:
+        request: the negative and the settings.
+    """
+
+    def __init__(self, request: Request):
+        self.request = request
+
+    def __call__(self, executor, model, noise_shape, conds, *rest, **more):
+        latent = getattr(noise_shape, "latent", noise_shape)
+        announced = Announced((*latent[:-1], latent[-1] + self._columns(model, latent, conds)))
+        announced.latent = latent
+        return executor(model, max(noise_shape, announced, key=tuple), conds, *rest, **more)
+
+    def _columns(self, model, latent, conds):
+        """By how many columns of the latent the memory for NAG is more than that for the run."""
+        memory = model.model.memory_required
+        more = memory([*latent[:2], PIXELS_A_TOKEN * self._n_negative(conds)]) + memory_at_once(model.load_device)
+        streams = find_adapter(model.model.diffusion_model).image_streams
+        if self.request.settings.options.image_stream == "separate" and "separate" in streams:
+            more += comfy.sampler_helpers.estimate_memory(model, latent, conds)[1]  # with reference images, too
+        return math.ceil(more / memory([*latent[:-1], 1]))
+
+    def _n_negative(self, conds):
+        if self.request.negative is not None:
+            texts = [tokens for tokens, _ in self.request.negative]
+        else:
+            texts = [entry.get("cross_attn") for entry in conds.get("negative") or ()]
+        return sum(text.shape[1] for text in texts if text is not None)  # what else is wrong is said later

@@ -1,0 +1,166 @@
+"""Nodes that change a transformer's weights: NAG on the changed model is NAG on one made with those weights."""
+import dataclasses
+import math
+
+import comfy.utils
+import folder_paths
+import pytest
+import torch
+
+from dit_others import DITS, PLACES, own_patcher
+from oracle.equation import Nag
+from oracle.sampling import exactly, guided_by
+from runs import Run, assert_close, difference
+from stock import stock
+from subject import nodes_fixture  # noqa: F401
+from unet_others import ORDERS
+
+pytestmark = pytest.mark.usefixtures("inference_mode")
+every_dit = pytest.mark.parametrize(("family", "stream"), DITS, ids=str)
+every_order = pytest.mark.parametrize("order", ORDERS)
+FILE, STRENGTH = "tiny.safetensors", 0.8
+LAYERS = {
+    "sd35_large": [
+        "context_embedder",
+        "y_embedder.mlp.0",
+        "joint_blocks.0.x_block.attn.qkv",
+        "joint_blocks.0.context_block.attn.qkv",
+        "joint_blocks.1.context_block.adaLN_modulation.1",
+    ],
+    "flux_dev": [
+        "txt_in",
+        "vector_in.in_layer",
+        "double_blocks.0.img_attn.qkv",
+        "double_blocks.1.txt_attn.proj",
+        "double_blocks.0.txt_mod.lin",
+        "single_blocks.1.linear1",
+        "single_blocks.2.modulation.lin",
+    ],
+    "wan21_t2v": [
+        "text_embedding.0",
+        "blocks.0.cross_attn.k",
+        "blocks.0.cross_attn.v",
+        "blocks.1.self_attn.q",
+        "blocks.1.ffn.0",
+    ],
+}  # attention and modulation among them
+
+
+@pytest.fixture
+def lora(tmp_path, monkeypatch):
+    """Writes a LoRA for a family, where ComfyUI's loaders find it by FILE; gives (up, down) by the weights' names."""
+    known = {**folder_paths.folder_names_and_paths, "loras": ([str(tmp_path)], {".safetensors"})}
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", known)
+
+    def write(family):
+        weights = dict(family.patcher().model.diffusion_model.named_parameters())
+        generator = torch.Generator().manual_seed(4)
+        factors, file = {}, {}
+        for layer in LAYERS[family.name]:
+            n_out, n_in = weights[f"{layer}.weight"].shape
+            up = torch.randn(n_out, 4, generator=generator)
+            down = torch.randn(4, n_in, generator=generator) / math.sqrt(8 * n_in)
+            factors[f"{layer}.weight"] = up, down
+            file[f"diffusion_model.{layer}.lora_up.weight"] = up
+            file[f"diffusion_model.{layer}.lora_down.weight"] = down
+        comfy.utils.save_torch_file(file, str(tmp_path / FILE))
+        return factors
+
+    return write
+
+
+def with_lora(family, factors, strength):
+    """A ModelPatcher of a model made with those weights."""
+
+    def add(weights):
+        for name, (up, down) in factors.items():
+            weights[name] += strength * (up @ down)
+
+    return own_patcher(family, add)
+
+
+@every_dit
+@every_order
+def test_lora(nodes, lora, family, stream, order):
+    run, nag = Run(family, cfg=3.0), Nag(family.conditioning(11, 5), image_stream=stream)
+    expected = run.oracle(with_lora(family, lora(family), STRENGTH), guided_by(run.positive, nag))
+    assert difference(expected, run.oracle(family.patcher(), guided_by(run.positive, nag))) > 0.01
+
+    def change(patcher):
+        return stock("LoraLoaderModelOnly", model=patcher, lora_name=FILE, strength_model=STRENGTH)[0]
+
+    model, positive = order(nodes, own_patcher(family), run.positive, nag, change)
+    assert_close(run.sample(model, positive), expected)
+
+
+def other_weights(weights):
+    generator = torch.Generator().manual_seed(3)
+    for name, weight in weights.items():
+        if name.endswith("modulation"):  # ComfyUI does not merge Wan's
+            continue
+        weight += 0.3 * weight.std() * torch.randn(weight.shape, generator=generator)
+
+
+@every_dit
+@every_order
+def test_merged_models(nodes, family, stream, order):
+    run, nag = Run(family, cfg=3.0), Nag(family.conditioning(11, 5), image_stream=stream)
+    second = own_patcher(family, other_weights)
+    others = dict(second.model.diffusion_model.named_parameters())
+
+    def merge(weights):
+        for name, weight in weights.items():
+            weight.lerp_(others[name], 0.7)
+
+    def change(patcher):
+        return stock("ModelMergeSimple", model1=patcher, model2=second, ratio=0.3)[0]
+
+    expected = run.oracle(own_patcher(family, merge), guided_by(run.positive, nag))
+    assert difference(expected, run.oracle(family.patcher(), guided_by(run.positive, nag))) > 0.01
+
+    model, positive = order(nodes, own_patcher(family), run.positive, nag, change)
+    assert_close(run.sample(model, positive), expected)
+
+
+def scheduled_hooks():
+    """A LoRA on a conditioning, at full strength for the first half, then at 0.4 of it."""
+    (hooks,) = stock("CreateHookLoraModelOnly", lora_name=FILE, strength_model=STRENGTH)
+    (keyframes,) = stock("CreateHookKeyframe", strength_mult=1.0, start_percent=0.0, prev_hook_kf=None)
+    (keyframes,) = stock("CreateHookKeyframe", strength_mult=0.4, start_percent=0.5, prev_hook_kf=keyframes)
+    return stock("SetHookKeyframes", hooks=hooks, hook_kf=keyframes)[0]
+
+
+class Scheduled:
+    """The oracle's forward with other weights for the positive, which are others in the second half."""
+
+    def __init__(self, family, first, then):
+        self.forward = family.forward
+        self.first, self.then = (exactly(patcher.model.diffusion_model) for patcher in (first, then))
+        sampling = family.patcher().model.model_sampling
+        self.half = sampling.timestep(torch.tensor(sampling.percent_to_sigma(0.5)))
+
+    def __call__(self, net, x, t, cond, negative, nag):
+        if nag is not None:
+            net = self.then if t[0] <= self.half else self.first
+        return self.forward(net, x, t, cond, negative, nag)
+
+
+@every_dit
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+def test_hook_schedules(nodes, lora, family, stream, place, cfg):
+    run, nag = Run(family, cfg=cfg, steps=4), Nag(family.conditioning(11, 5), image_stream=stream)
+    factors = lora(family)
+    first, then = (with_lora(family, factors, STRENGTH * strength) for strength in (1.0, 0.4))
+    patcher = own_patcher(family)
+    exact = dataclasses.replace(run, family=dataclasses.replace(family, forward=Scheduled(family, first, then)))
+    expected = exact.oracle(patcher, guided_by(run.positive, nag))
+
+    def hooked(positive):
+        return stock(
+            "ConditioningSetProperties",
+            cond_NEW=positive, strength=1.0, set_cond_area="default", hooks=scheduled_hooks(),
+        )[0]  # fmt: skip
+
+    model, positive = PLACES[place](nodes, patcher, run.positive, nag, hooked)
+    assert_close(run.sample(model, positive), expected)

@@ -1,0 +1,74 @@
+"""Another NAG on the same model: it is said where one of the two would do nothing, or work on what is not its own."""
+import types
+
+import pytest
+import torch
+
+from families import BY_NAME, _patcher
+from oracle.equation import Nag
+from oracle.sampling import guided_by
+from runs import Run, assert_close, difference
+from stock import stock
+from subject import nodes_fixture  # noqa: F401
+from test_guiders import beside
+
+pytestmark = pytest.mark.usefixtures("inference_mode")
+
+every_order = pytest.mark.parametrize("order", ["NAG first", "NAG last", "by conditioning"])
+pending = pytest.mark.xfail(strict=True, reason="SamplingWrapper has yet to look for other NAGs")
+
+
+def comfyuis(**widgets):
+    widgets = {"nag_scale": 5.0, "nag_alpha": 0.5, "nag_tau": 1.5, **widgets}
+    return lambda model: stock("NAGuidance", model=model, **widgets)[0]
+
+
+@pending
+@every_order
+@pytest.mark.parametrize("family", [BY_NAME[name] for name in ("flux_schnell", "sd35_large", "wan21_t2v")], ids=str)
+def test_comfyuis_own_on_a_transformer(nodes, family, order):
+    """It needs positive and negative in one model call, and is silent where it does not get them."""
+    run, patcher = Run(family), family.patcher()
+    model, positive = beside(nodes, order, patcher, run.positive, Nag(family.conditioning(11, 5)), comfyuis())
+    with pytest.raises(ValueError, match="ComfyUI's own.*Normalized Attention Guidance.*Take one"):
+        run.sample(model, positive)
+
+
+@every_order
+def test_comfyuis_own_on_a_unet(nodes, order):
+    """There it guides self-attention, and ours guides cross-attention: with one of the two off, the other is left."""
+    family = BY_NAME["sdxl"]
+    run, patcher = Run(family, cfg=3.0, negative_tokens=6), family.patcher()
+    nag = Nag(family.conditioning(11, 5))
+    with_both = lambda nag, change: run.sample(*beside(nodes, order, patcher, run.positive, nag, change))
+    theirs_off = with_both(nag, comfyuis(nag_alpha=0.0))
+    assert_close(theirs_off, run.oracle(patcher, guided_by(run.positive, nag)))
+    ours_off = with_both(Nag(run.positive), comfyuis())  # a negative that is the positive moves nothing
+    assert_close(ours_off, run.sample(comfyuis()(patcher)))
+    assert min(difference(with_both(nag, comfyuis()), other) for other in (theirs_off, ours_off)) > 0.05
+
+
+def with_a_forward_of_its_own(model):
+    """As the WanVideoNAG of another pack does it: in the cross-attention's place, and by the model's object patches."""
+
+    def forward(module, x, context, transformer_options=None, **_):
+        return type(module).forward(module, x, context, transformer_options=transformer_options or {})
+
+    model = model.clone()
+    for name, module in model.model.named_modules():
+        if name.endswith(".cross_attn"):
+            model.add_object_patch(f"{name}.forward", types.MethodType(forward, module))
+    return model
+
+
+@pending
+@every_order
+def test_replaced_cross_attention(nodes, order):
+    family = BY_NAME["wan21_t2v"]
+    patcher = _patcher.__wrapped__(family, torch.float32)  # a new one: ComfyUI leaves a forward on the modules
+    run, nag = Run(family), Nag(family.conditioning(11, 5))
+    model, positive = beside(nodes, order, patcher, run.positive, nag, with_a_forward_of_its_own)
+    with pytest.raises(ValueError, match="Another node has put its own.*in the place of.*cross_attn.*Take"):
+        run.sample(model, positive)
+    guided = run.sample(*beside(nodes, order, patcher, run.positive, nag))
+    assert_close(guided, run.oracle(patcher, guided_by(run.positive, nag)))  # by forward() as ComfyUI has put it back
