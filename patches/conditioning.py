@@ -119,12 +119,12 @@ class GuidanceRows(comfy.conds.CONDRegular):
         rows, negatives = self.cond[0].count, self.cond[0].guidance.negatives
         return [rows, sum(n.tokens.shape[1] for n in negatives), negatives[0].tokens.shape[2]]
 
-    def at(self, t: torch.Tensor, n_rows: int | None = None) -> Active | None:
+    def at(self, t: torch.Tensor, n_rows: int) -> Active | None:
         """What guides a model call at sigmas t, (rows,); None if nothing does.
 
         Args:
-            n_rows: how many rows the call has: those that ComfyUI batched, which None stands for, or several times as
-                many. Tiled samplers repeat what belongs to the rows, for one tile after the other.
+            n_rows: how many rows the call has: those that ComfyUI batched, or several times as many. Tiled samplers
+                repeat what belongs to the rows, for one tile after the other.
 
         Raises:
             ValueError: another number of rows.
@@ -144,7 +144,7 @@ class GuidanceRows(comfy.conds.CONDRegular):
 
     def _times(self, n_rows):
         batched = sum(rows.count for rows in self.cond)
-        times, rest = (1, 0) if n_rows is None else divmod(n_rows, batched)
+        times, rest = divmod(n_rows, batched)
         if rest:
             raise ValueError(SPLIT_BATCH.format(batched=batched, found=n_rows))
         return times

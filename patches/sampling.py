@@ -12,6 +12,7 @@ from .caches import renew_at_changes
 from .compiled import marks
 from .conditioning import Guidance, GuidanceRows, Rows
 from .hook_groups import check_loras, drop_hook
+from .memory import MemoryWrapper
 from .models import Adapter, ModelCall, find_adapter
 from .models.hooks import hooked
 from .negative import encode_negative
@@ -26,6 +27,11 @@ NO_NEGATIVE = (
     "NAG has no negative: this sampler or guider brings none. Connect one to the nag_negative input of the NAG node."
 )
 
+TWO_NAGS = (
+    "ComfyUI's own node Normalized Attention Guidance is on this model, too. It does nothing beside this NAG, since it "
+    "needs positive and negative in one model call. Take one of the two out."
+)
+
 
 def guide_model(model, request: Request):
     """A clone of a ModelPatcher with which any sampler guides its positive.
@@ -35,7 +41,8 @@ def guide_model(model, request: Request):
     """
     check_model(model)
     guided = model.clone()
-    guided.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, KEY)  # the last NAG node on a model counts
+    for kind in (WrappersMP.PREPARE_SAMPLING, WrappersMP.SAMPLER_SAMPLE):
+        guided.remove_wrappers_with_key(kind, KEY)  # the last NAG node on a model counts
     if request.negative is not None:
         check_not_empty("The NAG negative", request.negative)
     if request.settings.off:
@@ -43,6 +50,7 @@ def guide_model(model, request: Request):
     adapter = find_adapter(model.model.diffusion_model)
     if request.negative is not None:
         check_fits(adapter, model.model.diffusion_model, request.negative)
+    guided.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, MemoryWrapper(request))
     guided.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, SamplingWrapper(request))
     return guided
 
@@ -57,7 +65,11 @@ def guide_conditioning(positive: list, request: Request) -> list:
     check_not_empty("negative", request.negative)
     if request.settings.off:
         return positive
-    hook = comfy.hooks.TransformerOptionsHook({"wrappers": {WrappersMP.SAMPLER_SAMPLE: {KEY: [SamplingWrapper()]}}})
+    wrappers = {
+        WrappersMP.PREPARE_SAMPLING: {KEY: [MemoryWrapper(request)]},
+        WrappersMP.SAMPLER_SAMPLE: {KEY: [SamplingWrapper()]},
+    }
+    hook = comfy.hooks.TransformerOptionsHook({"wrappers": wrappers})
     hook.hook_id = KEY
     hooks = comfy.hooks.HookGroup()
     hooks.add(hook)
@@ -98,6 +110,8 @@ class SamplingWrapper:
         """Put each conditioning's guidance in place; gives the statistics that are to be gathered, and the witness."""
         model = guider.inner_model
         adapter = find_adapter(model.diffusion_model)
+        if not adapter.mixes_rows:
+            _check_alone(model_options)
         encoded = {}
 
         def guidance_for(request):
@@ -134,9 +148,19 @@ class SamplingWrapper:
         carried = model_conds.get(KEY)
         if isinstance(carried, GuidanceRows):
             return self.request if kind == "positive" and not carried.cond[0].guided else None
+        if kind == "negative":  # which may have been made of a guided positive, as by ConditioningZeroOut
+            model_conds.pop(KEY, None)
+            return None
         if carried is not None:
             return carried.cond
         return self.request if kind == "positive" else None
+
+
+def _check_alone(model_options):
+    """Raise a ValueError if ComfyUI's own NAG is on a model whose positives and negatives are kept apart."""
+    patches = model_options.get("transformer_options", {}).get("patches", {}).get("attn1_output_patch", ())
+    if any(getattr(patch, "__qualname__", "").startswith("NAGuidance.") for patch in patches):
+        raise ValueError(TWO_NAGS)
 
 
 def _ending_steps(statistics, callback):
@@ -196,7 +220,7 @@ class ModelWrapper:
     ):
         transformer_options = transformer_options or {}
         rows = kwargs.pop(KEY, None)
-        active = None if rows is None else rows.at(t)
+        active = None if rows is None else rows.at(t, x.shape[0])
         if rows is not None and any(part.guided for part in rows.cond):
             self.witness.see_call(acting=active is not None)
         if active is None:

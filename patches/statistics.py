@@ -48,7 +48,9 @@ class Statistics:
         self.report = report
         self.sigmas = sigmas
         self.run = uuid.uuid4().hex
-        self.sums = torch.zeros(4, device=device)  # of the step at work: see measure
+        self.device = device
+        # Of the step at work, see measure; by device, since ComfyUI may run each in a thread.
+        self.sums: dict[torch.device, torch.Tensor] = {}
         self.ended = 0  # steps
         self.arriving: list[_Arriving] = []
 
@@ -56,14 +58,16 @@ class Statistics:
         """Count in what `equation.guide` is about to do with these features."""
         tokens = tokens_at_once(positive)
         for z_pos, z_neg in zip(positive.split(tokens, -2), negative.split(tokens, -2)):
-            self.sums += measure(z_pos, z_neg, scale, tau, alpha).to(self.sums.device)
+            sums = measure(z_pos, z_neg, scale, tau, alpha)
+            self.sums[sums.device] = self.sums.get(sums.device, 0) + sums
 
     def end_step(self, step: int) -> None:
         """Called when the sampler has finished a step, from 0."""
         steps = len(self.sigmas) - 1
         while self.ended <= min(step, steps - 1):
-            self.arriving.append(_Arriving(self.sums))
-            self.sums.zero_()  # behind the copy: both are in the device's queue
+            sums = [sums.to(self.device) for sums in self.sums.values()]
+            self.arriving.append(_Arriving(sum(sums, torch.zeros(4, device=self.device))))
+            self.sums = {}
             self.ended += 1
         self._report_arrived(_Arriving.is_here)
 
@@ -115,8 +119,6 @@ class _Arriving:
             self.values = on_host.copy_(self.values, non_blocking=True)
             self.event = torch.cuda.Event()
             self.event.record()
-        else:
-            self.values = self.values.clone()
 
     def is_here(self) -> bool:
         return self.values.device.type == "cpu" and (self.event is None or self.event.query())

@@ -74,7 +74,7 @@ def test_never_a_graph_of_something_else(guided, name):
     """The model sees ten text tokens each time, with and without NAG."""
     family = BY_NAME[name]
     patcher = family.patcher()
-    ten, six, four = (Run(family, positive_tokens=n, negative_tokens=10 - n) for n in (10, 6, 4))
+    ten, six, four = (Run(family, positive_tokens=n, negative_tokens=max(10 - n, 1)) for n in (10, 6, 4))
     never = guided(patcher, start_percent=1.0)
     for run, model in [
         (ten, never),

@@ -7,7 +7,7 @@ import torch
 
 from ..capabilities import missing
 from ..equation import Equation
-from ..settings import Settings, Strength
+from ..settings import IMAGE_STREAMS, Settings, Strength
 from ..statistics import Statistics
 from ..witness import Witness
 
@@ -72,6 +72,8 @@ class Adapter(ABC):
     """What it needs of ComfyUI besides what all families do, in the notation of `capabilities`."""
     parts: tuple[str, ...] = ()
     """The modules of a diffusion model that it puts hooks on, by the ends of their names."""
+    image_streams = IMAGE_STREAMS[:1]
+    """Those of settings.IMAGE_STREAMS that differ in this family."""
     mixes_rows = False
     """Whether a model call may hold rows that are not guided, beside guided ones."""
 

@@ -7,7 +7,7 @@ import torch
 
 from ..attention import JointAttention, SeparateAttention, attending_by
 from ..masks import Masks
-from ..settings import Strength
+from ..settings import IMAGE_STREAMS, Strength
 from .adapter import Adapter
 from .hooks import PooledShift, hooked
 
@@ -22,6 +22,7 @@ class Flux(Adapter):
 
     name = "Flux"
     text_encoder = "CLIP-L and T5-XXL (DualCLIPLoader, type flux)"
+    image_streams = IMAGE_STREAMS
     needed = (
         "comfy.ldm.flux.layers:DoubleStreamBlock.forward(modulation_dims_txt)",
         "comfy.ldm.flux.layers:SingleStreamBlock",

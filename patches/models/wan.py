@@ -6,6 +6,11 @@ from ..settings import Strength
 from .adapter import Adapter
 from .hooks import hooked
 
+REPLACED = (
+    "Another node has put its own forward() in the place of {name}'s, as other NAG nodes for Wan do, so that NAG can't "
+    "tell what becomes of the negative. Take that node out, or this NAG."
+)
+
 
 class Wan(Adapter):
     """The text only enters in the blocks' `cross_attn`; there the negative's tokens are further keys.
@@ -34,6 +39,9 @@ class Wan(Adapter):
             override = CrossAttention(call.equation, options, n_positive, n_negative, n_image)
             return args, {**kwargs, "transformer_options": override.install(options)}
 
-        blocks = [module for name, module in model.named_modules() if name.endswith(".cross_attn")]
-        with hooked(block.register_forward_pre_hook(enter, with_kwargs=True) for block in blocks):
+        blocks = {name: module for name, module in model.named_modules() if name.endswith(".cross_attn")}
+        for name, block in blocks.items():
+            if getattr(block.forward, "__func__", None) is not type(block).forward:
+                raise ValueError(REPLACED.format(name=name))
+        with hooked(block.register_forward_pre_hook(enter, with_kwargs=True) for block in blocks.values()):
             yield call.joined_text(), call.transformer_options

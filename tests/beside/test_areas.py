@@ -191,7 +191,6 @@ def test_zeroed_negative(nodes, family, way, cfg):
     assert difference(expected, run.sample(patcher, negative=zero)) > 0.01
 
 
-@pytest.mark.xfail(strict=True, reason="SamplingWrapper has yet to leave the NAG of a negative alone")
 def test_zeroed_negative_made_of_a_guided_positive(nodes):
     """NAG goes with the text that ConditioningZeroOut makes a negative of; CFG's negative is not to be guided."""
     run, patcher = Run(DIT, cfg=3.0), DIT.patcher()

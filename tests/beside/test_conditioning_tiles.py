@@ -17,7 +17,6 @@ UNET, DIT, VIDEO = (BY_NAME[name] for name in ("sdxl", "flux_schnell", "wan21_t2
 every_family = pytest.mark.parametrize("family", [UNET, DIT, VIDEO], ids=str)
 every_order = pytest.mark.parametrize("order", ["NAG first", "NAG last", "by conditioning"])
 TILE, STRIDE = 4, 2  # columns: the tiles overlap
-pending = pytest.mark.xfail(strict=True, reason="ModelWrapper has yet to say how many rows a call has")
 
 
 class Tiles:
@@ -53,7 +52,7 @@ def wrapped_by(wrapper):
 
 @every_family
 @every_order
-@pytest.mark.parametrize("tiles_a_call", [1, pytest.param(2, marks=pending)])
+@pytest.mark.parametrize("tiles_a_call", [1, 2])
 @pytest.mark.parametrize("changes", [{"cfg": 3.0, "batch": 2, "negative_tokens": 6}, {}], ids=["cfg 3", "cfg 1"])
 def test_tiles(nodes, family, order, tiles_a_call, changes):
     """The last call has one tile only. A UNet's calls hold guided rows and others, tile by tile."""
@@ -63,7 +62,6 @@ def test_tiles(nodes, family, order, tiles_a_call, changes):
     assert_close(run.sample(model, positive), run.sample(change(run.exact(patcher)), guided_by(run.positive, nag)))
 
 
-@pending
 @every_family
 def test_tiles_of_two_prompts(nodes, family):
     run, patcher, change = Run(family, cfg=3.0, batch=2), family.patcher(), wrapped_by(Tiles(2))
@@ -82,7 +80,6 @@ def picture_by_picture(apply_model, args):
     return torch.cat([apply_model(x[i : i + 1], t[i : i + 1], **of_row(i)) for i in range(len(x))])
 
 
-@pending
 @every_family
 @every_order
 def test_batch_that_another_node_splits(nodes, family, order):

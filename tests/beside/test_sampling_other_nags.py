@@ -15,7 +15,6 @@ from test_guiders import beside
 pytestmark = pytest.mark.usefixtures("inference_mode")
 
 every_order = pytest.mark.parametrize("order", ["NAG first", "NAG last", "by conditioning"])
-pending = pytest.mark.xfail(strict=True, reason="SamplingWrapper has yet to look for other NAGs")
 
 
 def comfyuis(**widgets):
@@ -23,7 +22,6 @@ def comfyuis(**widgets):
     return lambda model: stock("NAGuidance", model=model, **widgets)[0]
 
 
-@pending
 @every_order
 @pytest.mark.parametrize("family", [BY_NAME[name] for name in ("flux_schnell", "sd35_large", "wan21_t2v")], ids=str)
 def test_comfyuis_own_on_a_transformer(nodes, family, order):
@@ -61,7 +59,6 @@ def with_a_forward_of_its_own(model):
     return model
 
 
-@pending
 @every_order
 def test_replaced_cross_attention(nodes, order):
     family = BY_NAME["wan21_t2v"]

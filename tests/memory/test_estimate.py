@@ -36,7 +36,6 @@ def by_conditioning(nodes, run, patcher, positive, options, **more):
     return run.sample(patcher, out(nodes.NAGConditioning, positive, run.negative, options=options, **more))
 
 
-NOT_YET = pytest.mark.xfail(strict=True, reason="patches/sampling.py does not put the MemoryWrapper in")
 BY = pytest.mark.parametrize("by", [by_model, by_conditioning])
 
 
@@ -51,7 +50,6 @@ def test_off(nodes, asked, family, stream, by, off):
     assert asked == without
 
 
-@NOT_YET
 @every_stream
 @BY
 def test_more_for_more_text(nodes, asked, family, stream, by):
@@ -66,7 +64,6 @@ def test_more_for_more_text(nodes, asked, family, stream, by):
     assert estimates == sorted(estimates) and estimates[0] < estimates[-1]
 
 
-@NOT_YET
 def test_two_conditionings_count_as_the_larger(nodes, asked):
     family = BY_NAME["flux_dev"]
     run, patcher = Run(family, steps=1), family.patcher()
@@ -110,7 +107,6 @@ WIDE = [
 ]
 
 
-@NOT_YET
 @pytest.mark.parametrize(
     ("family", "stream"), [(family, stream) for family in WIDE for stream in family.image_streams], ids=str
 )

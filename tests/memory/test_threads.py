@@ -14,7 +14,6 @@ from subject import patches_fixture  # noqa: F401
 pytestmark = pytest.mark.usefixtures("inference_mode")
 every_stream = pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, ids=str)
 TIMES = 10
-STATISTICS = pytest.mark.xfail(strict=True, reason="Statistics adds in place to a tensor of another thread")
 
 
 def record(run, patcher, positive):
@@ -76,7 +75,7 @@ def region(patches):
 
 
 @every_stream
-@pytest.mark.parametrize("steps", [None, pytest.param([], marks=STATISTICS)], ids=["", "statistics"])
+@pytest.mark.parametrize("steps", [None, []], ids=["", "statistics"])
 def test_two_clones_at_the_same_time(region, family, stream, steps):
     """Two regions and the negative of CFG: calls that differ in their texts and in how they are guided."""
     run, patcher = Run(family, cfg=3.0, steps=1), family.patcher()
@@ -89,7 +88,7 @@ def test_two_clones_at_the_same_time(region, family, stream, steps):
 
 
 @every_stream
-@pytest.mark.parametrize("statistics", [False, pytest.param(True, marks=STATISTICS)], ids=["", "statistics"])
+@pytest.mark.parametrize("statistics", [False, True], ids=["", "statistics"])
 def test_comfyuis_own_mode(region, family, stream, statistics):
     """One and the same processor under two names, which ComfyUI takes for two devices."""
     if not hasattr(comfy.model_patcher.ModelPatcher, "match_multigpu_clones"):
