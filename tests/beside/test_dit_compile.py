@@ -8,6 +8,7 @@ from dit_others import own_patcher
 from families import BY_NAME
 from runs import Run, assert_close
 from subject import nodes_fixture, out  # noqa: F401
+from test_compile import nothing_compiled  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 BLOCKS = {
@@ -16,14 +17,6 @@ BLOCKS = {
     "wan21_t2v": ["blocks"],
 }
 DITS = [("sd35_large", "shared"), ("flux_dev", "shared"), ("flux_dev", "separate"), ("wan21_t2v", "shared")]
-
-
-@pytest.fixture(autouse=True)
-def nothing_compiled():
-    torch._dynamo.reset()
-    counters.clear()
-    yield
-    torch._dynamo.reset()
 
 
 def blocks_of(patcher, name):
