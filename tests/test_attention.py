@@ -132,7 +132,7 @@ def test_joint_counts_what_it_guides(patches, monkeypatch, function):
         exact_attention(*(torch.cat((part[i], part[2]), 1) for part in parts), HEADS)[:, -IMAGE:] for i in (0, 1)
     ]
     expected = patches("statistics").measure(*image, *equation.numbers)
-    torch.testing.assert_close(counted.sums, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(counted.sums[expected.device], expected, rtol=1e-4, atol=1e-4)
 
 
 @functions

@@ -16,9 +16,10 @@ FOR_USERS = ("ValueError", "RuntimeError")  # the exceptions that we raise, with
 
 
 def is_ours(frame):
-    """Whether a frame of a formatted traceback lies in the pack's own code."""
+    """Whether a frame of a formatted traceback lies in the pack's own code, not in a ComfyUI set up inside of it."""
     _, path, *_ = frame.replace("\\", "/").split('"') if frame else ("", "")
-    return f"custom_nodes/{PACK_NAME}/" in path or path.startswith(f"{PACK.as_posix()}/")
+    path = path.rpartition(f"custom_nodes/{PACK_NAME}/")[2].removeprefix(f"{PACK.as_posix()}/")
+    return path.startswith(("nodes/", "patches/", "editor/", "playground/"))
 
 
 def is_deliberate(error):
