@@ -2,6 +2,7 @@
 
 COMFYUI_PATH names the checkout (`make test` sets it). Its modules are importable from every test; `nodes` is ComfyUI's.
 """
+import importlib
 import sys
 from pathlib import Path
 
@@ -25,6 +26,18 @@ def pack():
     return load_pack()
 
 
+@pytest.fixture(scope="session")
+def nodes(pack):
+    """The pack's nodes; not to be confused with ComfyUI's module of this name."""
+    return importlib.import_module(f"{pack.__name__}.nodes")
+
+
+@pytest.fixture(scope="session")
+def patches(pack):
+    """The modules of the pack's engine, by name."""
+    return lambda name: importlib.import_module(f"{pack.__name__}.patches.{name}")
+
+
 @pytest.fixture
 def inference_mode():
     """The mode that ComfyUI runs nodes in."""
@@ -32,6 +45,39 @@ def inference_mode():
 
     with torch.inference_mode():
         yield
+
+
+@pytest.fixture
+def nothing_compiled():
+    """Dynamo with no graphs and nothing counted; what the test leaves is forgotten."""
+    import torch
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def interpreter(patches, monkeypatch):
+    """Makes Triton's kernels run on CPU tensors: they are imported anew, for Triton's interpreter, and forgotten."""
+    import torch
+
+    equation = patches("equation")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")  # `triton.jit` asks for it
+    triton = pytest.importorskip("triton", reason="Triton is not installed")
+    for function, value in list(vars(triton.language).items()):
+        if isinstance(value, triton.JITFunction):  # Triton was imported before, so they are not for the interpreter
+            monkeypatch.setattr(triton.language, function, triton.jit(value.fn))
+    name = equation.__package__ + ".triton_kernels"
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    equation.load_kernels.cache_clear()
+    kernels = equation.load_kernels(torch.device("cpu"), torch.float32)
+    assert kernels is not None, "the kernels do not run under Triton's interpreter"
+    yield kernels
+    equation.load_kernels.cache_clear()
+    sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="session")

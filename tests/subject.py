@@ -1,21 +1,23 @@
-"""What the tests call of the pack. It is loaded under a name that only the fixture `pack` knows."""
-import importlib
-
-import pytest
-
-
-@pytest.fixture(name="nodes", scope="session")
-def nodes_fixture(pack):
-    """The pack's nodes; not to be confused with ComfyUI's module of this name."""
-    return importlib.import_module(f"{pack.__name__}.nodes")
-
-
-@pytest.fixture(name="patches", scope="session")
-def patches_fixture(pack):
-    """The modules of the pack's engine, by name."""
-    return lambda name: importlib.import_module(f"{pack.__name__}.patches.{name}")
+"""What the tests call of the pack: its nodes, of which the fixture `nodes` has the classes."""
 
 
 def out(node, *inputs, **more):
     """The single output of a node."""
     return node.execute(*inputs, **more).result[0]
+
+
+def strength(nag):
+    """The inputs of a node that stand for a Nag's numbers."""
+    return {"nag_scale": nag.scale, "nag_tau": nag.tau, "nag_alpha": nag.alpha}
+
+
+def options(nodes, nag):
+    return out(nodes.NAGOptions, nag.start_percent, nag.end_percent, nag.image_stream)
+
+
+def model_node(nodes, patcher, nag, **inputs):
+    return out(nodes.NAGModel, patcher, **strength(nag), options=options(nodes, nag), **inputs)
+
+
+def conditioning_node(nodes, positive, nag):
+    return out(nodes.NAGConditioning, positive, nag.negative, **strength(nag), options=options(nodes, nag))

@@ -9,7 +9,6 @@ from torch.profiler import ProfilerActivity, profile
 from oracle.equation import Nag
 from oracle.equation import attention as exact_attention
 from oracle.equation import guide as exact_guide
-from subject import patches_fixture  # noqa: F401
 
 HEADS, HEAD_DIM = 3, 8
 POSITIVE, NEGATIVE, IMAGE = 5, 4, 7

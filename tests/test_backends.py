@@ -6,8 +6,6 @@ import comfy.ldm.modules.attention as host
 import pytest
 import torch
 
-from subject import patches_fixture  # noqa: F401
-
 HEADS, HEAD_DIM, QUERIES, KEYS = 3, 16, 7, 13
 DTYPES = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 NO_KERNEL = ["attention_basic", "attention_split", "attention_sub_quad"]

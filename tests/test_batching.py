@@ -3,7 +3,7 @@ import pytest
 
 from families import BY_NAME
 from runs import Run
-from subject import nodes_fixture, out  # noqa: F401
+from subject import out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 

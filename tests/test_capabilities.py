@@ -12,7 +12,7 @@ from patches.capabilities import NEEDED
 
 from families import BY_NAME
 from runs import Run
-from subject import nodes_fixture, out, patches_fixture  # noqa: F401
+from subject import out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 FLUX, SDXL = BY_NAME["flux_schnell"], BY_NAME["sdxl"]

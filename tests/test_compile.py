@@ -2,22 +2,15 @@
 import shutil
 
 import pytest
-import torch
 from torch._dynamo.utils import counters
 
 from families import BY_NAME, FAMILY_AND_STREAM
 from runs import Run, assert_close
 from stock import stock
-from subject import nodes_fixture, out, patches_fixture  # noqa: F401
+from subject import out
 
 ONE_OF_A_KIND = ["sdxl", "sd35_large", "flux_dev", "wan21_i2v"]
-pytestmark = pytest.mark.usefixtures("inference_mode")
-@pytest.fixture(autouse=True)
-def nothing_compiled():
-    torch._dynamo.reset()
-    counters.clear()
-    yield
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("nothing_compiled", "inference_mode")
 
 
 @pytest.fixture

@@ -1,14 +1,12 @@
 """The equation against the oracle's, by PyTorch and by Triton, in every dtype and at its edges."""
 import importlib
 import logging
-import sys
 
 import pytest
 import torch
 
 from oracle.equation import Nag
 from oracle.equation import guide as exact_guide
-from subject import patches_fixture  # noqa: F401
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32]
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).split(".")[1])
@@ -19,25 +17,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # of 
 @pytest.fixture
 def equation(patches):
     return patches("equation")
-
-
-@pytest.fixture(name="interpreter")
-def interpreter_fixture(patches, monkeypatch):
-    """Makes Triton's kernels run on CPU tensors: they are imported anew, for Triton's interpreter, and forgotten."""
-    equation = patches("equation")
-    monkeypatch.setenv("TRITON_INTERPRET", "1")  # `triton.jit` asks for it
-    triton = pytest.importorskip("triton", reason="Triton is not installed")
-    for function, value in list(vars(triton.language).items()):
-        if isinstance(value, triton.JITFunction):  # Triton was imported before, so they are not for the interpreter
-            monkeypatch.setattr(triton.language, function, triton.jit(value.fn))
-    name = equation.__package__ + ".triton_kernels"
-    monkeypatch.delitem(sys.modules, name, raising=False)
-    equation.load_kernels.cache_clear()
-    kernels = equation.load_kernels(torch.device("cpu"), torch.float32)
-    assert kernels is not None, "the kernels do not run under Triton's interpreter"
-    yield kernels
-    equation.load_kernels.cache_clear()
-    sys.modules.pop(name, None)
 
 
 @pytest.fixture(params=["torch", "triton", "traced"])

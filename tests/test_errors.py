@@ -11,7 +11,7 @@ import torch
 from families import BY_NAME, FAMILIES, POOLED, TEXT
 from runs import Run, custom_sample
 from stock import stock
-from subject import nodes_fixture, out  # noqa: F401
+from subject import out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=str)

@@ -9,7 +9,7 @@ from families import BY_NAME, FAMILIES, FAMILY_AND_STREAM
 from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close, custom_sample
-from subject import nodes_fixture, out  # noqa: F401
+from subject import conditioning_node, model_node, out, strength
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 
@@ -18,23 +18,6 @@ EQUAL_LENGTHS = {"positive_tokens": 6, "negative_tokens": 6}
 IMAGE_TO_IMAGE = {"cfg": 3.0, "batch": 3, "denoise": 0.6, "negative_tokens": 9}
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
 every_stream = pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, ids=str)
-
-
-def strength(nag):
-    """The inputs of a node that stand for a Nag's numbers."""
-    return {"nag_scale": nag.scale, "nag_tau": nag.tau, "nag_alpha": nag.alpha}
-
-
-def options(nodes, nag):
-    return out(nodes.NAGOptions, nag.start_percent, nag.end_percent, nag.image_stream)
-
-
-def model_node(nodes, patcher, nag, **inputs):
-    return out(nodes.NAGModel, patcher, **strength(nag), options=options(nodes, nag), **inputs)
-
-
-def conditioning_node(nodes, positive, nag):
-    return out(nodes.NAGConditioning, positive, nag.negative, **strength(nag), options=options(nodes, nag))
 
 
 def two_negatives(family, **of_second):

@@ -6,7 +6,7 @@ import torch
 from families import BY_NAME
 from runs import Run, custom_sample
 from stock import load_all, stock
-from subject import nodes_fixture, out  # noqa: F401
+from subject import out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 

@@ -5,8 +5,6 @@ import torch
 from oracle.equation import Nag
 from oracle.equation import attention as exact_attention
 from oracle.equation import guide as exact_guide
-from subject import patches_fixture  # noqa: F401
-from test_equation import interpreter_fixture  # noqa: F401
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32]
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).split(".")[1])

@@ -4,7 +4,7 @@ import torch
 
 from families import FAMILIES
 from runs import Run, custom_sample
-from subject import nodes_fixture, out  # noqa: F401
+from subject import out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=str)

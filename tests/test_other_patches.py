@@ -8,8 +8,7 @@ from families import BY_NAME, FAMILIES, FAMILY_AND_STREAM
 from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close
-from subject import nodes_fixture  # noqa: F401
-from test_guidance import model_node
+from subject import model_node
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 UNETS = [BY_NAME["sd15"], BY_NAME["sdxl"]]

@@ -9,7 +9,7 @@ from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close
 from stored import in_float32, mixed_precision, packed, patcher_of, rounded, scaled_fp8, weights_of
-from subject import nodes_fixture, out  # noqa: F401
+from subject import out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 every_stream = pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, ids=str)

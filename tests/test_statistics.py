@@ -9,7 +9,6 @@ from oracle.equation import Nag
 from oracle.equation import guide as exact_guide
 from oracle.sampling import guided_by
 from runs import Run
-from subject import nodes_fixture, out, patches_fixture  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 

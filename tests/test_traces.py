@@ -6,7 +6,7 @@ import torch
 
 from families import FAMILY_AND_STREAM
 from runs import Run
-from subject import nodes_fixture, out  # noqa: F401
+from subject import out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 

@@ -6,7 +6,7 @@ from comfy.patcher_extension import WrappersMP
 from families import BY_NAME, FAMILY_AND_STREAM
 from runs import Run, custom_sample
 from stock import stock
-from subject import nodes_fixture, out  # noqa: F401
+from subject import out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 NOTHING_GUIDED = "no attention was guided"

@@ -9,7 +9,7 @@ from comfy.patcher_extension import WrappersMP
 from families import BY_NAME
 from oracle import dit, sampling
 from oracle.equation import attention
-from test_guidance import conditioning_node, model_node
+from subject import conditioning_node, model_node
 
 DITS = [
     (BY_NAME["sd35_large"], "shared"),

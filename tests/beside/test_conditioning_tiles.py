@@ -7,8 +7,7 @@ from families import BY_NAME
 from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
-from subject import nodes_fixture  # noqa: F401
-from test_guidance import conditioning_node, model_node
+from subject import conditioning_node, model_node
 from test_guiders import beside
 
 pytestmark = pytest.mark.usefixtures("inference_mode")

@@ -7,10 +7,9 @@ from torch._dynamo.utils import counters
 from dit_others import own_patcher
 from families import BY_NAME
 from runs import Run, assert_close
-from subject import nodes_fixture, out  # noqa: F401
-from test_compile import nothing_compiled  # noqa: F401
+from subject import out
 
-pytestmark = pytest.mark.usefixtures("inference_mode")
+pytestmark = pytest.mark.usefixtures("nothing_compiled", "inference_mode")
 BLOCKS = {
     "sd35_large": ["joint_blocks"],
     "flux_dev": ["double_blocks", "single_blocks"],

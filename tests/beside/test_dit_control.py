@@ -14,8 +14,7 @@ from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
 from stock import stock
-from subject import nodes_fixture  # noqa: F401
-from test_guidance import model_node
+from subject import model_node
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 PLAIN = {"operations": comfy.ops.disable_weight_init, "dtype": torch.float32, "device": "cpu"}

@@ -10,9 +10,8 @@ from oracle.equation import Nag
 from oracle.sampling import exact_model, guided_by
 from runs import Run, assert_close, difference
 from stock import stock, stock_class
-from subject import nodes_fixture  # noqa: F401
+from subject import conditioning_node, model_node
 from test_dit_weights import other_weights
-from test_guidance import conditioning_node, model_node
 from unet_others import ORDERS
 
 pytestmark = pytest.mark.usefixtures("inference_mode")

@@ -13,8 +13,7 @@ from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close, custom_sample
 from stock import stock
-from subject import nodes_fixture, out  # noqa: F401
-from test_guidance import conditioning_node, model_node, options, strength
+from subject import conditioning_node, model_node, options, out, strength
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 

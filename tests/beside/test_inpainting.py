@@ -15,8 +15,7 @@ from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close
 from stock import stock
-from subject import nodes_fixture  # noqa: F401
-from test_guidance import conditioning_node, model_node
+from subject import conditioning_node, model_node
 from test_guiders import beside, by_node
 
 pytestmark = pytest.mark.usefixtures("inference_mode")

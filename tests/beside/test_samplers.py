@@ -8,8 +8,7 @@ from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import CLOSE, Run, assert_close, custom_sample
 from stock import stock
-from subject import nodes_fixture, out  # noqa: F401
-from test_guidance import model_node, strength
+from subject import model_node, out, strength
 from test_guiders import beside
 
 pytestmark = pytest.mark.usefixtures("inference_mode")

@@ -9,7 +9,6 @@ from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
 from stock import stock
-from subject import nodes_fixture  # noqa: F401
 from test_guiders import beside
 
 pytestmark = pytest.mark.usefixtures("inference_mode")

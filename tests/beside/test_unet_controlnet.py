@@ -17,8 +17,7 @@ from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
 from stock import stock
-from subject import nodes_fixture  # noqa: F401
-from test_guidance import conditioning_node, model_node
+from subject import conditioning_node, model_node
 from unet_others import exact_unet
 from unet_weights import randomised, tiny_clip
 

@@ -9,8 +9,7 @@ from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
 from stock import stock, stock_class
-from subject import nodes_fixture  # noqa: F401
-from test_guidance import conditioning_node, model_node
+from subject import conditioning_node, model_node
 from unet_others import ORDERS
 from unet_weights import Lora, baked_clip, baked_model, model_of_its_own, tiny_clip
 
@@ -55,6 +54,7 @@ def test_lora_of_the_model(nodes, saved, family, cfg, node_id):
         assert_close(run.sample(*order(nodes, patcher, run.positive, nag, with_lora(name, node_id))), expected)
 
 
+@pytest.mark.usefixtures("nothing_compiled")
 @pytest.mark.parametrize("compiled_first", [True, False], ids=["NAG, compiled, LoRA", "LoRA, compiled, NAG"])
 def test_lora_of_a_compiled_model(nodes, saved, compiled_first):
     run, nag = Run(SD15, steps=2), Nag(SD15.conditioning(11, 5))
@@ -63,9 +63,7 @@ def test_lora_of_a_compiled_model(nodes, saved, compiled_first):
     change = (lambda patcher: load(compiled(patcher))) if compiled_first else (lambda patcher: compiled(load(patcher)))
     order = ORDERS[0 if compiled_first else 1]
     expected = run.oracle(baked_model(SD15, lora, STRENGTH), guided_by(run.positive, nag))
-    torch._dynamo.reset()
     assert_close(run.sample(*order(nodes, model_of_its_own(SD15), run.positive, nag, change)), expected)
-    torch._dynamo.reset()
 
 
 def encoded(clip, text):

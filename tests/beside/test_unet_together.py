@@ -5,7 +5,6 @@ from families import BY_NAME
 from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close
-from subject import nodes_fixture  # noqa: F401
 from test_unet_attention import BLOCKS, ImagePrompt
 from test_unet_controlnet import apply_advanced, controlnet
 from test_unet_lora import STRENGTH, saved, with_lora  # noqa: F401

@@ -3,7 +3,7 @@ from comfy.patcher_extension import WrappersMP
 
 from oracle import sampling, unet
 from oracle.equation import attention
-from test_guidance import conditioning_node, model_node
+from subject import conditioning_node, model_node
 
 
 class Patches(unet.Others):

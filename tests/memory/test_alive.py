@@ -9,7 +9,6 @@ import torch
 from families import FAMILY_AND_STREAM
 from runs import Run
 from stored import patcher_of, weights_of
-from subject import nodes_fixture, out, patches_fixture  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 PROMPTS = 50

@@ -6,7 +6,7 @@ import torch
 from families import FAMILY_AND_STREAM
 from runs import Run
 from stored import patcher_of, weights_of
-from subject import nodes_fixture, out  # noqa: F401
+from subject import out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 every_stream = pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, ids=str)

@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 import families
 from families import BY_NAME, FAMILY_AND_STREAM, Family
 from runs import Run
-from subject import nodes_fixture, out, patches_fixture  # noqa: F401
+from subject import out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 every_stream = pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, ids=str)

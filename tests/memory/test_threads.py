@@ -9,7 +9,6 @@ import torch
 from families import FAMILY_AND_STREAM
 from runs import Run, assert_close
 from stored import patcher_of, weights_of
-from subject import patches_fixture  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 every_stream = pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, ids=str)
