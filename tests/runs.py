@@ -67,9 +67,10 @@ class Run:
         """A clone in whose place the oracle answers, for ComfyUI's samplers; see exact_model."""
         return sampling.exact_model(self.family.forward, patcher)
 
-    def oracle(self, patcher, positive=None, negative=None):
+    def oracle(self, patcher, positive=None, negative=None, forward=None):
+        """Another `forward` than the family's is for what other nodes do in the model."""
         return sampling.sample(
-            self.family.forward,
+            forward or self.family.forward,
             patcher,
             self.positive if positive is None else positive,
             self.negative if negative is None else negative,

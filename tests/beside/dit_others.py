@@ -2,14 +2,14 @@
 import sys
 from unittest.mock import patch
 
-import comfy.model_patcher
+import pytest
 import torch
-from comfy.patcher_extension import WrappersMP
 
 from families import BY_NAME
-from oracle import dit, sampling
+from oracle import dit
 from oracle.equation import attention
-from subject import conditioning_node, model_node
+from oracle.sampling import exact_model
+from stored import patcher_of, weights_of
 
 DITS = [
     (BY_NAME["sd35_large"], "shared"),
@@ -17,18 +17,7 @@ DITS = [
     (BY_NAME["flux_dev"], "separate"),
     (BY_NAME["wan21_t2v"], "shared"),
 ]
-PLACES = {
-    "NAG Model": lambda nodes, patcher, positive, nag, change: (
-        model_node(nodes, patcher, nag, nag_negative=nag.negative), change(positive)
-    ),
-    "NAG Conditioning first": lambda nodes, patcher, positive, nag, change: (
-        patcher, change(conditioning_node(nodes, positive, nag))
-    ),
-    "NAG Conditioning last": lambda nodes, patcher, positive, nag, change: (
-        patcher, conditioning_node(nodes, change(positive), nag)
-    ),
-}  # fmt: skip
-"""Where NAG can stand beside a node, `change`, that changes the positive. Each gives the model and the positive."""
+every_dit = pytest.mark.parametrize(("family", "stream"), DITS, ids=str)
 
 
 class Patches(dit.Others):
@@ -74,28 +63,24 @@ def spread(tensors, streams):
                 part.x = x
 
 
-class ExactDiT(sampling.ExactModel):
-    def __call__(
-        self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **values
-    ):
-        others = Patches(transformer_options)
-        return super().__call__(executor, x, t, c_concat, c_crossattn, control, None, **values, others=others)
-
-
 def exact_dit(family, patcher):
     """A clone of a ModelPatcher in whose place the oracle answers, and does what patches in the model say."""
-    exact = patcher.clone()
-    exact.add_wrapper_with_key(WrappersMP.APPLY_MODEL, sampling.KEY, ExactDiT(family.forward))
-    return exact
+    return exact_model(family.forward, patcher, Patches)
 
 
 def own_patcher(family, change=lambda weights: None):
     """A ModelPatcher of another model with the family's weights, changed in place."""
-    model = family.build(torch.float32).requires_grad_(False)
-    model.diffusion_model.load_state_dict(family.patcher().model.diffusion_model.state_dict())
-    change(dict(model.diffusion_model.named_parameters()))
-    cpu = torch.device("cpu")
-    return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+    patcher = patcher_of(family, weights_of(family), torch.float32)
+    change(dict(patcher.model.diffusion_model.named_parameters()))
+    return patcher
+
+
+def other_weights(weights):
+    generator = torch.Generator().manual_seed(3)
+    for name, weight in weights.items():
+        if name.endswith("modulation"):  # ComfyUI does not merge Wan's
+            continue
+        weight += 0.3 * weight.std() * torch.randn(weight.shape, generator=generator)
 
 
 def attending(forward, attend):

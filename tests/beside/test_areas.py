@@ -2,67 +2,56 @@
 
 Each run is compared with the same run of ComfyUI's in which the oracle answers in the model's place.
 """
+from functools import partial
+
 import pytest
 import torch
 
 from families import BY_NAME
 from oracle.equation import Nag
 from oracle.sampling import guided_by
+from other_nodes import by_node, every_way, in_turn, unchanged
 from runs import Run, assert_close, custom_sample, difference
 from stock import stock
 from subject import conditioning_node, model_node, out, strength
-from test_guiders import beside
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 
 UNET, DIT, VIDEO = (BY_NAME[name] for name in ("sdxl", "flux_schnell", "wan21_t2v"))
 every_picture = pytest.mark.parametrize("family", [UNET, DIT], ids=str)
 every_family = pytest.mark.parametrize("family", [UNET, DIT, VIDEO], ids=str)
-every_way = pytest.mark.parametrize("way", ["NAG last", "by conditioning"])
-
-
-def by_node(node_id, **inputs):
-    return lambda conditioning: stock(node_id, conditioning=conditioning, **inputs)[0]
+changed_by = partial(by_node, of="conditioning")
 
 
 def in_mask(kind, left, strength=1.0):
     """The left or the right part of the picture; the two meet at a third of its width."""
     mask = torch.zeros(1, 48, 72)
     mask[..., :24] = 1.0
-    return by_node("ConditioningSetMask", mask=mask if left else 1 - mask, strength=strength, set_cond_area=kind)
+    return changed_by("ConditioningSetMask", mask=mask if left else 1 - mask, strength=strength, set_cond_area=kind)
 
 
 def steps(start, end):
-    return by_node("ConditioningSetTimestepRange", start=start, end=end)
-
-
-def then(*nodes):
-    def apply(conditioning):
-        for node in nodes:
-            conditioning = node(conditioning)
-        return conditioning
-
-    return apply
+    return changed_by("ConditioningSetTimestepRange", start=start, end=end)
 
 
 def area(width, height, x, y, strength=1.0):
-    return by_node("ConditioningSetArea", width=width, height=height, x=x, y=y, strength=strength)
+    return changed_by("ConditioningSetArea", width=width, height=height, x=x, y=y, strength=strength)
 
 
 def share(width, height, x, y, strength=1.0):
-    return by_node("ConditioningSetAreaPercentage", width=width, height=height, x=x, y=y, strength=strength)
+    return changed_by("ConditioningSetAreaPercentage", width=width, height=height, x=x, y=y, strength=strength)
 
 
 # What is done to each of the positives before they are combined.
 REGIONS = {
-    "areas of unequal size": (area(64, 64, 0, 0), area(32, 32, 0, 16, 1.3), lambda whole: whole),
+    "areas of unequal size": (area(64, 64, 0, 0), area(32, 32, 0, 16, 1.3), unchanged),
     "areas of equal size": (area(32, 32, 0, 0), area(32, 32, 32, 16)),
     "percentages": (share(1.0, 1.0, 0.0, 0.0), share(0.5, 0.7, 0.25, 0.3, 0.8)),
     "masks": (in_mask("default", True), in_mask("default", False, 0.7)),
     "masks, by their bounds": (in_mask("mask bounds", True), in_mask("mask bounds", False, 0.7)),
-    "strengths": (by_node("ConditioningSetAreaStrength", strength=0.6), lambda whole: whole),
+    "strengths": (changed_by("ConditioningSetAreaStrength", strength=0.6), unchanged),
     "steps": (steps(0.0, 0.5), steps(0.5, 1.0)),
-    "an area in some steps": (lambda whole: whole, then(area(32, 32, 16, 0), steps(0.3, 1.0))),
+    "an area in some steps": (unchanged, in_turn(area(32, 32, 16, 0), steps(0.3, 1.0))),
 }
 
 
@@ -147,7 +136,7 @@ def test_default_conditioning(nodes, family):
 def test_areas_of_a_video(nodes, nag_first):
     run, patcher = Run(VIDEO, cfg=3.0), VIDEO.patcher()
     sizes = {"width": 0.5, "height": 1.0, "temporal": 0.67, "x": 0.5, "y": 0.0, "z": 0.34, "strength": 1.2}
-    region = by_node("ConditioningSetAreaPercentageVideo", **sizes)
+    region = changed_by("ConditioningSetAreaPercentageVideo", **sizes)
     whole, part = prompts(VIDEO, 2)
     nag = Nag(VIDEO.conditioning(31, 5))
     guide = lambda positive: conditioning_node(nodes, positive, nag)
@@ -184,7 +173,7 @@ def test_zeroed_negative(nodes, family, way, cfg):
     run, patcher = Run(family, cfg=cfg), family.patcher()
     (zero,) = stock("ConditioningZeroOut", conditioning=run.positive)
     nag = Nag(zero)
-    model, positive = beside(nodes, way, patcher, run.positive, nag)
+    model, positive = way(nodes, patcher, run.positive, nag)
     expected = run.sample(run.exact(patcher), guided_by(run.positive, nag), zero)
     assert_close(run.sample(model, positive, zero), expected)
     assert difference(expected, run.sample(patcher, negative=zero)) > 0.01
@@ -212,7 +201,7 @@ def test_prompts_of_unequal_length(nodes, family, way, lengths):
     positive_tokens, negative_tokens, nag_tokens = lengths
     run = Run(family, cfg=3.0, steps=2, positive_tokens=positive_tokens, negative_tokens=negative_tokens)
     patcher, nag = family.patcher(), Nag(family.conditioning(11, nag_tokens))
-    model, positive = beside(nodes, way, patcher, run.positive, nag)
+    model, positive = way(nodes, patcher, run.positive, nag)
     expected = run.sample(run.exact(patcher), guided_by(run.positive, nag))
     assert_close(run.sample(model, positive), expected)
 
@@ -233,7 +222,7 @@ def test_a_text_for_each_picture(nodes, family, way, batch, whose):
     run, patcher = Run(family, cfg=3.0, batch=batch), family.patcher()
     positive = run.positive if whose == "NAG's negative" else batch_of(family, 41, 6, 2)
     nag = Nag(family.conditioning(11, 5) if whose == "positive" else batch_of(family, 51, 5, 2))
-    model, guided_positive = beside(nodes, way, patcher, positive, nag)
+    model, guided_positive = way(nodes, patcher, positive, nag)
     expected = run.sample(run.exact(patcher), guided_by(positive, nag))
     assert_close(run.sample(model, guided_positive), expected)
 
@@ -263,6 +252,6 @@ def test_latent_batches(nodes, family, way, make):
     run, patcher = Run(family, cfg=3.0, denoise=0.6), family.patcher()
     latent = make({"samples": run.latent()})
     nag = Nag(family.conditioning(11, 5))
-    model, positive = beside(nodes, way, patcher, run.positive, nag)
+    model, positive = way(nodes, patcher, run.positive, nag)
     expected = run.sample(run.exact(patcher), guided_by(run.positive, nag), latent=latent)
     assert_close(run.sample(model, positive, latent=latent), expected)

@@ -6,15 +6,14 @@ from comfy.utils import repeat_to_batch_size
 from families import BY_NAME
 from oracle.equation import Nag
 from oracle.sampling import guided_by
+from other_nodes import every_order, patched_by
 from runs import Run, assert_close, difference
 from subject import conditioning_node, model_node
-from test_guiders import beside
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 
 UNET, DIT, VIDEO = (BY_NAME[name] for name in ("sdxl", "flux_schnell", "wan21_t2v"))
 every_family = pytest.mark.parametrize("family", [UNET, DIT, VIDEO], ids=str)
-every_order = pytest.mark.parametrize("order", ["NAG first", "NAG last", "by conditioning"])
 TILE, STRIDE = 4, 2  # columns: the tiles overlap
 
 
@@ -41,12 +40,7 @@ class Tiles:
 
 
 def wrapped_by(wrapper):
-    def change(model):
-        model = model.clone()
-        model.set_model_unet_function_wrapper(wrapper)
-        return model
-
-    return change
+    return patched_by("set_model_unet_function_wrapper", wrapper)
 
 
 @every_family
@@ -57,7 +51,7 @@ def test_tiles(nodes, family, order, tiles_a_call, changes):
     """The last call has one tile only. A UNet's calls hold guided rows and others, tile by tile."""
     run, patcher, change = Run(family, **changes), family.patcher(), wrapped_by(Tiles(tiles_a_call))
     nag = Nag(family.conditioning(11, 5))
-    model, positive = beside(nodes, order, patcher, run.positive, nag, change)
+    model, positive = order(nodes, patcher, run.positive, nag, change)
     assert_close(run.sample(model, positive), run.sample(change(run.exact(patcher)), guided_by(run.positive, nag)))
 
 
@@ -84,7 +78,7 @@ def picture_by_picture(apply_model, args):
 def test_batch_that_another_node_splits(nodes, family, order):
     run, patcher = Run(family, batch=2), family.patcher()
     nag = Nag(family.conditioning(11, 5))
-    model, positive = beside(nodes, order, patcher, run.positive, nag, wrapped_by(picture_by_picture))
+    model, positive = order(nodes, patcher, run.positive, nag, wrapped_by(picture_by_picture))
     with pytest.raises(ValueError, match="2 into a batch.*with 1 rows"):
         run.sample(model, positive)
 

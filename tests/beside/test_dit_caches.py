@@ -1,5 +1,4 @@
 """Caches that skip steps: ComfyUI's EasyCache and LazyCache, and what TeaCache and WaveSpeed's first-block cache do."""
-import dataclasses
 from unittest.mock import patch
 
 import comfy.ldm.flux.layers
@@ -12,14 +11,11 @@ from families import BY_NAME
 from oracle import dit
 from oracle.equation import Nag
 from oracle.sampling import exact_model, guided_by
+from other_nodes import by_node, every_order
 from runs import Run, assert_close, difference
-from stock import stock
-from unet_others import ORDERS
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-every_order = pytest.mark.parametrize("order", ORDERS)
 STEPS = 6
-CACHED = [dit for dit in DITS if dit[0].name != "sd35_large"]  # SD3 does not let wrappers around its forward()
 FLUX = [(BY_NAME["flux_dev"], "shared"), (BY_NAME["flux_dev"], "separate")]
 # When NAG acts, and the steps that run: two, from which the cache learns, at the start and where NAG turns on or off.
 WINDOWS = {
@@ -28,12 +24,6 @@ WINDOWS = {
     "starts late": ({"start_percent": 0.45}, {0, 1, 3, 4}),
 }
 every_window = pytest.mark.parametrize("window", WINDOWS)
-
-
-def cache(node_id):
-    """A cache that skips what it can."""
-    inputs = {"reuse_threshold": 1e9, "start_percent": 0.0, "end_percent": 1.0, "verbose": False}
-    return lambda patcher: stock(node_id, model=patcher, **inputs)[0]
 
 
 class OfModel:
@@ -56,24 +46,6 @@ class OfModel:
         return out
 
 
-def with_forward(run, forward):
-    return dataclasses.replace(run, family=dataclasses.replace(run.family, forward=forward))
-
-
-@pytest.mark.parametrize(("family", "stream"), CACHED, ids=str)
-@every_order
-@every_window
-def test_easycache(nodes, family, stream, order, window):
-    percents, computed = WINDOWS[window]
-    run, patcher = Run(family, steps=STEPS), own_patcher(family)
-    nag = Nag(family.conditioning(11, 5), image_stream=stream, **percents)
-    cached = exact_model(OfModel(family.forward, computed), patcher)
-    expected = run.sample(cached, guided_by(run.positive, nag))
-    assert difference(expected, run.oracle(patcher, guided_by(run.positive, nag))) > 0.001
-    model, positive = order(nodes, patcher, run.positive, nag, cache("EasyCache"))
-    assert_close(run.sample(model, positive), expected)
-
-
 class OfDenoised:
     """A PREDICT_NOISE wrapper: in other steps than these, the last change of x by the denoising is taken."""
 
@@ -87,18 +59,32 @@ class OfDenoised:
         return x + self.change
 
 
-@pytest.mark.parametrize(("family", "stream"), DITS, ids=str)
+def by_easycache(family, patcher, computed):
+    return exact_model(OfModel(family.forward, computed), patcher)
+
+
+def by_lazycache(family, patcher, computed):
+    cached = exact_model(family.forward, patcher)
+    cached.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "cache", OfDenoised(computed))
+    return cached
+
+
+EXACT = {"EasyCache": by_easycache, "LazyCache": by_lazycache}
+SKIPPING_ALL = {"reuse_threshold": 1e9, "start_percent": 0.0, "end_percent": 1.0, "verbose": False}
+CASES = [(*dit, cache) for cache in EXACT for dit in DITS]
+CASES.remove((BY_NAME["sd35_large"], "shared", "EasyCache"))  # SD3 does not let wrappers around its forward()
+
+
+@pytest.mark.parametrize(("family", "stream", "cache"), CASES, ids=str)
 @every_order
 @every_window
-def test_lazycache(nodes, family, stream, order, window):
+def test_comfyuis_caches(nodes, family, stream, cache, order, window):
     percents, computed = WINDOWS[window]
     run, patcher = Run(family, steps=STEPS), own_patcher(family)
     nag = Nag(family.conditioning(11, 5), image_stream=stream, **percents)
-    cached = exact_model(family.forward, patcher)
-    cached.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "cache", OfDenoised(computed))
-    expected = run.sample(cached, guided_by(run.positive, nag))
+    expected = run.sample(EXACT[cache](family, patcher, computed), guided_by(run.positive, nag))
     assert difference(expected, run.oracle(patcher, guided_by(run.positive, nag))) > 0.001
-    model, positive = order(nodes, patcher, run.positive, nag, cache("LazyCache"))
+    model, positive = order(nodes, patcher, run.positive, nag, by_node(cache, **SKIPPING_ALL))
     assert_close(run.sample(model, positive), expected)
 
 
@@ -217,8 +203,8 @@ def test_third_party_caches(nodes, family, stream, order, kind, n_run):
     computed = {0, 1, 3}
     run, patcher = Run(family, steps=STEPS), own_patcher(family)
     nag = Nag(family.conditioning(11, 5), image_stream=stream)
-    cached = with_forward(run, OfImage(family.forward, computed, n_run))
-    expected = cached.oracle(patcher, guided_by(run.positive, nag))
+    cached = OfImage(family.forward, computed, n_run)
+    expected = run.oracle(patcher, guided_by(run.positive, nag), forward=cached)
     assert difference(expected, run.oracle(patcher, guided_by(run.positive, nag))) > 0.001
     model, positive = order(nodes, patcher, run.positive, nag, kind(computed))
     assert_close(run.sample(model, positive), expected)

@@ -7,10 +7,11 @@ import comfy.sd
 import pytest
 import torch
 
-from dit_others import PLACES, FoldingVAE
+from dit_others import FoldingVAE
 from families import BY_NAME, SIZE, TEXT
 from oracle.equation import Nag
 from oracle.sampling import guided_by
+from other_nodes import PLACES
 from runs import Run, assert_close, difference
 from stock import stock
 
@@ -90,5 +91,3 @@ def test_conditioning_changed_by_another_node(nodes, other, place, stream):
     assert difference(expected, run.oracle(patcher, guided_by(run.positive, nag))) > 0.001, "the other node did nothing"
     model, positive = PLACES[place](nodes, patcher, run.positive, nag, change)
     assert_close(run.sample(model, positive, change(run.negative)), expected)
-
-

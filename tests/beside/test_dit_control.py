@@ -8,10 +8,11 @@ import comfy.ops
 import pytest
 import torch
 
-from dit_others import PLACES, FoldingVAE, exact_dit
+from dit_others import FoldingVAE, exact_dit
 from families import BY_NAME, POOLED
 from oracle.equation import Nag
 from oracle.sampling import guided_by
+from other_nodes import PLACES, in_turn, patched_by
 from runs import Run, assert_close, difference
 from stock import stock
 from subject import model_node
@@ -123,12 +124,9 @@ def test_controlnet_beside_skipped_blocks(nodes, skipped, stream):
         strength=0.7, start_percent=0.0, end_percent=1.0, vae=FoldingVAE(),
     )  # fmt: skip
 
-    def change(patcher):
-        patched = patcher.clone()
-        for block in skipped:
-            patched.set_model_patch_replace(lambda args, extra: args, "dit", "single_block", block)
-        return patched
-
+    skip = lambda args, extra: args
+    place = "set_model_patch_replace", skip, "dit", "single_block"
+    change = in_turn(*(patched_by(*place, block) for block in skipped))
     expected = run.sample(change(exact_dit(family, patcher)), guided_by(positive, nag), negative)
     guided = model_node(nodes, change(patcher), nag, nag_negative=nag.negative)
     assert_close(run.sample(guided, positive, negative), expected)

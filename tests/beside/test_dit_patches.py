@@ -1,34 +1,19 @@
 """Nodes that patch a transformer or guide by it, before and after NAG Model, and under NAG Conditioning."""
-import dataclasses
-
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from dit_others import DITS, attending, cooler, exact_dit
+from dit_others import DITS, attending, cooler, every_dit, exact_dit
 from oracle.equation import Nag
 from oracle.sampling import guided_by
+from other_nodes import by_node, cooler_override, every_order, in_turn, overriding, patched_by
 from runs import Run, assert_close, difference
-from stock import stock
-from unet_others import ORDERS
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-every_dit = pytest.mark.parametrize(("family", "stream"), DITS, ids=str)
-every_order = pytest.mark.parametrize("order", ORDERS)
-
-
-def by_stock_node(node_id, **inputs):
-    return lambda patcher: stock(node_id, model=patcher, **inputs)[0]
 
 
 def replaced(function, *blocks):
-    def patch(patcher):
-        patched = patcher.clone()
-        for block in blocks:
-            patched.set_model_patch_replace(function, "dit", *block)
-        return patched
-
-    return patch
+    return in_turn(*(patched_by("set_model_patch_replace", function, "dit", *block) for block in blocks))
 
 
 def changing(args, extra):
@@ -49,14 +34,14 @@ OTHERS = {
     "double blocks changed": replaced(changing, *DOUBLE),
     "first double block skipped": replaced(skipping, DOUBLE[0]),
     "last double block skipped": replaced(skipping, DOUBLE[1]),
-    "SkipLayerGuidanceDiT": by_stock_node(
+    "SkipLayerGuidanceDiT": by_node(
         "SkipLayerGuidanceDiT", double_layers="1", single_layers="0, 2", **SKIPPED
     ),
-    "SkipLayerGuidanceSD3": by_stock_node("SkipLayerGuidanceSD3", layers="0", scale=2.0, **PERCENTS),
-    "SkipLayerGuidanceDiTSimple": by_stock_node(
+    "SkipLayerGuidanceSD3": by_node("SkipLayerGuidanceSD3", layers="0", scale=2.0, **PERCENTS),
+    "SkipLayerGuidanceDiTSimple": by_node(
         "SkipLayerGuidanceDiTSimple", double_layers="0", single_layers="1", **PERCENTS
     ),
-    "CFGZeroStar": by_stock_node("CFGZeroStar"),
+    "CFGZeroStar": by_node("CFGZeroStar"),
 }
 ONLY_IN_SINGLE_BLOCKS = {
     "single blocks changed": replaced(changing, *SINGLE),
@@ -79,17 +64,6 @@ def test_model_patched_by_another_node(nodes, family, stream, other, order):
     expected = run.sample(change(exact_dit(family, patcher)), guided_by(run.positive, nag))
     assert difference(expected, run.oracle(patcher, guided_by(run.positive, nag))) > 0.001, "the other node did nothing"
     assert_close(run.sample(model, positive), expected)
-
-
-def cooler_override(func, q, *args, **kwargs):
-    return func(q * 0.7, *args, **kwargs)
-
-
-def overriding(patcher):
-    """Where other nodes put an attention of their own."""
-    patched = patcher.clone()
-    patched.model_options["transformer_options"]["optimized_attention_override"] = cooler_override
-    return patched
 
 
 def overriding_late(patcher):
@@ -116,8 +90,8 @@ def test_attention_of_another_node(nodes, family, stream, order, change):
     run, patcher = Run(family, cfg=3.0), family.patcher()
     nag = Nag(family.conditioning(11, 5), image_stream=stream)
     model, positive = order(nodes, patcher, run.positive, nag, change)
-    cooled = dataclasses.replace(run, family=dataclasses.replace(family, forward=attending(family.forward, cooler)))
-    assert_close(run.sample(model, positive), cooled.oracle(patcher, guided_by(run.positive, nag)))
+    expected = run.oracle(patcher, guided_by(run.positive, nag), forward=attending(family.forward, cooler))
+    assert_close(run.sample(model, positive), expected)
 
 
 def style_tokens(inputs):
@@ -141,12 +115,7 @@ def closing_tokens(inputs):
 @pytest.mark.parametrize("function", [style_tokens, closing_tokens])
 def test_text_patched_by_another_node(nodes, family, stream, order, function):
     """What is added belongs to the positive."""
-
-    def change(patcher):
-        patched = patcher.clone()
-        patched.set_model_patch(function, "post_input")
-        return patched
-
+    change = patched_by("set_model_patch", function, "post_input")
     run, patcher = Run(family, cfg=3.0, steps=2), family.patcher()
     nag = Nag(family.conditioning(11, 5), image_stream=stream)
     model, positive = order(nodes, patcher, run.positive, nag, change)

@@ -4,18 +4,16 @@ from inspect import signature
 
 import pytest
 
-from dit_others import own_patcher
+from dit_others import other_weights, own_patcher
 from families import BY_NAME
 from oracle.equation import Nag
 from oracle.sampling import exact_model, guided_by
+from other_nodes import by_node, every_order
 from runs import Run, assert_close, difference
 from stock import stock, stock_class
 from subject import conditioning_node, model_node
-from test_dit_weights import other_weights
-from unet_others import ORDERS
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-every_order = pytest.mark.parametrize("order", ORDERS)
 WAN = BY_NAME["wan21_t2v"]
 SHIFTS = {
     "ModelSamplingFlux": ("flux_dev", {"max_shift": 2.5, "base_shift": 2.0, "width": 1024, "height": 1024}),
@@ -37,9 +35,7 @@ def test_percents_follow_a_shift(nodes, shift, order):
     family = BY_NAME[name]
     run, nag = Run(family, steps=6), Nag(family.conditioning(11, 5), start_percent=0.3, end_percent=0.7)
 
-    def change(patcher):
-        return stock(shift.split(",")[0], model=patcher, **inputs)[0]
-
+    change = by_node(shift.split(",")[0], **inputs)
     shifted = own_patcher(family)
     unshifted = shifted.model.model_sampling
     shifted.model.model_sampling = change(shifted).get_model_object("model_sampling")
@@ -98,10 +94,7 @@ def test_context_windows(nodes, context, order):
 
     node_id = context.split(",")[0]
     shuffled = {"freenoise": True} if "freenoise" in signature(stock_class(node_id).execute).parameters else {}
-
-    def change(patcher):
-        return stock(node_id, model=patcher, **WINDOWS, **CONTEXTS[context], **shuffled)[0]
-
+    change = by_node(node_id, **WINDOWS, **CONTEXTS[context], **shuffled)
     patcher = own_patcher(family)
     expected = run.sample(change(exact_model(family.forward, patcher)), guided_by(run.positive, nag))
     assert difference(expected, run.oracle(patcher, guided_by(run.positive, nag))) > 0.01, "there were no windows"

@@ -1,22 +1,18 @@
 """Nodes that change a transformer's weights: NAG on the changed model is NAG on one made with those weights."""
-import dataclasses
 import math
 
 import comfy.utils
-import folder_paths
 import pytest
 import torch
 
-from dit_others import DITS, PLACES, own_patcher
+from dit_others import every_dit, other_weights, own_patcher
 from oracle.equation import Nag
 from oracle.sampling import exactly, guided_by
+from other_nodes import PLACES, by_node, every_order
 from runs import Run, assert_close, difference
 from stock import stock
-from unet_others import ORDERS
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-every_dit = pytest.mark.parametrize(("family", "stream"), DITS, ids=str)
-every_order = pytest.mark.parametrize("order", ORDERS)
 FILE, STRENGTH = "tiny.safetensors", 0.8
 LAYERS = {
     "sd35_large": [
@@ -46,10 +42,8 @@ LAYERS = {
 
 
 @pytest.fixture
-def lora(tmp_path, monkeypatch):
+def lora(loras):
     """Writes a LoRA for a family, where ComfyUI's loaders find it by FILE; gives (up, down) by the weights' names."""
-    known = {**folder_paths.folder_names_and_paths, "loras": ([str(tmp_path)], {".safetensors"})}
-    monkeypatch.setattr(folder_paths, "folder_names_and_paths", known)
 
     def write(family):
         weights = dict(family.patcher().model.diffusion_model.named_parameters())
@@ -62,7 +56,7 @@ def lora(tmp_path, monkeypatch):
             factors[f"{layer}.weight"] = up, down
             file[f"diffusion_model.{layer}.lora_up.weight"] = up
             file[f"diffusion_model.{layer}.lora_down.weight"] = down
-        comfy.utils.save_torch_file(file, str(tmp_path / FILE))
+        comfy.utils.save_torch_file(file, str(loras / FILE))
         return factors
 
     return write
@@ -84,20 +78,9 @@ def test_lora(nodes, lora, family, stream, order):
     run, nag = Run(family, cfg=3.0), Nag(family.conditioning(11, 5), image_stream=stream)
     expected = run.oracle(with_lora(family, lora(family), STRENGTH), guided_by(run.positive, nag))
     assert difference(expected, run.oracle(family.patcher(), guided_by(run.positive, nag))) > 0.01
-
-    def change(patcher):
-        return stock("LoraLoaderModelOnly", model=patcher, lora_name=FILE, strength_model=STRENGTH)[0]
-
+    change = by_node("LoraLoaderModelOnly", lora_name=FILE, strength_model=STRENGTH)
     model, positive = order(nodes, own_patcher(family), run.positive, nag, change)
     assert_close(run.sample(model, positive), expected)
-
-
-def other_weights(weights):
-    generator = torch.Generator().manual_seed(3)
-    for name, weight in weights.items():
-        if name.endswith("modulation"):  # ComfyUI does not merge Wan's
-            continue
-        weight += 0.3 * weight.std() * torch.randn(weight.shape, generator=generator)
 
 
 @every_dit
@@ -111,9 +94,7 @@ def test_merged_models(nodes, family, stream, order):
         for name, weight in weights.items():
             weight.lerp_(others[name], 0.7)
 
-    def change(patcher):
-        return stock("ModelMergeSimple", model1=patcher, model2=second, ratio=0.3)[0]
-
+    change = by_node("ModelMergeSimple", of="model1", model2=second, ratio=0.3)
     expected = run.oracle(own_patcher(family, merge), guided_by(run.positive, nag))
     assert difference(expected, run.oracle(family.patcher(), guided_by(run.positive, nag))) > 0.01
 
@@ -152,14 +133,8 @@ def test_hook_schedules(nodes, lora, family, stream, place, cfg):
     factors = lora(family)
     first, then = (with_lora(family, factors, STRENGTH * strength) for strength in (1.0, 0.4))
     patcher = own_patcher(family)
-    exact = dataclasses.replace(run, family=dataclasses.replace(family, forward=Scheduled(family, first, then)))
-    expected = exact.oracle(patcher, guided_by(run.positive, nag))
-
-    def hooked(positive):
-        return stock(
-            "ConditioningSetProperties",
-            cond_NEW=positive, strength=1.0, set_cond_area="default", hooks=scheduled_hooks(),
-        )[0]  # fmt: skip
-
+    expected = run.oracle(patcher, guided_by(run.positive, nag), forward=Scheduled(family, first, then))
+    given = {"strength": 1.0, "set_cond_area": "default", "hooks": scheduled_hooks()}
+    hooked = by_node("ConditioningSetProperties", of="cond_NEW", **given)
     model, positive = PLACES[place](nodes, patcher, run.positive, nag, hooked)
     assert_close(run.sample(model, positive), expected)

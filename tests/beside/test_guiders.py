@@ -11,38 +11,16 @@ from families import BY_NAME
 from oracle import flux
 from oracle.equation import Nag
 from oracle.sampling import guided_by
+from other_nodes import by_node, every_order, every_way, in_turn
 from runs import Run, assert_close, custom_sample
 from stock import stock
 from subject import conditioning_node, model_node, options, out, strength
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 
-ORDERS = ("NAG first", "NAG last", "by conditioning")
 PICTURES = [BY_NAME[name] for name in ("sdxl", "flux_schnell")]
-every_order = pytest.mark.parametrize("order", ORDERS)
 every_family = pytest.mark.parametrize("family", [*PICTURES, BY_NAME["wan21_t2v"]], ids=str)
 every_picture = pytest.mark.parametrize("family", PICTURES, ids=str)
-
-
-def beside(nodes, order, patcher, positive, nag, change=lambda model: model):
-    """A (model, positive) with NAG and with what another node does to the model."""
-    if order == "by conditioning":
-        return change(patcher), conditioning_node(nodes, positive, nag)
-    guide = lambda model: model_node(nodes, model, nag, nag_negative=nag.negative)
-    return (change(guide(patcher)) if order == "NAG first" else guide(change(patcher))), positive
-
-
-def by_node(node_id, **widgets):
-    return lambda model: stock(node_id, model=model, **widgets)[0]
-
-
-def both(*changes):
-    def change(model):
-        for each in changes:
-            model = each(model)
-        return model
-
-    return change
 
 
 def pre_cfg(model):
@@ -82,11 +60,11 @@ CHANGES = {
     "Mahiro": by_node("Mahiro"),
     "FreSca": by_node("FreSca", scale_low=1.1, scale_high=1.4, freq_cutoff=2),
     "Epsilon Scaling": by_node("Epsilon Scaling", scaling_factor=1.02),
-    "TCFG, then CFGNorm": both(by_node("TCFG"), by_node("CFGNorm", strength=0.9)),
+    "TCFG, then CFGNorm": in_turn(by_node("TCFG"), by_node("CFGNorm", strength=0.9)),
     "pre-CFG function": pre_cfg,
     "post-CFG function": post_cfg_that_asks_for_the_negative,
     "model function wrapper": wrapped,
-    "two model function wrappers": both(wrapped, wrapped),
+    "two model function wrappers": in_turn(wrapped, wrapped),
 }
 
 
@@ -106,7 +84,7 @@ def expected(run, name):
 @pytest.mark.parametrize("name", CHANGES)
 def test_guidance_of_another_node(nodes, family, cfg, order, name):
     run = Run(family, cfg=cfg, batch=2)
-    result = run.sample(*beside(nodes, order, family.patcher(), run.positive, nag_of(run), CHANGES[name]))
+    result = run.sample(*order(nodes, family.patcher(), run.positive, nag_of(run), CHANGES[name]))
     assert_close(result, expected(run, name))
 
 
@@ -140,7 +118,7 @@ def test_our_guider_with_another_nodes_guidance(nodes, family, name):
 def test_cfg_that_grows_over_the_batch(nodes, family, order, node_id):
     run, patcher, change = Run(family, cfg=3.0, batch=3), family.patcher(), by_node(node_id, min_cfg=1.0)
     nag = nag_of(run)
-    result = run.sample(*beside(nodes, order, patcher, run.positive, nag, change))
+    result = run.sample(*order(nodes, patcher, run.positive, nag, change))
     assert_close(result, run.sample(change(run.exact(patcher)), guided_by(run.positive, nag)))
 
 
@@ -188,11 +166,11 @@ def test_guider_of_comfyui(nodes, family, by, name):
 
 
 @every_family
-@pytest.mark.parametrize("order", ["NAG last", "by conditioning"])
-def test_basic_guider(nodes, family, order):
+@every_way
+def test_basic_guider(nodes, family, way):
     run, patcher = Run(family), family.patcher()
     nag = nag_of(run)
-    model, positive = beside(nodes, order, patcher, run.positive, nag)
+    model, positive = way(nodes, patcher, run.positive, nag)
     guider = stock("BasicGuider", model=model, conditioning=positive)[0]
     assert_close(custom_sample(run, patcher, guider), run.oracle(patcher, guided_by(run.positive, nag)))
 
@@ -204,7 +182,7 @@ def test_old_perp_neg(nodes, family, order):
     run, patcher = Run(family, cfg=3.0), family.patcher()
     change = by_node("PerpNeg", empty_conditioning=family.conditioning(12, 3), neg_scale=0.8)
     nag = Nag(family.conditioning(11, 5))
-    result = run.sample(*beside(nodes, order, patcher, run.positive, nag, change))
+    result = run.sample(*order(nodes, patcher, run.positive, nag, change))
     assert_close(result, run.sample(change(run.exact(patcher)), guided_by(run.positive, nag)))
 
 
@@ -216,7 +194,7 @@ def test_scaled_positions(nodes, monkeypatch, order):
     scales, shifts = {"t": 1.0, "y": 1.5, "x": 2.0}, {"t": 0.0, "y": 3.0, "x": -1.0}
     widgets = {f"scale_{axis}": scales[axis] for axis in "xyt"} | {f"shift_{axis}": shifts[axis] for axis in "xyt"}
     nag = nag_of(run)
-    result = run.sample(*beside(nodes, order, patcher, run.positive, nag, by_node("ScaleROPE", **widgets)))
+    result = run.sample(*order(nodes, patcher, run.positive, nag, by_node("ScaleROPE", **widgets)))
     of_image = flux.positions
     scaled = lambda *of: of_image(*of) * torch.tensor([*scales.values()]) + torch.tensor([*shifts.values()])
     monkeypatch.setattr(flux, "positions", scaled)

@@ -13,10 +13,10 @@ from families import BASE, BY_NAME, EPS, PICTURE4, SD15, SD15_SAYS, Family, _une
 from oracle import unet
 from oracle.equation import Nag
 from oracle.sampling import guided_by
+from other_nodes import by_node, every_order, unchanged
 from runs import Run, assert_close
 from stock import stock
 from subject import conditioning_node, model_node
-from test_guiders import beside, by_node
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 
@@ -32,7 +32,6 @@ SD15_INPAINTING = Family("sd15_inpainting", _inpainting_unet, unet.forward, SD15
 MADE_FOR_IT = [SD15_INPAINTING, BY_NAME["flux_fill"]]
 FAMILIES = [BY_NAME["sdxl"], BY_NAME["flux_schnell"], *MADE_FOR_IT]
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
-every_order = pytest.mark.parametrize("order", ["NAG first", "NAG last", "by conditioning"])
 
 
 @cache
@@ -62,11 +61,11 @@ def masked_latent(family):
 @pytest.mark.parametrize("strength", [None, 1.0, 0.6], ids=["mask", "differential", "differential, in part"])
 def test_noise_mask(nodes, family, order, strength):
     """SetLatentNoiseMask, and DifferentialDiffusion, for which the mask is another one at each step."""
-    change = by_node("DifferentialDiffusion", strength=strength) if strength else lambda model: model
+    change = by_node("DifferentialDiffusion", strength=strength) if strength else unchanged
     run, patcher = Run(family, cfg=3.0, denoise=0.6, batch=2), family.patcher()
     latent = masked_latent(family)
     nag = Nag(family.conditioning(11, 5))
-    model, positive = beside(nodes, order, patcher, run.positive, nag, change)
+    model, positive = order(nodes, patcher, run.positive, nag, change)
     expected = run.sample(change(run.exact(patcher)), guided_by(run.positive, nag), latent=latent)
     assert_close(run.sample(model, positive, latent=latent), expected)
 
@@ -79,7 +78,7 @@ def test_vae_encode_for_inpaint(nodes, family, order):
     (latent,) = stock("VAEEncodeForInpaint", vae=tiny, pixels=pixels, mask=mask, grow_mask_by=6)
     run, patcher = Run(family, cfg=3.0), family.patcher()
     nag = Nag(family.conditioning(11, 5))
-    model, positive = beside(nodes, order, patcher, run.positive, nag)
+    model, positive = order(nodes, patcher, run.positive, nag)
     expected = run.sample(run.exact(patcher), guided_by(run.positive, nag), latent=latent)
     assert_close(run.sample(model, positive, latent=latent), expected)
 

@@ -6,19 +6,19 @@ import torch
 from families import BY_NAME
 from oracle.equation import Nag
 from oracle.sampling import guided_by
+from other_nodes import by_conditioning, model_last
 from runs import CLOSE, Run, assert_close, custom_sample
 from stock import stock
 from subject import model_node, out, strength
-from test_guiders import beside
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-
 
 FAMILIES = [BY_NAME[name] for name in ("sdxl", "flux_schnell")]
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
 family_and_way = pytest.mark.parametrize(
-    ("family", "way"), [(FAMILIES[0], "NAG last"), (FAMILIES[1], "by conditioning")], ids=str
+    ("family", "way"), [(FAMILIES[0], model_last), (FAMILIES[1], by_conditioning)], ids=["sdxl", "flux_schnell"]
 )
+
 
 @every_family
 def test_the_oracle_in_the_models_place(family):
@@ -38,7 +38,7 @@ def exact_guider(run, nag):
 
 def guided_and_exact(nodes, run, way, nag):
     """CFG guiders of ComfyUI over the model with NAG, and over the oracle."""
-    ours = beside(nodes, way, run.family.patcher(), run.positive, nag)
+    ours = way(nodes, run.family.patcher(), run.positive, nag)
     return cfg_guider(run, *ours), exact_guider(run, nag)
 
 
@@ -112,7 +112,7 @@ def test_two_stages(nodes, family, way, guided):
     """As with a refiner, or Wan2.2's pair."""
     run, patcher = Run(family, cfg=3.0), family.patcher()
     nag = Nag(family.conditioning(11, 5))
-    ours = beside(nodes, way, patcher, run.positive, nag)
+    ours = way(nodes, patcher, run.positive, nag)
     pairs = [ours if each else (patcher, run.positive) for each in guided]
     exact = [guided_by(run.positive, nag) if each else run.positive for each in guided]
     assert_close(in_two_stages(run, *zip(*pairs)), in_two_stages(run, [run.exact(patcher)] * 2, exact))

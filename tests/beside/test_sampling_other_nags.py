@@ -2,23 +2,20 @@
 import types
 
 import pytest
-import torch
 
-from families import BY_NAME, _patcher
+from dit_others import own_patcher
+from families import BY_NAME
 from oracle.equation import Nag
 from oracle.sampling import guided_by
+from other_nodes import by_node, every_order
 from runs import Run, assert_close, difference
-from stock import stock
-from test_guiders import beside
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-
-every_order = pytest.mark.parametrize("order", ["NAG first", "NAG last", "by conditioning"])
 
 
 def comfyuis(**widgets):
     widgets = {"nag_scale": 5.0, "nag_alpha": 0.5, "nag_tau": 1.5, **widgets}
-    return lambda model: stock("NAGuidance", model=model, **widgets)[0]
+    return by_node("NAGuidance", **widgets)
 
 
 @every_order
@@ -26,7 +23,7 @@ def comfyuis(**widgets):
 def test_comfyuis_own_on_a_transformer(nodes, family, order):
     """It needs positive and negative in one model call, and is silent where it does not get them."""
     run, patcher = Run(family), family.patcher()
-    model, positive = beside(nodes, order, patcher, run.positive, Nag(family.conditioning(11, 5)), comfyuis())
+    model, positive = order(nodes, patcher, run.positive, Nag(family.conditioning(11, 5)), comfyuis())
     with pytest.raises(ValueError, match="ComfyUI's own.*Normalized Attention Guidance.*Take one"):
         run.sample(model, positive)
 
@@ -37,7 +34,7 @@ def test_comfyuis_own_on_a_unet(nodes, order):
     family = BY_NAME["sdxl"]
     run, patcher = Run(family, cfg=3.0, negative_tokens=6), family.patcher()
     nag = Nag(family.conditioning(11, 5))
-    with_both = lambda nag, change: run.sample(*beside(nodes, order, patcher, run.positive, nag, change))
+    with_both = lambda nag, change: run.sample(*order(nodes, patcher, run.positive, nag, change))
     theirs_off = with_both(nag, comfyuis(nag_alpha=0.0))
     assert_close(theirs_off, run.oracle(patcher, guided_by(run.positive, nag)))
     ours_off = with_both(Nag(run.positive), comfyuis())  # a negative that is the positive moves nothing
@@ -61,10 +58,10 @@ def with_a_forward_of_its_own(model):
 @every_order
 def test_replaced_cross_attention(nodes, order):
     family = BY_NAME["wan21_t2v"]
-    patcher = _patcher.__wrapped__(family, torch.float32)  # a new one: ComfyUI leaves a forward on the modules
+    patcher = own_patcher(family)  # a new one: ComfyUI leaves a forward on the modules
     run, nag = Run(family), Nag(family.conditioning(11, 5))
-    model, positive = beside(nodes, order, patcher, run.positive, nag, with_a_forward_of_its_own)
+    model, positive = order(nodes, patcher, run.positive, nag, with_a_forward_of_its_own)
     with pytest.raises(ValueError, match="Another node has put its own.*in the place of.*cross_attn.*Take"):
         run.sample(model, positive)
-    guided = run.sample(*beside(nodes, order, patcher, run.positive, nag))
+    guided = run.sample(*order(nodes, patcher, run.positive, nag))
     assert_close(guided, run.oracle(patcher, guided_by(run.positive, nag)))  # by forward() as ComfyUI has put it back

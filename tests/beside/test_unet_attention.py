@@ -1,56 +1,20 @@
 """Nodes that change a UNet's attention as IPAdapter, Attention Couple and PAG do, against oracles written by hand."""
-import comfy.ldm.modules.attention as host
 import pytest
 import torch
 
 from families import BY_NAME, TEXT
-from oracle import sampling, unet
+from oracle import unet
 from oracle.equation import Nag, attention
 from oracle.sampling import guided_by
+from other_nodes import ORDERS, by_node, in_turn, patched_by
 from runs import Run, assert_close, difference
-from stock import stock
-from unet_others import ORDERS
+from unet_others import BLOCKS, ImagePrompt
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 SD15, SD2, SDXL = (BY_NAME[name] for name in ("sd15", "sd2", "sdxl"))
 BATCH = {"batch": 2}
 CFG = {"cfg": 3.0, "batch": 2, "negative_tokens": 6}  # texts of one length: ComfyUI repeats tokens to batch others
 at_both_cfgs = pytest.mark.parametrize("changes", [BATCH, CFG], ids=["cfg 1", "cfg 3"])
-
-
-class ImagePrompt:
-    """What IPAdapter does: in some blocks, attention to an image as well, each kind of row to its own."""
-
-    def __init__(self, blocks, width):
-        generator = torch.Generator().manual_seed(5)
-        self.blocks = blocks
-        self.images = torch.randn(2, 1, 3, width, generator=generator)  # of positive and negative rows
-
-    def replace(self, q, k, v, options):
-        """The patch that ComfyUI calls."""
-        kinds = options["cond_or_uncond"]
-        rows = q.shape[0] // len(kinds)
-        image = torch.cat([self.images[kind].expand(rows, -1, -1) for kind in kinds])
-        assert image.shape[0] == q.shape[0], "the rows are not those that the options speak of"
-        assert len(options["uuids"]) == len(kinds)
-        attend = lambda k, v: host.optimized_attention(q, k, v, options["n_heads"])
-        return attend(k, v) + 0.5 * attend(image[..., : q.shape[-1]], image[..., -q.shape[-1] :])
-
-    def of_kind(self, kind):
-        """The same for the oracle."""
-        return ImageOfKind(set(self.blocks), self.images[kind].double())
-
-
-class ImageOfKind(unet.Others):
-    def __init__(self, blocks, image):
-        self.blocks, self.image = blocks, image
-
-    def cross_attention(self, attn, x, text, block):
-        z = super().cross_attention(attn, x, text, block)
-        if not {block, block[:2]} & self.blocks:
-            return z
-        q, image = attn.to_q(x), self.image.expand(x.shape[0], -1, -1)
-        return z + 0.5 * attention(q, image[..., : q.shape[-1]], image[..., -q.shape[-1] :], attn.heads)
 
 
 class ExtraTokens(unet.Others):
@@ -88,19 +52,10 @@ def compare_with_oracle_by_hand(nodes, run, patch, other):
         others = other.of_kind(1 if nag is None else 0)
         return unet.forward(net, x, t, {**cond, "others": others}, negative, nag)
 
-    expected = by_oracle(forward, run, positive)
+    expected = run.oracle(patcher, positive, forward=forward)
     assert difference(run.oracle(patcher, positive), expected) > 0.005, "the other node does nothing"
     for order in ORDERS:
         assert_close(run.sample(*order(nodes, patcher, run.positive, nag, patch)), expected)
-
-
-def by_oracle(forward, run, positive):
-    patcher = run.family.patcher()
-    given = (patcher, positive, run.negative, run.cfg, run.latent(), run.sigmas(patcher), run.seed)
-    return sampling.sample(forward, *given)
-
-
-BLOCKS = [("input", 1), ("middle", 0), ("output", 1)]
 
 
 @pytest.mark.parametrize("family", [SD15, SDXL], ids=str)
@@ -108,13 +63,7 @@ BLOCKS = [("input", 1), ("middle", 0), ("output", 1)]
 @at_both_cfgs
 def test_attention_replaced_as_by_ip_adapter(nodes, family, blocks, changes):
     other = ImagePrompt(blocks, width=128)
-
-    def patch(patcher):
-        patched = patcher.clone()
-        for block in blocks:
-            patched.set_model_attn2_replace(other.replace, *block)
-        return patched
-
+    patch = in_turn(*(patched_by("set_model_attn2_replace", other.replace, *block) for block in blocks))
     compare_with_oracle_by_hand(nodes, Run(family, **changes), patch, other)
 
 
@@ -171,7 +120,8 @@ def test_perturbed_attention_guidance_and_cfg(nodes, family, cfg):
     """The paper's second table."""
     run, patcher = Run(family, cfg=cfg, batch=2), family.patcher()
     nag = Nag(family.conditioning(11, 5))
-    expected = by_oracle(with_perturbed_attention_guidance(2.0, cfg), run, guided_by(run.positive, nag))
-    pag = lambda patcher: stock("PerturbedAttentionGuidance", model=patcher, scale=2.0)[0]
+    forward = with_perturbed_attention_guidance(2.0, cfg)
+    expected = run.oracle(patcher, guided_by(run.positive, nag), forward=forward)
+    pag = by_node("PerturbedAttentionGuidance", scale=2.0)
     for order in ORDERS:
         assert_close(run.sample(*order(nodes, patcher, run.positive, nag, pag)), expected)

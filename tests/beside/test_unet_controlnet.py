@@ -6,7 +6,6 @@ import comfy.model_base
 import comfy.supported_models
 import pytest
 import torch
-from comfy.cldm.cldm import ControlNet
 from comfy.gligen import GatedSelfAttentionDense, Gligen, PositionNet
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.model_patcher import ModelPatcher
@@ -18,13 +17,12 @@ from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
 from stock import stock
 from subject import conditioning_node, model_node
+from unet_control import CPU, HINT, apply_advanced, control_model, controlnet, unet_config
 from unet_others import exact_unet
 from unet_weights import randomised, tiny_clip
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-CPU = torch.device("cpu")
 SD15, SDXL = BY_NAME["sd15"], BY_NAME["sdxl"]
-HINT = torch.rand(1, 48, 80, 3, generator=torch.Generator().manual_seed(51))
 
 
 def two_blocks_a_level(dtype):
@@ -32,19 +30,6 @@ def two_blocks_a_level(dtype):
     more = {"num_res_blocks": [2, 2], "transformer_depth": [1] * 4, "transformer_depth_output": [1] * 6}
     config = comfy.supported_models.SD15({**unet_config(SD15), **more, "dtype": dtype})
     return comfy.model_base.BaseModel(config, comfy.model_base.ModelType.EPS)
-
-
-def unet_config(family):
-    return family.patcher().model.model_config.unet_config
-
-
-def control_model(family):
-    config = {key: value for key, value in unet_config(family).items() if key != "out_channels"}
-    return randomised(ControlNet(**config, hint_channels=3), 52)
-
-
-def controlnet(family):
-    return comfy.controlnet.ControlNet(control_model(family), load_device=CPU)
 
 
 def control_lora(family):
@@ -63,12 +48,6 @@ def control_lora(family):
 def t2i_adapter():
     adapter = Adapter(cin=3 * 8 * 8, channels=[32, 64], nums_rb=2, ksize=1, sk=True, use_conv=False, xl=False)
     return comfy.controlnet.T2IAdapter(randomised(adapter, 54), 3, 8, "nearest-exact", CPU)
-
-
-def apply_advanced(control, positive, negative, start=0.0, end=1.0):
-    range_ = {"start_percent": start, "end_percent": end}
-    given = {"positive": positive, "negative": negative, "control_net": control, "image": HINT, "strength": 0.8}
-    return stock("ControlNetApplyAdvanced", **given, **range_)
 
 
 def apply_late(control, positive, negative):

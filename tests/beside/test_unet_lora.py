@@ -1,5 +1,4 @@
 """LoRAs, their schedules and merged models under NAG, against the oracle of models with these weights baked in."""
-import folder_paths
 import pytest
 import torch
 
@@ -7,46 +6,24 @@ from families import BY_NAME
 from oracle import sampling
 from oracle.equation import Nag
 from oracle.sampling import guided_by
+from other_nodes import ORDERS, PLACES, by_node, in_turn, model_first, model_last
 from runs import Run, assert_close, difference
 from stock import stock, stock_class
 from subject import conditioning_node, model_node
-from unet_others import ORDERS
-from unet_weights import Lora, baked_clip, baked_model, model_of_its_own, tiny_clip
+from unet_weights import STRENGTH, baked_clip, baked_model, model_of_its_own, saved_lora, tiny_clip, with_lora
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 SD15, SD2, SDXL = (BY_NAME[name] for name in ("sd15", "sd2", "sdxl"))
-STRENGTH = 0.8
-
-
-@pytest.fixture
-def saved(monkeypatch, tmp_path):
-    """Makes a LoRA and saves it where ComfyUI's loaders look; gives (lora, file name)."""
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, "loras", ([str(tmp_path)], {".safetensors"}))
-
-    def save(family, seed=71, clip=None):
-        lora, name = Lora(seed, family.patcher().model.diffusion_model, clip), f"{seed}.safetensors"
-        lora.save(tmp_path / name)
-        return lora, name
-
-    return save
-
-
-def with_lora(name, node_id="LoraLoaderModelOnly"):
-    return lambda patcher: stock(node_id, model=patcher, lora_name=name, strength_model=STRENGTH)[0]
-
-
-def compiled(patcher):
-    return stock("TorchCompileModel", model=patcher, backend="eager")[0]
 
 
 @pytest.mark.parametrize("family", [SD15, SD2, SDXL], ids=str)
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
 @pytest.mark.parametrize("node_id", ["LoraLoaderModelOnly", "LoraLoaderBypassModelOnly"])
-def test_lora_of_the_model(nodes, saved, family, cfg, node_id):
+def test_lora_of_the_model(nodes, loras, family, cfg, node_id):
     """The first node changes the weights, the second what layers make of their inputs."""
     run, nag = Run(family, cfg=cfg), Nag(family.conditioning(11, 5))
     stock_class(node_id)
-    lora, name = saved(family)
+    lora, name = saved_lora(loras, family)
     patcher, positive = model_of_its_own(family), guided_by(run.positive, nag)
     expected = run.oracle(baked_model(family, lora, STRENGTH), positive)
     assert difference(run.oracle(family.patcher(), positive), expected) > 0.005, "the LoRA does nothing"
@@ -56,12 +33,11 @@ def test_lora_of_the_model(nodes, saved, family, cfg, node_id):
 
 @pytest.mark.usefixtures("nothing_compiled")
 @pytest.mark.parametrize("compiled_first", [True, False], ids=["NAG, compiled, LoRA", "LoRA, compiled, NAG"])
-def test_lora_of_a_compiled_model(nodes, saved, compiled_first):
+def test_lora_of_a_compiled_model(nodes, loras, compiled_first):
     run, nag = Run(SD15, steps=2), Nag(SD15.conditioning(11, 5))
-    lora, name = saved(SD15)
-    load = with_lora(name)
-    change = (lambda patcher: load(compiled(patcher))) if compiled_first else (lambda patcher: compiled(load(patcher)))
-    order = ORDERS[0 if compiled_first else 1]
+    lora, name = saved_lora(loras, SD15)
+    load, compiled = with_lora(name), by_node("TorchCompileModel", backend="eager")
+    order, change = (model_first, in_turn(compiled, load)) if compiled_first else (model_last, in_turn(load, compiled))
     expected = run.oracle(baked_model(SD15, lora, STRENGTH), guided_by(run.positive, nag))
     assert_close(run.sample(*order(nodes, model_of_its_own(SD15), run.positive, nag, change)), expected)
 
@@ -74,9 +50,9 @@ TEXTS = ("a photo of a cat", "a dog, blurry")
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_lora_of_model_and_text_encoder(nodes, saved, order):
+def test_lora_of_model_and_text_encoder(nodes, loras, order):
     run, clip = Run(SD15, cfg=3.0), tiny_clip()
-    lora, name = saved(SD15, clip=clip)
+    lora, name = saved_lora(loras, SD15, clip=clip)
     load = {"lora_name": name, "strength_model": STRENGTH, "strength_clip": 0.6}
     loaded = lambda patcher: stock("LoraLoader", model=patcher, clip=clip, **load)[0]
     _, clip_with_lora = stock("LoraLoader", model=model_of_its_own(SD15), clip=clip, **load)
@@ -126,27 +102,21 @@ class OfTheHookedModel:
         net = sampling.exactly(self.model_of(nag, first).model.diffusion_model)
         return self.forward(net, x, t, cond, negative, nag)
 
-    def sample(self, run, positive, negative=None):
-        patcher = run.family.patcher()
-        given = (patcher, positive, run.negative if negative is None else negative)
-        return sampling.sample(self, *given, run.cfg, run.latent(), run.sigmas(patcher), run.seed)
-
 
 def placed(nodes, patcher, positive, nag, hooks):
     """NAG beside hooks on the positive: each way gives the model and the positive to sample."""
-    yield model_node(nodes, patcher, nag, nag_negative=nag.negative), hooked(positive, hooks)
-    yield patcher, hooked(conditioning_node(nodes, positive, nag), hooks)
-    yield patcher, conditioning_node(nodes, hooked(positive, hooks), nag)
+    given = nodes, patcher, positive, nag, lambda conditioning: hooked(conditioning, hooks)
+    return [place(*given) for place in PLACES.values()]
 
 
 @pytest.mark.parametrize("family", [SD15, SDXL], ids=str)
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
 @pytest.mark.parametrize("negative_too", [False, True], ids=["positive", "both"])
-def test_scheduled_lora(nodes, saved, family, cfg, negative_too):
+def test_scheduled_lora(nodes, loras, family, cfg, negative_too):
     """NAG's negative shares the positive's model call, so the positive's hooks hold for both, whether the negative has
     them, too, or none. CFG's negative has a call of its own, with its own hooks."""
     run = Run(family, cfg=cfg, steps=4)
-    lora, name = saved(family)
+    lora, name = saved_lora(loras, family)
     hooks = hooks_of(name, *KEYFRAMES)
     plain, early, late = (baked_model(family, lora, STRENGTH * strength) for strength in (0.0, 1.0, KEYFRAMES[1][1]))
     nag = Nag(hooked(family.conditioning(11, 5), hooks) if negative_too else family.conditioning(11, 5))
@@ -156,17 +126,17 @@ def test_scheduled_lora(nodes, saved, family, cfg, negative_too):
         return (early if first else late) if nag is not None or negative_too else plain
 
     positive = guided_by(run.positive, nag)
-    expected = OfTheHookedModel(family, model_of).sample(run, positive)
+    expected = run.oracle(family.patcher(), positive, forward=OfTheHookedModel(family, model_of))
     assert difference(run.oracle(early, positive), expected) > 0.005, "the schedule does nothing"
     for model, positive in placed(nodes, model_of_its_own(family), run.positive, nag, hooks):
         assert_close(run.sample(model, positive, negative), expected)
 
 
 @pytest.mark.parametrize("hooks_first", [True, False], ids=["hooks first", "NAG first"])
-def test_one_call_a_step_with_the_same_lora_on_both(nodes, saved, hooks_first):
+def test_one_call_a_step_with_the_same_lora_on_both(nodes, loras, hooks_first):
     """ComfyUI batches what has the same hooks, and changes the weights between calls that have not."""
     run, patcher = Run(SD15, cfg=3.0), model_of_its_own(SD15)
-    hooks = hooks_of(saved(SD15)[1], *KEYFRAMES)
+    hooks = hooks_of(saved_lora(loras, SD15)[1], *KEYFRAMES)
     _, nag_first, nag_last = placed(nodes, patcher, run.positive, Nag(SD15.conditioning(11, 5)), hooks)
     calls = []
     patcher.model.diffusion_model.register_forward_pre_hook(lambda *_: calls.append(1))
@@ -174,21 +144,21 @@ def test_one_call_a_step_with_the_same_lora_on_both(nodes, saved, hooks_first):
     assert len(calls) == run.steps
 
 
-def test_a_negative_with_a_lora_of_its_own(nodes, saved):
+def test_a_negative_with_a_lora_of_its_own(nodes, loras):
     """NAG can't have it: the negative has no model call of its own."""
     run, patcher = Run(SD15, cfg=3.0), model_of_its_own(SD15)
-    nag = Nag(hooked(SD15.conditioning(11, 5), hooks_of(saved(SD15)[1])))
+    nag = Nag(hooked(SD15.conditioning(11, 5), hooks_of(saved_lora(loras, SD15)[1])))
     for order in ORDERS:
         with pytest.raises(ValueError, match="NAG negative.*LoRA.*positive"):
-            run.sample(*order(nodes, patcher, run.positive, nag, lambda patcher: patcher))
+            run.sample(*order(nodes, patcher, run.positive, nag))
     with pytest.raises(ValueError, match="NAG negative.*LoRA.*nag_negative"):
         run.sample(model_node(nodes, patcher, nag), negative=nag.negative)
 
 
 @pytest.mark.parametrize("hooks_first", [True, False], ids=["hooks first", "NAG first"])
-def test_regions_with_a_lora_and_a_negative_each(nodes, saved, hooks_first):
+def test_regions_with_a_lora_and_a_negative_each(nodes, loras, hooks_first):
     run = Run(SD15, cfg=3.0, negative_tokens=6)
-    loras = [saved(SD15, seed) for seed in (71, 72)]
+    loras = [saved_lora(loras, SD15, seed) for seed in (71, 72)]
     hooks = [hooks_of(name) for _, name in loras]
     nags = [Nag(SD15.conditioning(24, 6)), Nag(SD15.conditioning(25, 6), scale=2.5)]
     models = {id(nag): baked_model(SD15, lora, STRENGTH) for nag, (lora, _) in zip(nags, loras)}
@@ -197,8 +167,9 @@ def test_regions_with_a_lora_and_a_negative_each(nodes, saved, hooks_first):
     positives = [SD15.conditioning(21, 6, mask=left), SD15.conditioning(22, 6, mask=1 - left)]
 
     plain = SD15.patcher()
-    oracle = OfTheHookedModel(SD15, lambda nag, first: plain if nag is None else models[id(nag)])
-    expected = oracle.sample(run, [entry for given in zip(positives, nags) for entry in guided_by(*given)])
+    hooked_model = OfTheHookedModel(SD15, lambda nag, first: plain if nag is None else models[id(nag)])
+    positive = [entry for given in zip(positives, nags) for entry in guided_by(*given)]
+    expected = run.oracle(plain, positive, forward=hooked_model)
 
     def region(positive, nag, hooks):
         if hooks_first:
@@ -210,10 +181,10 @@ def test_regions_with_a_lora_and_a_negative_each(nodes, saved, hooks_first):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_scheduled_lora_of_model_and_text_encoder(nodes, saved, order):
+def test_scheduled_lora_of_model_and_text_encoder(nodes, loras, order):
     """SetClipHooks: each text is encoded for each part of the schedule, NAG's negative as well."""
     run, clip = Run(SD15, cfg=3.0, steps=4), tiny_clip()
-    lora, name = saved(SD15, clip=clip)
+    lora, name = saved_lora(loras, SD15, clip=clip)
     hooks = hooks_of(name, *KEYFRAMES)
     (hooked_clip,) = stock("SetClipHooks", clip=clip, hooks=hooks, apply_to_conds=True, schedule_clip=True)
     strengths = [strength for _, strength in KEYFRAMES]
@@ -226,12 +197,13 @@ def test_scheduled_lora_of_model_and_text_encoder(nodes, saved, order):
         return [[tokens, values | part] for (tokens, values), part in zip(parts, ranges)]
 
     positive, negative = (by_hand(text) for text in TEXTS)
-    oracle = OfTheHookedModel(SD15, lambda nag, first: early if first else late)
-    expected = oracle.sample(run, guided_by(positive, Nag(negative)), negative)
-    assert difference(oracle.sample(run, guided_by(positive, Nag(negative[:1])), negative), expected) > 0.001
+    hooked_model = OfTheHookedModel(SD15, lambda nag, first: early if first else late)
+    exact = lambda nag: run.oracle(SD15.patcher(), guided_by(positive, nag), negative, hooked_model)
+    expected = exact(Nag(negative))
+    assert difference(exact(Nag(negative[:1])), expected) > 0.001
 
     positive, negative = (encoded(hooked_clip, text) for text in TEXTS)
-    model, positive = order(nodes, model_of_its_own(SD15), positive, Nag(negative), lambda patcher: patcher)
+    model, positive = order(nodes, model_of_its_own(SD15), positive, Nag(negative))
     assert_close(run.sample(model, positive, negative), expected)
 
 

@@ -9,27 +9,14 @@ import torch
 from families import BY_NAME, TEXT
 from oracle.equation import Nag
 from oracle.sampling import guided_by
+from other_nodes import ORDERS, by_node, overriding, patched_by
 from runs import Run, assert_close, difference
-from stock import stock
-from unet_others import ORDERS, exact_unet
+from unet_others import exact_unet
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 SD15 = BY_NAME["sd15"]
 SDXL = dataclasses.replace(BY_NAME["sdxl"], latent=(4, 16, 12))  # its attention is at half size, and HyperTile's tile 4
 UNETS = pytest.mark.parametrize(("family", "cfg"), [(SD15, 1.0), (SD15, 3.0), (SDXL, 3.0)], ids=str)
-
-
-def by_stock_node(node_id, **inputs):
-    return lambda patcher: stock(node_id, model=patcher, **inputs)[0]
-
-
-def patched_by(setter, function, *where):
-    def patch(patcher):
-        patched = patcher.clone()
-        getattr(patched, setter)(function, *where)
-        return patched
-
-    return patch
 
 
 def blurred_queries(q, k, v, options):
@@ -41,31 +28,20 @@ def blurred_queries(q, k, v, options):
     return host.optimized_attention(blurred.flatten(2).transpose(1, 2), k, v, options["n_heads"])
 
 
-def warmer(func, q, *args, **kwargs):
-    return func(q * 0.7, *args, **kwargs)
-
-
-def overriding(patcher):
-    """Where other nodes put an attention of their own."""
-    patched = patcher.clone()
-    patched.model_options["transformer_options"]["optimized_attention_override"] = warmer
-    return patched
-
-
 DOWNSCALE = {"start_percent": 0.0, "end_percent": 0.5, "downscale_method": "bicubic", "upscale_method": "bicubic"}
 FREE_U = {"b1": 1.3, "b2": 1.4, "s1": 0.9, "s2": 0.2}
 OTHERS = {
-    "FreeU": by_stock_node("FreeU", **FREE_U),
-    "FreeU_V2": by_stock_node("FreeU_V2", **FREE_U),
-    "HyperTile": by_stock_node("HyperTile", tile_size=32, swap_size=2, max_depth=1, scale_depth=False),
-    "Deep Shrink": by_stock_node(
+    "FreeU": by_node("FreeU", **FREE_U),
+    "FreeU_V2": by_node("FreeU_V2", **FREE_U),
+    "HyperTile": by_node("HyperTile", tile_size=32, swap_size=2, max_depth=1, scale_depth=False),
+    "Deep Shrink": by_node(
         "PatchModelAddDownscale", block_number=1, downscale_factor=2.0, downscale_after_skip=True, **DOWNSCALE
     ),
-    "Deep Shrink before the skip": by_stock_node(
+    "Deep Shrink before the skip": by_node(
         "PatchModelAddDownscale", block_number=3, downscale_factor=1.5, downscale_after_skip=False, **DOWNSCALE
     ),
-    "PerturbedAttentionGuidance": by_stock_node("PerturbedAttentionGuidance", scale=2.0),
-    "SelfAttentionGuidance": by_stock_node("SelfAttentionGuidance", scale=0.8, blur_sigma=2.0),
+    "PerturbedAttentionGuidance": by_node("PerturbedAttentionGuidance", scale=2.0),
+    "SelfAttentionGuidance": by_node("SelfAttentionGuidance", scale=0.8, blur_sigma=2.0),
     "blurred queries": patched_by("set_model_attn1_replace", blurred_queries, "middle", 0),
     "attn1_patch": patched_by("set_model_attn1_patch", lambda q, k, v, options: (q * 1.3, k, v * 0.8)),
     "attn1_output_patch": patched_by("set_model_attn1_output_patch", lambda x, options: x * 1.3),
@@ -95,7 +71,7 @@ def compare(nodes, run, other):
 
 def test_token_merging(nodes):
     """TomePatchModel draws at each model call which tokens it keeps; under CFG the oracle has more of these calls."""
-    compare(nodes, Run(SD15), by_stock_node("TomePatchModel", ratio=0.3))
+    compare(nodes, Run(SD15), by_node("TomePatchModel", ratio=0.3))
 
 
 @pytest.fixture
@@ -119,5 +95,5 @@ def hypernetwork(monkeypatch, tmp_path):
 @UNETS
 def test_hypernetwork(nodes, family, cfg, hypernetwork):
     """It changes the keys and values of each prompt, the negative's too."""
-    other = by_stock_node("HypernetworkLoader", hypernetwork_name=hypernetwork, strength=1.0)
+    other = by_node("HypernetworkLoader", hypernetwork_name=hypernetwork, strength=1.0)
     compare(nodes, Run(family, cfg=cfg, negative_tokens=6), other)

@@ -1,9 +1,10 @@
-"""UNets that other nodes have patched: the oracle of them, and where NAG can stand beside those nodes."""
-from comfy.patcher_extension import WrappersMP
+"""UNets that other nodes have patched, and the oracle of them."""
+import comfy.ldm.modules.attention as host
+import torch
 
-from oracle import sampling, unet
+from oracle import unet
 from oracle.equation import attention
-from subject import conditioning_node, model_node
+from oracle.sampling import exact_model
 
 
 class Patches(unet.Others):
@@ -67,32 +68,44 @@ def plain(q, k, v, heads, **_):
     return attention(q, k, v, heads)
 
 
-class ExactUNet(sampling.ExactModel):
-    def __call__(
-        self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **values
-    ):
-        others = Patches({**transformer_options, "original_shape": list(x.shape)})
-        return super().__call__(executor, x, t, c_concat, c_crossattn, control, None, **values, others=others)
-
-
 def exact_unet(patcher):
     """A clone of a ModelPatcher in whose place the oracle answers, and does what patches in the model say."""
-    exact = patcher.clone()
-    exact.add_wrapper_with_key(WrappersMP.APPLY_MODEL, sampling.KEY, ExactUNet(unet.forward))
-    return exact
+    return exact_model(unet.forward, patcher, Patches)
 
 
-def model_first(nodes, patcher, positive, nag, change):
-    return change(model_node(nodes, patcher, nag, nag_negative=nag.negative)), positive
+BLOCKS = [("input", 1), ("middle", 0), ("output", 1)]  # one of each kind
 
 
-def model_last(nodes, patcher, positive, nag, change):
-    return model_node(nodes, change(patcher), nag, nag_negative=nag.negative), positive
+class ImagePrompt:
+    """What IPAdapter does: in some blocks, attention to an image as well, each kind of row to its own."""
+
+    def __init__(self, blocks, width):
+        generator = torch.Generator().manual_seed(5)
+        self.blocks = blocks
+        self.images = torch.randn(2, 1, 3, width, generator=generator)  # of positive and negative rows
+
+    def replace(self, q, k, v, options):
+        """The patch that ComfyUI calls."""
+        kinds = options["cond_or_uncond"]
+        rows = q.shape[0] // len(kinds)
+        image = torch.cat([self.images[kind].expand(rows, -1, -1) for kind in kinds])
+        assert image.shape[0] == q.shape[0], "the rows are not those that the options speak of"
+        assert len(options["uuids"]) == len(kinds)
+        attend = lambda k, v: host.optimized_attention(q, k, v, options["n_heads"])
+        return attend(k, v) + 0.5 * attend(image[..., : q.shape[-1]], image[..., -q.shape[-1] :])
+
+    def of_kind(self, kind):
+        """The same for the oracle."""
+        return ImageOfKind(set(self.blocks), self.images[kind].double())
 
 
-def by_conditioning(nodes, patcher, positive, nag, change):
-    return change(patcher), conditioning_node(nodes, positive, nag)
+class ImageOfKind(unet.Others):
+    def __init__(self, blocks, image):
+        self.blocks, self.image = blocks, image
 
-
-ORDERS = (model_first, model_last, by_conditioning)
-"""Where NAG can stand beside a node, `change`, that changes the model: each gives the model and positive to sample."""
+    def cross_attention(self, attn, x, text, block):
+        z = super().cross_attention(attn, x, text, block)
+        if not {block, block[:2]} & self.blocks:
+            return z
+        q, image = attn.to_q(x), self.image.expand(x.shape[0], -1, -1)
+        return z + 0.5 * attention(q, image[..., : q.shape[-1]], image[..., -q.shape[-1] :], attn.heads)

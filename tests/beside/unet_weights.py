@@ -4,12 +4,14 @@ import math
 import comfy.sd
 import comfy.sd1_clip
 import torch
-from comfy.model_patcher import ModelPatcher
 from safetensors.torch import save_file
 
 from families import TEXT
+from other_nodes import by_node
+from stored import patcher_of, weights_of
 
 RANK, ALPHA = 4, 2.0
+STRENGTH = 0.8  # of LoRAs
 ATTENTION = tuple(f".{attn}.{layer}.weight" for attn in ("attn1", "attn2") for layer in ("to_q", "to_k", "to_v"))
 CONVOLUTION = ".in_layers.2.weight"
 OF_UNET = (*ATTENTION, CONVOLUTION)
@@ -61,6 +63,18 @@ def _factors(weights, endings, generator):
     return factors
 
 
+def saved_lora(folder, family, seed=71, clip=None):
+    """A LoRA in a file of this folder, and the file's name."""
+    lora, name = Lora(seed, family.patcher().model.diffusion_model, clip), f"{seed}.safetensors"
+    lora.save(folder / name)
+    return lora, name
+
+
+def with_lora(name, node_id="LoraLoaderModelOnly"):
+    """What the node that loads it makes of a model."""
+    return by_node(node_id, lora_name=name, strength_model=STRENGTH)
+
+
 def bake(module, factors, strength):
     """Add a LoRA to a module's own weights."""
     weights = module.state_dict()
@@ -71,11 +85,7 @@ def bake(module, factors, strength):
 
 def model_of_its_own(family, weights=None):
     """A ModelPatcher of a model that nothing else uses, with other weights if they are given."""
-    model = family.build(torch.float32)
-    model.diffusion_model.load_state_dict(weights or family.patcher().model.diffusion_model.state_dict())
-    model.requires_grad_(False)
-    cpu = torch.device("cpu")
-    return ModelPatcher(model, load_device=cpu, offload_device=cpu)
+    return patcher_of(family, weights or weights_of(family), torch.float32)
 
 
 def baked_model(family, lora, strength):

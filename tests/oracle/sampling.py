@@ -34,13 +34,16 @@ def guided_by(conditioning, nag):
     return [[text, {**values, "model_conds": {KEY: Carried(nag)}}] for text, values in conditioning]
 
 
-def exact_model(forward, patcher):
+def exact_model(forward, patcher, others=None):
     """A clone of a ModelPatcher in whose place the oracle answers; a positive may have been given a Nag by guided_by.
 
     Everything around the model is ComfyUI's own then: samplers, guiders, areas, and what other nodes do there.
+
+    Args:
+        others: makes of the transformer options what other nodes do inside of the model, for `forward`.
     """
     exact = patcher.clone()
-    exact.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, ExactModel(forward))
+    exact.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, ExactModel(forward, others))
     return exact
 
 
@@ -144,11 +147,13 @@ class Run:
 class ExactModel:
     """An APPLY_MODEL wrapper that never calls what it wraps."""
 
-    def __init__(self, forward):
-        self.forward = forward
+    def __init__(self, forward, others):
+        self.forward, self.others = forward, others
 
-    def __call__(self, executor, x, t, c_concat=None, c_crossattn=None, control=None, _=None, **values):
+    def __call__(self, executor, x, t, c_concat=None, c_crossattn=None, control=None, options=None, **values):
         values |= {"c_concat": c_concat, "c_crossattn": c_crossattn, "control": control}
+        if self.others is not None:
+            values["others"] = self.others({**options, "original_shape": list(x.shape)})
         run = Run(self.forward, executor.class_obj, x, x, None)
         values = {name: exact(value) for name, value in values.items()}
         return run.of_model(x.double(), t[0], values).to(x)
