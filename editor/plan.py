@@ -1,4 +1,5 @@
 """Where NAG acts, for each NAG node of a graph: in which sampler runs, at which of their steps."""
+import logging
 import math
 from contextlib import suppress
 
@@ -149,9 +150,12 @@ class _NodePlan:
 
     def _note_family(self, model):
         try:
-            self.family, self.recommended = family_of(model.patcher.model.diffusion_model)
-        except ValueError as error:
+            self.family, self.recommended = family_of(model.patcher.model)
+        except (ValueError, RuntimeError) as error:
             self.message = self.message or str(error)
+        except Exception as error:  # a model may be of any kind; the others of the graph are to be seen all the same
+            logging.debug("NAG: can't read the model of %s #%s", self.node.type, self.node.id, exc_info=True)
+            self.message = self.message or f"NAG can't read this model ({type(error).__name__}: {error})."
 
     def _on(self, settings, parts, model, schedule):
         """Whether NAG acts at each step: by the engine's own rule where the model is known."""

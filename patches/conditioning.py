@@ -49,7 +49,7 @@ class Guidance:
 
         None where NAG does not act.
         """
-        negatives = self._in_force(sigma)
+        negatives = self.in_force(sigma)
         if not negatives:
             return None
         tokens = torch.cat([n.tokens for n in negatives], 1)
@@ -57,9 +57,10 @@ class Guidance:
         return tokens, pooled
 
     def acts_at(self, sigma: float) -> bool:
-        return bool(self._in_force(sigma))
+        return bool(self.in_force(sigma))
 
-    def _in_force(self, sigma):
+    def in_force(self, sigma: float) -> list[Negative]:
+        """The negatives that hold at this sigma; none where NAG does not act."""
         if not self.low <= sigma <= self.high:
             return []
         return [n for n in self.negatives if n.low <= sigma <= n.high]

@@ -1,11 +1,19 @@
 """ComfyUI's hooks, which conditionings carry in groups: NAG Conditioning's own, and other nodes' LoRAs."""
 from collections.abc import Iterable
+from contextlib import contextmanager
 
 from comfy.hooks import EnumHookType, Hook, HookGroup
+
+from .foreign import named
 
 LORA_OF_ITS_OWN = (
     "The NAG negative has a LoRA of its own, by a hook, but it shares the model call of the positive, whose LoRAs hold "
     "for both. Give the positive the same hooks, or connect a negative without hooks to nag_negative."
+)
+
+NO_COPY = (
+    "The positive has hooks of another node, and one of them can't be copied, as ComfyUI does to add a further one: {}. "
+    "Put NAG Conditioning in front of the node that brings them. What went wrong: {}: {}"
 )
 
 
@@ -53,3 +61,14 @@ def _grouped(hooks):
 def _contents(hooks: Iterable[Hook]) -> frozenset:
     """What two groups have in common that do the same: a hook's clones share its reference, and may differ in time."""
     return frozenset((hook.hook_ref, hook.hook_keyframe) for hook in hooks)
+
+
+@contextmanager
+def explained_hooks(conditioning: list):
+    """Says whose hooks a CONDITIONING has, in a ValueError, where ComfyUI fails to copy them."""
+    try:
+        yield
+    except Exception as error:
+        hooks = [hook for _, values in conditioning for hook in _group(values).hooks]
+        kinds = ", ".join(dict.fromkeys(named(type(hook)) for hook in hooks))
+        raise ValueError(NO_COPY.format(kinds, type(error).__name__, error)) from error

@@ -9,7 +9,7 @@ import comfy.sampler_helpers
 import torch
 
 from .equation import CHUNK, CHUNK_ON_A_DEVICE
-from .models import find_adapter
+from .models import adapter_of
 from .request import Request
 
 PIXELS_A_TOKEN = 4  # of the latent, for a token of the image; a text's takes as much as an image's
@@ -46,7 +46,7 @@ class MemoryWrapper:
         """By how many columns of the latent the memory for NAG is more than that for the run."""
         memory = model.model.memory_required
         more = memory([*latent[:2], PIXELS_A_TOKEN * self._n_negative(conds)]) + memory_at_once(model.load_device)
-        streams = find_adapter(model.model.diffusion_model).image_streams
+        streams = adapter_of(model.model).image_streams
         if self.request.settings.options.image_stream == "separate" and "separate" in streams:
             more += comfy.sampler_helpers.estimate_memory(model, latent, conds)[1]  # with reference images, too
         return math.ceil(more / memory([*latent[:-1], 1]))

@@ -28,16 +28,20 @@ class Request:
         settings: as set by the user.
         negative: a ComfyUI CONDITIONING, or None for the one that the sampler gets.
         report: told what NAG did at each step, where the settings want statistics.
+        advise: told at the start of each run what the user should know of it, in sentences; of none, too.
+        has_blank_negative: says, when a run starts, whether the negative's text is empty, as far as a graph shows it.
     """
 
     settings: Settings
     negative: list | None = None
     report: Callable[[Step], None] | None = None
+    advise: Callable[[list[str]], None] = lambda sentences: None
+    has_blank_negative: Callable[[], bool] = lambda: False
 
 
 def check_not_empty(name: str, conditioning: list | None) -> None:
     """Raise a ValueError unless this is a CONDITIONING with at least one entry, and text in each."""
-    if conditioning is None or conditioning == []:
+    if conditioning is None or isinstance(conditioning, (list, tuple)) and not conditioning:
         found = "is empty"
     elif not _is_conditioning(conditioning):
         found = "is not a conditioning"
@@ -49,8 +53,8 @@ def check_not_empty(name: str, conditioning: list | None) -> None:
 
 
 def _is_conditioning(value):
-    """Whether it is a list of [text embedding, other values]: links can bring anything."""
-    return isinstance(value, list) and all(
+    """Whether it is a list, or a tuple, of [text embedding, other values]: links can bring anything."""
+    return isinstance(value, (list, tuple)) and all(
         isinstance(entry, (list, tuple)) and len(entry) == 2 and isinstance(entry[1], dict) for entry in value
     )
 

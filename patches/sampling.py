@@ -2,29 +2,45 @@
 import dataclasses
 import itertools
 import logging
+from contextlib import contextmanager
 
 import comfy.conds
 import comfy.hooks
 import comfy.sampler_helpers
 from comfy.patcher_extension import WrappersMP
 
-from .caches import renew_at_changes
 from .compiled import marks
 from .conditioning import Guidance, GuidanceRows, Rows
-from .hook_groups import check_loras, drop_hook
+from .hook_groups import check_loras, drop_hook, explained_hooks
+from .hooks import hooked
 from .memory import MemoryWrapper
-from .models import Adapter, ModelCall, find_adapter
-from .models.hooks import hooked
+from .models import Adapter, ModelCall, check_forwards, find_adapter
 from .negative import encode_negative
 from .request import Request, check_fits, check_model, check_not_empty, check_text
+from .notices import IGNORED, of_request, say
+from .foreign import replaced
 from .statistics import Statistics
-from .witness import Witness, is_used_at
+from .watch import Watch
+from .witness import Witness
 
 # Under which a conditioning's model_conds carry its Request, then the guidance of its rows, and a model its wrapper.
 KEY = "normalized_attention_guidance"
 
+POSITIVE = 0  # in what ComfyUI tells of a call's rows
+OF_OTHER_CODE = (AttributeError, IndexError, KeyError, RuntimeError, TypeError)  # what is raised where code does not fit
+
 NO_NEGATIVE = (
     "NAG has no negative: this sampler or guider brings none. Connect one to the nag_negative input of the NAG node."
+)
+
+NEGATIVE_IS_GUIDED = (
+    "The output of NAG Conditioning goes into a sampler's negative, where it has no effect. It belongs into the sampler's "
+    "positive; what the picture should not show goes into the negative input of NAG Conditioning."
+)
+
+OTHER_CODE = (
+    "NAG can't guide this model, in which another node has put code of its own in the place of ComfyUI's: {}. Take that "
+    "node out, or NAG. What went wrong there: {}: {}"
 )
 
 TWO_NAGS = (
@@ -47,7 +63,7 @@ def guide_model(model, request: Request):
         check_not_empty("The NAG negative", request.negative)
     if request.settings.off:
         return guided
-    adapter = find_adapter(model.model.diffusion_model)
+    adapter = find_adapter(model.model)
     if request.negative is not None:
         check_fits(adapter, model.model.diffusion_model, request.negative)
     guided.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, MemoryWrapper(request))
@@ -59,7 +75,7 @@ def guide_conditioning(positive: list, request: Request) -> list:
     """A copy of a CONDITIONING that brings its own NAG to whatever samples it.
 
     Raises:
-        ValueError: the positive or the negative is empty.
+        ValueError: the positive or the negative is empty, or a hook of another node's on the positive can't be copied.
     """
     check_not_empty("positive", positive)
     check_not_empty("negative", request.negative)
@@ -78,7 +94,8 @@ def guide_conditioning(positive: list, request: Request) -> list:
     guided = [
         [tokens, {**values, "model_conds": {**values.get("model_conds", {}), **carried}}] for tokens, values in positive
     ]
-    return comfy.hooks.set_hooks_for_conditioning(guided, hooks, append_hooks=True)
+    with explained_hooks(positive):
+        return comfy.hooks.set_hooks_for_conditioning(guided, hooks, append_hooks=True)
 
 
 class SamplingWrapper:
@@ -103,57 +120,100 @@ class SamplingWrapper:
         result = executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *rest, **more)
         for each in statistics:
             each.end()
-        witness.check(_is_to_act(guider.conds.get("positive", ()), sigmas))
+        witness.check()
         return result
 
     def _prepare(self, guider, model_options, sigmas, noise, run):
         """Put each conditioning's guidance in place; gives the statistics that are to be gathered, and the witness."""
         model = guider.inner_model
-        adapter = find_adapter(model.diffusion_model)
+        adapter = find_adapter(model)
+        check_forwards(adapter, model)
         if not adapter.mixes_rows:
             _check_alone(model_options)
-        encoded = {}
-
-        def guidance_for(request):
-            if id(request) not in encoded:
-                guidance = make_guidance(model, adapter, request, guider, noise, run)
-                if request.report is not None and guidance.settings.options.statistics:
-                    guidance = dataclasses.replace(
-                        guidance, statistics=Statistics(sigmas.tolist(), noise.device, request.report)
-                    )
-                encoded[id(request)] = guidance
-            return encoded[id(request)]
-
         # Our hook has done its work; left there, it would keep ComfyUI from batching positive and negative.
         drop_hook(itertools.chain(*guider.conds.values()), KEY)
-        for kind, conditionings in guider.conds.items():
+        guidances = []
+        for request, conditionings in self._to_guide(guider.conds):
+            for conditioning in conditionings:
+                check_text("positive", adapter, model.diffusion_model, conditioning.get("cross_attn"))
+            negatives = negative_entries(request, guider)
+            guidance = make_guidance(model, adapter, request, negatives, guider, noise, run)
+            say(request, of_request(request, guidance.settings, _texts(negatives), _texts(conditionings)))
+            if request.report is not None and guidance.settings.options.statistics:
+                guidance = dataclasses.replace(
+                    guidance, statistics=Statistics(sigmas.tolist(), noise.device, request.report)
+                )
+            for conditioning in conditionings:
+                conditioning["model_conds"][KEY] = GuidanceRows(Rows(1, guidance, guided=True))
+            guidances.append(guidance)
+        if adapter.mixes_rows and guidances:
+            unguided = GuidanceRows(Rows(1, guidances[0], guided=False))
+            for conditioning in itertools.chain(*guider.conds.values()):
+                conditioning["model_conds"].setdefault(KEY, unguided)
+        statistics = [guidance.statistics for guidance in guidances if guidance.statistics is not None]
+        return statistics, _watched(guider, model_options, adapter)
+
+    def _to_guide(self, conds):
+        """[(request, the conditionings that it is to guide)], of those that have no guidance yet."""
+        found = {}
+        for kind, conditionings in conds.items():
             for conditioning in conditionings:
                 request = self._request_of(kind, conditioning["model_conds"])
                 if request is not None:
-                    check_text("positive", adapter, model.diffusion_model, conditioning.get("cross_attn"))
-                    conditioning["model_conds"][KEY] = GuidanceRows(Rows(1, guidance_for(request), guided=True))
-        if adapter.mixes_rows and encoded:
-            unguided = GuidanceRows(Rows(1, next(iter(encoded.values())), guided=False))
-            for conditioning in itertools.chain(*guider.conds.values()):
-                conditioning["model_conds"].setdefault(KEY, unguided)
-        renew_at_changes(KEY, guider, list(encoded.values()))
-        wrappers = model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
-        # A model and a conditioning that both bring NAG share the wrapper of their run.
-        (wrapper,) = wrappers.setdefault(WrappersMP.APPLY_MODEL, {}).setdefault(KEY, [ModelWrapper(adapter)])
-        statistics = [guidance.statistics for guidance in encoded.values() if guidance.statistics is not None]
-        return statistics, wrapper.witness
+                    found.setdefault(id(request), (request, []))[1].append(conditioning)
+        _drop_from_negatives(conds.get("negative", ()), found)
+        if self.request is not None and conds.get("positive") and id(self.request) not in found:
+            say(self.request, [IGNORED])
+        return found.values()
 
     def _request_of(self, kind, model_conds):
         """What is to guide a conditioning: its own request, or ours for the positive; None if it has guidance yet."""
         carried = model_conds.get(KEY)
+        if kind == "negative":
+            return None
         if isinstance(carried, GuidanceRows):
             return self.request if kind == "positive" and not carried.cond[0].guided else None
-        if kind == "negative":  # which may have been made of a guided positive, as by ConditioningZeroOut
-            model_conds.pop(KEY, None)
-            return None
         if carried is not None:
             return carried.cond
         return self.request if kind == "positive" else None
+
+
+def _drop_from_negatives(negatives, requests):
+    """Take away what negatives carry that were made of a guided positive, as by Conditioning Zero Out.
+
+    Raises:
+        ValueError: one carries what no positive does: NAG Conditioning is connected to the negative.
+    """
+    for conditioning in negatives:
+        carried = conditioning["model_conds"].get(KEY)
+        if carried is None or isinstance(carried, GuidanceRows):
+            continue
+        if id(carried.cond) not in requests:
+            raise ValueError(NEGATIVE_IS_GUIDED)
+        del conditioning["model_conds"][KEY]
+
+
+def _texts(conditionings):
+    return [conditioning["cross_attn"] for conditioning in conditionings]
+
+
+def _watched(guider, model_options, adapter):
+    """Put in place what watches the run and its model calls; gives the witness.
+
+    A model and a conditioning that both bring NAG share these wrappers.
+    """
+    diffusion_model = guider.inner_model.diffusion_model
+    diffusion_model = getattr(diffusion_model, "_orig_mod", diffusion_model)
+    wrappers = model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
+    of_calls = wrappers.setdefault(WrappersMP.APPLY_MODEL, {})
+    if KEY not in of_calls:
+        witness = Witness(diffusion_model, adapter.blocks(diffusion_model))
+        of_calls[KEY] = [ModelWrapper(adapter, witness)]
+        of_run = guider.model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
+        # In front of LazyCache's.
+        of_run[WrappersMP.PREDICT_NOISE] = {KEY: [Watch(guider, witness, KEY)], **of_run.get(WrappersMP.PREDICT_NOISE, {})}
+    (wrapper,) = of_calls[KEY]
+    return wrapper.witness
 
 
 def _check_alone(model_options):
@@ -174,22 +234,11 @@ def _ending_steps(statistics, callback):
     return end_step
 
 
-def _is_to_act(conditionings, sigmas):
-    """Whether NAG acts for one of these conditionings at a step of the run."""
-    return any(
-        rows is not None and rows.cond[0].guided and rows.cond[0].guidance.acts_at(sigma)
-        for conditioning in conditionings
-        for rows in [conditioning["model_conds"].get(KEY)]
-        for sigma in sigmas[:-1].tolist()
-        if is_used_at(conditioning, sigma)
-    )
-
-
-def make_guidance(model, adapter: Adapter, request: Request, guider, noise, run: dict) -> Guidance:
-    """Encode the request's negative, or the guider's where it has none, and complete its settings.
+def negative_entries(request: Request, guider) -> list[dict]:
+    """The request's negative, or the guider's where it has none, as a guider holds it, not yet encoded.
 
     Raises:
-        ValueError: there is no negative, it is not for this model, or it has a LoRA that no positive has.
+        ValueError: there is none.
     """
     if request.negative is not None:
         entries = comfy.sampler_helpers.convert_cond(request.negative)
@@ -197,8 +246,19 @@ def make_guidance(model, adapter: Adapter, request: Request, guider, noise, run:
         entries = guider.original_conds.get("negative")
     if not entries:
         raise ValueError(NO_NEGATIVE)
+    return entries
+
+
+def make_guidance(
+    model, adapter: Adapter, request: Request, entries: list[dict], guider, noise, run: dict
+) -> Guidance:
+    """Encode a request's negative, as negative_entries gives it, and complete the request's settings.
+
+    Raises:
+        ValueError: the negative is not for this model, or it has a LoRA that no positive has.
+    """
     check_loras(entries, itertools.chain(*(conds for kind, conds in guider.conds.items() if kind != "negative")))
-    settings = request.settings.completed(adapter.recommended(model.diffusion_model))
+    settings = request.settings.completed(adapter.recommended(model))
     low, high = settings.sigma_range(model.model_sampling.percent_to_sigma)
     guidance = Guidance(settings, encode_negative(model, adapter, entries, noise, **run), low, high)
     logging.info(
@@ -212,8 +272,8 @@ def make_guidance(model, adapter: Adapter, request: Request, guider, noise, run:
 class ModelWrapper:
     """An APPLY_MODEL wrapper of one run: guides the rows of a model call, or steps aside where NAG does not act."""
 
-    def __init__(self, adapter: Adapter):
-        self.adapter, self.witness = adapter, Witness()
+    def __init__(self, adapter: Adapter, witness: Witness):
+        self.adapter, self.witness = adapter, witness
 
     def __call__(
         self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs
@@ -221,22 +281,44 @@ class ModelWrapper:
         transformer_options = transformer_options or {}
         rows = kwargs.pop(KEY, None)
         active = None if rows is None else rows.at(t, x.shape[0])
-        if rows is not None and any(part.guided for part in rows.cond):
-            self.witness.see_call(acting=active is not None)
-        if active is None:
-            return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
-        call = ModelCall(
-            x=x,
-            context=c_crossattn.to(x.device),  # newer ComfyUI does this later, inside the call
-            negative=active.tokens,
-            pooled=active.pooled,
-            guided=active.guided,
-            settings=active.settings,
-            statistics=active.statistics,
-            witness=self.witness,
-            control=control,
-            transformer_options=transformer_options,
-        )
         model = executor.class_obj.diffusion_model
-        with self.adapter.guided(model, call) as (context, options), hooked(marks(model, call.shape)):
-            return executor(x, t, c_concat, context, control, options, **kwargs)
+        with self.witness.call(model, _is_guided(rows, active, transformer_options)):
+            if active is None:
+                return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+            call = ModelCall(
+                x=x,
+                context=c_crossattn.to(x.device),  # newer ComfyUI does this later, inside the call
+                negative=active.tokens,
+                pooled=active.pooled,
+                guided=active.guided,
+                settings=active.settings,
+                statistics=active.statistics,
+                witness=self.witness,
+                control=control,
+                transformer_options=transformer_options,
+            )
+            with (
+                self.adapter.guided(model, call) as (context, options),
+                hooked(marks(model, call.shape)),
+                _explained(model),
+            ):
+                return executor(x, t, c_concat, context, control, options, **kwargs)
+
+
+def _is_guided(rows, active, transformer_options):
+    """Whether a call is guided; None if it is the positive's, which should have come with what guides it."""
+    if rows is None and POSITIVE in transformer_options.get("cond_or_uncond", ()):
+        return None
+    return active is not None
+
+
+@contextmanager
+def _explained(model):
+    """Says of an error in a guided call whose code may be the cause, if it is another pack's."""
+    try:
+        yield
+    except Exception as error:
+        foreign = replaced(model) if type(error) in OF_OTHER_CODE else []
+        if not foreign:
+            raise
+        raise RuntimeError(OTHER_CODE.format(", ".join(foreign), type(error).__name__, error)) from error

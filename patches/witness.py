@@ -1,41 +1,129 @@
-"""Tells a run in which NAG guided nothing, though it should have, from one in which there was nothing to do."""
-from .settings import single
+"""Tells a run in which NAG guides nothing, though it should, from one in which there is nothing to do."""
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from .foreign import named, replaced
+from .hooks import hooked
 
 NOTHING_GUIDED = (
     "NAG was to act in this sampling run, but no attention was guided: the result would have been the one without NAG. "
-    "Another node has put its own attention or its own sampling in the place of ComfyUI's, or a cache has skipped the "
-    "steps in which NAG was to act. Take the other nodes that change the model out, one by one, to find which; or take "
-    "out NAG."
+    "{model} Another node has put its own attention or its own sampling in the place of ComfyUI's, or a cache has "
+    "skipped the steps in which NAG was to act. Take the other nodes that change the model out, one by one, to find "
+    "which; or take out NAG."
 )
+MODEL = "The diffusion model is a {}, its blocks are of {}."
+FOREIGN = " Not ComfyUI's own: {}."
+MOST = 4  # that are named
 
 
 class Witness:
-    """What happened in one sampling run.
+    """What happens in one sampling run.
+
+    Args:
+        model: the diffusion model.
+        blocks: those of its modules in which its text meets its image.
 
     Attributes:
         guided: attention was guided. Set where the model is traced, too, so it is never read there.
     """
 
-    def __init__(self):
+    def __init__(self, model: torch.nn.Module | None = None, blocks: Sequence[torch.nn.Module] = ()):
+        self.model, self.blocks = model, blocks
         self.guided = False
-        self._came = self._acting = False
+        self._asked = False  # for a prediction in which NAG was to act
+        self._called = False  # the model
+        self._seen = _Seen()
 
-    def see_call(self, acting: bool) -> None:
-        """A model call had rows with guidance; `acting`: NAG was to act at its sigma."""
-        self._came = True
-        self._acting |= acting
-
-    def check(self, expected: bool) -> None:
-        """At the end of the run. `expected`: by the run's sigmas, NAG was to act at some step.
+    @contextmanager
+    def prediction(self) -> Iterator[None]:
+        """Around a prediction, for which a sampler asks, in which NAG is to act.
 
         Raises:
-            RuntimeError: no attention was guided, though NAG was to act in a call, or in a step of which no call came.
+            RuntimeError: at its end, if what was to be guided was computed, and no attention was guided in this run so
+                far. Where a cache answered instead, what comes later may be guided.
         """
-        if not self.guided and (self._acting or expected and not self._came):
-            raise RuntimeError(NOTHING_GUIDED)
+        self._asked = True
+        if self.guided:
+            yield
+            return
+        may_be_cached, self._seen = self._called, _Seen()
+        with hooked(self._listening(self._seen)):
+            yield
+        if not self.guided and self._seen.unguided(may_be_cached):
+            raise RuntimeError(self._nothing_guided())
+
+    @contextmanager
+    def call(self, model: torch.nn.Module, to_guide: bool | None) -> Iterator[None]:
+        """Around a call of the model.
+
+        to_guide: whether NAG is to act in it; None: it is the positive's, and another node has lost what is to guide it.
+        """
+        self._asked |= bool(to_guide)
+        if getattr(model, "_orig_mod", model) is not self.model:  # another device's, maybe at the same time
+            yield
+            return
+        with self._seen.during(to_guide):
+            yield
+        self._called = True
+
+    def check(self) -> None:
+        """At the end of the run. Raises a RuntimeError if NAG was to act in a prediction, and guided none."""
+        if self._asked and not self.guided:
+            raise RuntimeError(self._nothing_guided())
+
+    def _listening(self, seen):
+        """Hooks that note what of the model is computed."""
+        for block in self.blocks:
+            yield block.register_forward_pre_hook(seen.noting(seen.blocks))
+        for child in self.model.children():
+            yield child.register_forward_pre_hook(seen.noting(seen.models))
+
+    def _nothing_guided(self):
+        return NOTHING_GUIDED.format(model=describe(self.model, self.blocks))
 
 
-def is_used_at(conditioning: dict, sigma: float) -> bool:
-    """Whether ComfyUI calls the model with a conditioning, as a guider holds it when it samples, at this sigma."""
-    start, end = conditioning.get("timestep_start"), conditioning.get("timestep_end")
-    return (start is None or sigma <= single(start)) and (end is None or sigma >= single(end))
+class _Seen:
+    """What was computed in one prediction, each by the `to_guide` of the call that it was part of.
+
+    None is also what lies outside of all calls of which we know.
+    """
+
+    def __init__(self):
+        self.blocks, self.models = set(), set()
+        self.calls, self.at_work = set(), None
+
+    @contextmanager
+    def during(self, to_guide):
+        before, self.at_work = self.at_work, to_guide
+        self.calls.add(to_guide)
+        try:
+            yield
+        finally:
+            self.at_work = before
+
+    def noting(self, computed):
+        def note(module, args):
+            if not torch.compiler.is_compiling():  # else it would be noted each time that the graph is traced
+                computed.add(self.at_work)
+
+        return note
+
+    def unguided(self, may_be_cached):
+        if True not in self.calls:
+            return None in self.blocks
+        # What skips all blocks is a cache, if the model has been called before.
+        return True in self.blocks or True in self.models and not may_be_cached
+
+
+def describe(model: torch.nn.Module, blocks: Sequence[torch.nn.Module]) -> str:
+    """A sentence or two on a diffusion model: its class, its blocks' classes, and what of it is another pack's."""
+    lists = [child for child in model.children() if isinstance(child, torch.nn.ModuleList)]
+    listed = [each for blocks_of_one in lists for each in blocks_of_one if not isinstance(each, torch.nn.Sequential)]
+    kinds = " and ".join(dict.fromkeys(named(type(block)) for block in (*listed, *blocks)))
+    foreign = replaced(model)
+    more = f" and {len(foreign) - MOST} more" if len(foreign) > MOST else ""
+    return MODEL.format(named(type(model)), kinds) + (
+        FOREIGN.format(", ".join(foreign[:MOST]) + more) if foreign else ""
+    )

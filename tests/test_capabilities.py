@@ -128,7 +128,7 @@ def test_a_model_without_a_part(nodes, patches, monkeypatch, name):
     run = Run(BY_NAME[name])
     patcher = run.family.patcher()
     model = patcher.model.diffusion_model
-    part = patches("models").find_adapter(model).parts[0]
+    part = patches("models").find_adapter(patcher.model).parts[0]
     positive = out(nodes.NAGConditioning, run.positive, run.negative)
     for path in [path for path, _ in model.named_modules() if f".{path}".endswith(f".{part}")]:
         parent, _, name = path.rpartition(".")

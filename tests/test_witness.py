@@ -132,14 +132,6 @@ def test_positive_out_of_its_range_of_steps(nodes, family):
 
 
 @pytest.mark.parametrize("family", [SDXL, FLUX], ids=str)
-def test_conditioning_that_is_not_used(nodes, family):
-    """The negative of a sampler at cfg 1."""
-    run, patcher = Run(family), family.patcher()
-    negative = out(nodes.NAGConditioning, run.negative, run.positive)
-    assert torch.equal(run.sample(patcher, negative=negative), run.sample(patcher))
-
-
-@pytest.mark.parametrize("family", [SDXL, FLUX], ids=str)
 def test_model_and_conditioning_both_bring_nag(nodes, family):
     run, patcher = Run(family), family.patcher()
     positive = out(nodes.NAGConditioning, run.positive, run.negative)

@@ -1,7 +1,8 @@
 """Which adapter guides which diffusion model: one line a family."""
 import torch
 
-from ..capabilities import refusal
+from ..capabilities import missing, refusal
+from ..foreign import is_foreign, named, replaced_forward
 from .adapter import Adapter, ModelCall
 from .flux import Flux
 from .sd3 import SD3
@@ -15,34 +16,82 @@ REGISTRY: dict[str, Adapter] = {
     "comfy.ldm.flux.model.Flux": Flux(),
     "comfy.ldm.wan.model.WanModel": Wan(),
 }
+OWN_FORWARD = (
+    "Another node has put its own forward() in the place of {block}'s ({origin}), so that NAG can't tell what becomes "
+    "of the negative there; other NAG nodes do so, too. Take that node out, or this NAG."
+)
+OWN_BLOCKS = "can't guide it: its {blocks} hold {found}, and NAG knows those of ComfyUI only"
+
+
+def adapter_of(model: torch.nn.Module) -> Adapter:
+    """The adapter for a comfy.model_base.BaseModel, by its diffusion model's class or the nearest that it derives from.
+
+    Raises:
+        ValueError: there is none; it names the class and the supported families.
+    """
+    for cls in type(_diffusion_model(model)).__mro__:
+        adapter = REGISTRY.get(f"{cls.__module__}.{cls.__qualname__}")
+        if adapter is not None:
+            return adapter
+    raise ValueError(_refusal(model, "has no adapter for it yet"))
 
 
 def find_adapter(model: torch.nn.Module) -> Adapter:
-    """The adapter for a diffusion model, by its class or the nearest class that it derives from.
+    """The adapter for a comfy.model_base.BaseModel, which can guide it as it is now.
 
     Raises:
-        ValueError: there is none, or this model can't be guided; it names the class and the supported families.
+        ValueError: there is none, or this model can't be guided, or another pack's code is in the place of ComfyUI's
+            where NAG would act; it says which.
         RuntimeError: this ComfyUI lacks what the adapter stands on; it names that.
     """
-    model = getattr(model, "_orig_mod", model)  # what torch.compile has put something around
-    for cls in type(model).__mro__:
-        adapter = REGISTRY.get(f"{cls.__module__}.{cls.__qualname__}")
-        if adapter is not None:
-            break
-    else:
-        raise ValueError(_refusal(model, "has no adapter for it yet"))
+    adapter, diffusion_model = adapter_of(model), _diffusion_model(model)
     reason = adapter.unsupported(model)
     if reason is not None:
         raise ValueError(_refusal(model, f"can't guide it: {reason}"))
-    lacking = adapter.missing(model)
+    _refuse(missing(adapter.needed))
+    _check_blocks(adapter, model)
+    _refuse(adapter.missing(diffusion_model))
+    return adapter
+
+
+def _refuse(lacking):
     if lacking:
         raise RuntimeError(refusal(lacking))
-    return adapter
+
+
+def _check_blocks(adapter, model):
+    """Raise a ValueError if the lists of blocks that the adapter hooks hold another pack's."""
+    diffusion_model = _diffusion_model(model)
+    blocks = set(adapter.blocks(diffusion_model))
+    for name in adapter.block_lists:
+        for element in getattr(diffusion_model, name, ()):
+            # A cache of another pack may have put all blocks into one module of its own.
+            if is_foreign(type(element)) and blocks.isdisjoint(element.modules()):
+                raise ValueError(_refusal(model, OWN_BLOCKS.format(blocks=name, found=named(type(element)))))
+
+
+def check_forwards(adapter: Adapter, model: torch.nn.Module) -> None:
+    """Raise a ValueError if another pack's forward() is in the place of that of a block which the adapter hooks.
+
+    To be called when a run starts: before, a model may still have what belongs to another workflow.
+    """
+    diffusion_model = _diffusion_model(model)
+    blocks = set(adapter.blocks(diffusion_model)) if adapter.block_lists else ()
+    for name, module in diffusion_model.named_modules():
+        origin = replaced_forward(module) if module in blocks else None
+        if origin is not None:
+            raise ValueError(OWN_FORWARD.format(block=name, origin=origin))
+
+
+def _diffusion_model(model):
+    """Without what torch.compile has put around it."""
+    return getattr(model.diffusion_model, "_orig_mod", model.diffusion_model)
 
 
 def _refusal(model, reason):
     families = ", ".join(adapter.name for adapter in REGISTRY.values())
-    return f"The diffusion model is a {type(model).__name__}, and NAG {reason}. Supported families: {families}."
+    kind = named(type(_diffusion_model(model)))
+    return f"The diffusion model is a {kind}, and NAG {reason}. Supported families: {families}."
 
 
-__all__ = ["Adapter", "ModelCall", "find_adapter"]
+__all__ = ["Adapter", "ModelCall", "adapter_of", "check_forwards", "find_adapter"]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 
-from ..capabilities import missing
 from ..equation import Equation
 from ..settings import IMAGE_STREAMS, Settings, Strength
 from ..statistics import Statistics
@@ -64,8 +63,8 @@ class Adapter(ABC):
     An adapter holds no state, no attention and no arithmetic.
     """
 
-    name: str
-    """The family as people call it."""
+    families: dict[str, Strength]
+    """The families that it serves, as people call them, with the paper's settings for each."""
     text_encoder: str
     """Which text encoder its prompts need."""
     needed: tuple[str, ...] = ()
@@ -74,21 +73,37 @@ class Adapter(ABC):
     """The modules of a diffusion model that it puts hooks on, by the ends of their names."""
     image_streams = IMAGE_STREAMS[:1]
     """Those of settings.IMAGE_STREAMS that differ in this family."""
+    block_lists: tuple[str, ...] = ()
+    """The lists of a diffusion model that hold its blocks, where it puts hooks on these: they must be ComfyUI's own."""
     mixes_rows = False
     """Whether a model call may hold rows that are not guided, beside guided ones."""
 
-    @abstractmethod
+    @property
+    def name(self) -> str:
+        """All that it serves, as people call it."""
+        return ", ".join(self.families)
+
+    def family(self, model: torch.nn.Module) -> str:
+        """The family that a comfy.model_base.BaseModel belongs to."""
+        (name,) = self.families
+        return name
+
     def recommended(self, model: torch.nn.Module) -> Strength:
-        """The paper's settings for the diffusion model `model`."""
+        """The paper's settings for a comfy.model_base.BaseModel."""
+        return self.families[self.family(model)]
+
+    @abstractmethod
+    def blocks(self, model: torch.nn.Module) -> list[torch.nn.Module]:
+        """The modules of a diffusion model in which its text meets its image."""
 
     def missing(self, model: torch.nn.Module) -> list[str]:
-        """What it needs and does not find, in ComfyUI or in this diffusion model."""
+        """The parts that it needs and does not find in this diffusion model."""
         there = [f".{name}" for name, _ in model.named_modules()]
         lost = [part for part in self.parts if not any(name.endswith(f".{part}") for name in there)]
-        return missing(self.needed) + [f"{part} in {type(model).__name__}" for part in lost]
+        return [f"{part} in {type(model).__name__}" for part in lost]
 
     def unsupported(self, model: torch.nn.Module) -> str | None:
-        """Why this diffusion model, of a class that the adapter is for, can't be guided; None if it can."""
+        """Why a comfy.model_base.BaseModel with a diffusion model of the adapter's class can't be guided, or None."""
         return None
 
     @abstractmethod

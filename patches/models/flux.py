@@ -1,15 +1,17 @@
 """Flux.1: dev, schnell, Kontext, Fill and their kin."""
 import dataclasses
+import itertools
 from contextlib import contextmanager
 from functools import cache, partial
 
 import torch
 
 from ..attention import JointAttention, SeparateAttention, attending_by
+from ..hooks import hooked, modules_of_kind
 from ..masks import Masks
 from ..settings import IMAGE_STREAMS, Strength
 from .adapter import Adapter
-from .hooks import PooledShift, hooked
+from .hooks import PooledShift
 
 
 class Flux(Adapter):
@@ -20,7 +22,7 @@ class Flux(Adapter):
     negative's with the negative's vector.
     """
 
-    name = "Flux"
+    families = {"Flux": Strength(nag_scale=5.0, nag_tau=2.5, nag_alpha=0.25)}
     text_encoder = "CLIP-L and T5-XXL (DualCLIPLoader, type flux)"
     image_streams = IMAGE_STREAMS
     needed = (
@@ -28,13 +30,15 @@ class Flux(Adapter):
         "comfy.ldm.flux.layers:SingleStreamBlock",
         "comfy.ldm.flux.layers:apply_mod",
     )
+    block_lists = ("double_blocks", "single_blocks")
     parts = ("txt_mod", "linear1", "linear2", "modulation", "pre_norm", "final_layer")
 
-    def recommended(self, model):
-        return Strength(nag_scale=5.0, nag_tau=2.5, nag_alpha=0.25)
+    def blocks(self, model):
+        return [*itertools.chain(*_blocks(model))]
 
     def unsupported(self, model):
-        if getattr(model.params, "txt_ids_dims", []) or len(model.params.axes_dim) != 3 or model.vector_in is None:
+        params = model.diffusion_model.params
+        if getattr(params, "txt_ids_dims", []) or len(params.axes_dim) != 3 or params.vec_in_dim is None:
             return "its text tokens have positions, as Flux.2's have; so far NAG knows those of Flux.1"
         return None
 
@@ -117,12 +121,10 @@ def _hooks(model, call, texts):
 
 
 def _blocks(model):
-    """The double and the single blocks, also where a cache or torch.compile has put something around them."""
+    """The double and the single blocks."""
     from comfy.ldm.flux.layers import DoubleStreamBlock, SingleStreamBlock
 
-    modules = list(model.modules())
-    of_kind = lambda kind: [module for module in modules if isinstance(module, kind)]
-    return of_kind(DoubleStreamBlock), of_kind(SingleStreamBlock)
+    return modules_of_kind(model, DoubleStreamBlock), modules_of_kind(model, SingleStreamBlock)
 
 
 class _TextModulation:

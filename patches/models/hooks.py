@@ -1,22 +1,5 @@
-"""PyTorch hooks that live for one model call."""
-from collections.abc import Iterable
-from contextlib import contextmanager
-
+"""Hooks that more than one family needs."""
 import torch
-from torch.utils.hooks import RemovableHandle
-
-
-@contextmanager
-def hooked(handles: Iterable[RemovableHandle]):
-    """Remove the hooks when the block ends, also those registered before a later registration failed."""
-    registered = []
-    try:
-        for handle in handles:
-            registered.append(handle)
-        yield
-    finally:
-        for handle in registered:
-            handle.remove()
 
 
 class PooledShift:

@@ -5,10 +5,11 @@ from contextlib import contextmanager
 import torch
 
 from ..attention import JointAttention, attending_by
+from ..hooks import hooked, modules_of_kind
 from ..masks import Masks
 from ..settings import Strength
 from .adapter import Adapter
-from .hooks import PooledShift, hooked
+from .hooks import PooledShift
 
 
 class SD3(Adapter):
@@ -17,9 +18,10 @@ class SD3(Adapter):
     In that stream each prompt has a modulation of its own; the image stream is shared.
     """
 
-    name = "Stable Diffusion 3 and 3.5"
+    families = {"Stable Diffusion 3 and 3.5": Strength(nag_scale=5.0, nag_tau=2.5, nag_alpha=0.125)}
     text_encoder = "CLIP-L, CLIP-G and T5-XXL (TripleCLIPLoader)"
     needed = ("comfy.ldm.modules.diffusionmodules.mmdit:JointBlock",)
+    block_lists = ("joint_blocks",)
     parts = (
         "context_block.adaLN_modulation",
         "context_block.attn.proj",
@@ -28,8 +30,10 @@ class SD3(Adapter):
         "y_embedder.mlp",
     )
 
-    def recommended(self, model):
-        return Strength(nag_scale=5.0, nag_tau=2.5, nag_alpha=0.125)
+    def blocks(self, model):
+        from comfy.ldm.modules.diffusionmodules.mmdit import JointBlock
+
+        return modules_of_kind(model, JointBlock)
 
     def text_width(self, model):
         return model.context_embedder.in_features
@@ -39,11 +43,11 @@ class SD3(Adapter):
 
     @contextmanager
     def guided(self, model, call):
-        with hooked(_hooks(model, call)):
+        with hooked(_hooks(self.blocks(model), model, call)):
             yield call.joined_text(), call.transformer_options
 
 
-def _hooks(model, call):
+def _hooks(blocks, model, call):
     n_positive, n_negative = call.context.shape[1], call.negative.shape[1]
     shift = PooledShift(call.pooled)
     yield model.y_embedder.register_forward_hook(shift)
@@ -53,16 +57,9 @@ def _hooks(model, call):
     equation, masks = call.equation, Masks(n_positive, n_negative)
     joint = attending_by(lambda options: JointAttention(equation, options, n_positive, n_negative, n_image, masks))
     rows = _TextInRows(n_positive, n_negative, shift)
-    for block in _blocks(model):
+    for block in blocks:
         yield block.register_forward_pre_hook(joint, with_kwargs=True)
         yield from rows.hooks(block)
-
-
-def _blocks(model):
-    """The blocks, also where a cache or torch.compile has put something around them."""
-    from comfy.ldm.modules.diffusionmodules.mmdit import JointBlock
-
-    return [module for module in model.modules() if isinstance(module, JointBlock)]
 
 
 def _prompts_apart(module, n_positive):

@@ -13,22 +13,33 @@ OTHER_TEXT = (
     "of text became {}. Attention Couple nodes do so for regions of the picture. Give each region a conditioning with "
     "a mask instead (Conditioning (Set Mask)) and a NAG Conditioning of its own, or take NAG out."
 )
+# Classes of comfy.model_base: their UNets do not tell.
+LIKE_SDXL = {"SDXL", "SDXLRefiner"}
+WITHOUT_TEXT = {"SVD_img2vid", "Stable_Zero123"}  # what they attend to is CLIP's embedding of an image
 
 
 class UNet(Adapter):
     """ComfyUI's own patches reach cross-attention here: `attn2_patch` and `attn2_replace`, chained to earlier ones."""
 
-    name = "Stable Diffusion 1.5, 2 and XL"
+    families = {
+        "Stable Diffusion XL": Strength(nag_scale=3.0, nag_tau=2.5, nag_alpha=0.5),
+        "Stable Diffusion 1.5 and 2": Strength(nag_scale=2.0, nag_tau=2.5, nag_alpha=0.5),
+    }
     text_encoder = "the checkpoint's own CLIP (SD1.5: CLIP-L, SD2: OpenCLIP-H, SDXL: CLIP-L and CLIP-G)"
     parts = ("input_blocks", "output_blocks")
     mixes_rows = True
 
-    def recommended(self, model):
-        # SDXL's UNet has a pooled text vector, its predecessors' have not.
-        return Strength(nag_scale=2.0 if model.num_classes is None else 3.0, nag_tau=2.5, nag_alpha=0.5)
+    def family(self, model):
+        return "Stable Diffusion XL" if _is_one_of(model, LIKE_SDXL) else "Stable Diffusion 1.5 and 2"
+
+    def blocks(self, model):
+        paths = [path for path, _ in model.named_modules() if path.endswith(".attn2")]
+        return [model.get_submodule(path.rpartition(".")[0]) for path in paths]
 
     def unsupported(self, model):
-        if not _cross_attentions(model):
+        if _is_one_of(model, WITHOUT_TEXT):
+            return "it follows an image and no text, so there is nothing that a negative prompt could change"
+        if not _cross_attentions(model.diffusion_model):
             return "it has no cross-attention to text"
         return None
 
@@ -49,6 +60,11 @@ class UNet(Adapter):
             "attn2": {block: attention.replacing(earlier.get(block, _stock_attention)) for block in blocks},
         }
         yield call.context, options
+
+
+def _is_one_of(model, names):
+    """Whether a comfy.model_base.BaseModel is of a class of one of these names, or of one that derives from it."""
+    return not names.isdisjoint(cls.__name__ for cls in type(model).__mro__)
 
 
 def _cross_attentions(model):

@@ -1,15 +1,16 @@
 """Wan 2.1 and 2.2: text-to-video, image-to-video, VACE and the other models with Wan's cross-attention."""
+import functools
+import inspect
+import math
 from contextlib import contextmanager
 
 from ..attention import CrossAttention
+from ..hooks import hooked
 from ..settings import Strength
 from .adapter import Adapter
-from .hooks import hooked
 
-REPLACED = (
-    "Another node has put its own forward() in the place of {name}'s, as other NAG nodes for Wan do, so that NAG can't "
-    "tell what becomes of the negative. Take that node out, or this NAG."
-)
+CACHE = "crossattn_cache"  # the argument by which a block keeps the text's keys and values from call to call
+POSE = "context_pose"  # the argument with a text of its own for WanAnimate2's branch of the pose video
 
 
 class Wan(Adapter):
@@ -18,30 +19,69 @@ class Wan(Adapter):
     The override is installed for that module alone, since self-attention can have as many tokens as the text.
     """
 
-    name = "Wan"
+    families = {"Wan": Strength(nag_scale=11.0, nag_tau=2.5, nag_alpha=0.25)}
     text_encoder = "UMT5-XXL (CLIPLoader, type wan)"
     needed = ("comfy.ldm.wan.model:WanT2VCrossAttention.forward(transformer_options)",)
+    block_lists = ("blocks",)
     parts = ("cross_attn", "text_embedding")
 
-    def recommended(self, model):
-        return Strength(nag_scale=11.0, nag_tau=2.5, nag_alpha=0.25)
+    def blocks(self, model):
+        return [module for name, module in model.named_modules() if name.endswith(".cross_attn")]
 
     def text_width(self, model):
         return model.text_embedding[0].in_features
 
     @contextmanager
     def guided(self, model, call):
-        n_positive, n_negative = call.context.shape[1], call.negative.shape[1]
-
-        def enter(module, args, kwargs):
-            options = kwargs.get("transformer_options") or {}
-            n_image = kwargs.get("context_img_len") if hasattr(module, "k_img") else None
-            override = CrossAttention(call.equation, options, n_positive, n_negative, n_image)
-            return args, {**kwargs, "transformer_options": override.install(options)}
-
-        blocks = {name: module for name, module in model.named_modules() if name.endswith(".cross_attn")}
-        for name, block in blocks.items():
-            if getattr(block.forward, "__func__", None) is not type(block).forward:
-                raise ValueError(REPLACED.format(name=name))
-        with hooked(block.register_forward_pre_hook(enter, with_kwargs=True) for block in blocks.values()):
+        with hooked(_hooks(self.blocks(model), model, call)):
             yield call.joined_text(), call.transformer_options
+
+
+def _hooks(attentions, model, call):
+    n_positive, n_negative = call.context.shape[1], call.negative.shape[1]
+    n_queries = _n_tokens(model, call.x) if hasattr(model, "rope_encode_pose") else None
+
+    def enter(module, args, kwargs):
+        if n_queries is not None and args[0].shape[1] != n_queries:  # the pose video, which follows another text
+            return args, kwargs
+        options = kwargs.get("transformer_options") or {}
+        n_image = kwargs.get("context_img_len") if hasattr(module, "k_img") else None
+        override = CrossAttention(call.equation, options, n_positive, n_negative, n_image)
+        return args, {**kwargs, "transformer_options": override.install(options)}
+
+    for module in attentions:
+        yield module.register_forward_pre_hook(enter, with_kwargs=True)
+    for module in model.modules():
+        if _takes(type(module), CACHE):
+            yield module.register_forward_pre_hook(_without_cache, with_kwargs=True)
+    if n_queries is not None:
+        yield model.register_forward_pre_hook(_PoseText(n_positive), with_kwargs=True)
+
+
+def _n_tokens(model, x):
+    return math.prod(math.ceil(size / patch) for size, patch in zip(x.shape[2:], model.patch_size))
+
+
+@functools.cache
+def _takes(kind, argument):
+    return argument in inspect.signature(kind.forward).parameters
+
+
+def _without_cache(block, args, kwargs):
+    """What a block keeps would be the joined text's, also for the calls without NAG; and it would attend by itself."""
+    return args, {**kwargs, CACHE: None}
+
+
+class _PoseText:
+    """A hook in front of WanAnimate2: the pose video follows the positive's text, if it has none of its own.
+
+    It is the same for both prompts, as the image is, and the model may keep what it makes of it for other calls.
+    """
+
+    def __init__(self, n_positive: int):
+        self.n_positive = n_positive
+
+    def __call__(self, model, args, kwargs):
+        if kwargs.get(POSE) is None:
+            kwargs = {**kwargs, POSE: kwargs["context"][:, : self.n_positive]}
+        return args, kwargs
