@@ -7,7 +7,8 @@ from ..patches import capabilities
 from ..patches.request import Request
 from ..patches.settings import Settings
 from . import inputs
-from .report import report_of
+from .prompt import has_blank_negative
+from .report import advice_of, report_of
 
 
 class GuidingNode(io.ComfyNode):
@@ -26,7 +27,8 @@ class GuidingNode(io.ComfyNode):
     @classmethod
     def request(cls, settings: Settings, negative: list | None) -> Request:
         """What the node asks for."""
-        return Request(settings, negative, report_of(cls.hidden and cls.hidden.unique_id))
+        node_id = cls.hidden and cls.hidden.unique_id
+        return Request(settings, negative, report_of(node_id), advice_of(node_id), lambda: has_blank_negative(node_id))
 
 
 class StrengthNode(GuidingNode):

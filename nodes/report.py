@@ -1,22 +1,18 @@
-"""Tells the editor what NAG did at each step."""
+"""Tells the editor what NAG did at each step, and what the user should know of a run."""
 import dataclasses
 from collections.abc import Callable
 
 from ..patches.statistics import Step
-from .comfyui import running_server
+from .comfyui import send
 
-EVENT = "nag.statistics"
+STATISTICS, NOTICES = "nag.statistics", "nag.notices"  # events
 
 
 def report_of(node_id: str | None) -> Callable[[Step], None] | None:
     """What sends the steps of a node's NAG to whoever queued the prompt; None where there is no prompt."""
-    return None if node_id is None else lambda step: _send(node_id, step)
+    return None if node_id is None else lambda step: send(STATISTICS, node_id, dataclasses.asdict(step))
 
 
-def _send(node_id, step):
-    from comfy_execution.utils import get_executing_context
-
-    server, context = running_server(), get_executing_context()
-    if server is not None and server.client_id is not None:  # else nobody listens for this prompt
-        message = {"node": node_id, "prompt_id": context and context.prompt_id, **dataclasses.asdict(step)}
-        server.send_sync(EVENT, message, server.client_id)
+def advice_of(node_id: str | None) -> Callable[[list[str]], None]:
+    """What sends what is to be said of a node's NAG in one run."""
+    return lambda sentences: None if node_id is None else send(NOTICES, node_id, {"notices": sentences})

@@ -12,8 +12,8 @@ LORA_OF_ITS_OWN = (
 )
 
 NO_COPY = (
-    "The positive has hooks of another node, and one of them can't be copied, as ComfyUI does to add a further one: {}. "
-    "Put NAG Conditioning in front of the node that brings them. What went wrong: {}: {}"
+    "The positive has hooks of another node, {}, and ComfyUI fails to copy them, as it does to add a further one. Put "
+    "NAG Conditioning in front of the node that brings them. What went wrong: {}: {}"
 )
 
 

@@ -11,14 +11,14 @@ from comfy.patcher_extension import WrappersMP
 
 from .compiled import marks
 from .conditioning import Guidance, GuidanceRows, Rows
+from .foreign import replaced
 from .hook_groups import check_loras, drop_hook, explained_hooks
 from .hooks import hooked
 from .memory import MemoryWrapper
 from .models import Adapter, ModelCall, check_forwards, find_adapter
 from .negative import encode_negative
-from .request import Request, check_fits, check_model, check_not_empty, check_text
 from .notices import IGNORED, of_request, say
-from .foreign import replaced
+from .request import Request, check_fits, check_model, check_not_empty, check_text
 from .statistics import Statistics
 from .watch import Watch
 from .witness import Witness
@@ -27,20 +27,20 @@ from .witness import Witness
 KEY = "normalized_attention_guidance"
 
 POSITIVE = 0  # in what ComfyUI tells of a call's rows
-OF_OTHER_CODE = (AttributeError, IndexError, KeyError, RuntimeError, TypeError)  # what is raised where code does not fit
+MISFITS = (AttributeError, IndexError, KeyError, RuntimeError, TypeError)  # what is raised where code does not fit
 
 NO_NEGATIVE = (
     "NAG has no negative: this sampler or guider brings none. Connect one to the nag_negative input of the NAG node."
 )
 
 NEGATIVE_IS_GUIDED = (
-    "The output of NAG Conditioning goes into a sampler's negative, where it has no effect. It belongs into the sampler's "
-    "positive; what the picture should not show goes into the negative input of NAG Conditioning."
+    "The output of NAG Conditioning goes into a sampler's negative, where it has no effect. It belongs into the "
+    "sampler's positive; what the picture should not show goes into the negative input of NAG Conditioning."
 )
 
 OTHER_CODE = (
-    "NAG can't guide this model, in which another node has put code of its own in the place of ComfyUI's: {}. Take that "
-    "node out, or NAG. What went wrong there: {}: {}"
+    "NAG can't guide this model, in which another node has put code of its own in the place of ComfyUI's: {}. Take "
+    "that node out, or NAG. What went wrong there: {}: {}"
 )
 
 TWO_NAGS = (
@@ -210,8 +210,8 @@ def _watched(guider, model_options, adapter):
         witness = Witness(diffusion_model, adapter.blocks(diffusion_model))
         of_calls[KEY] = [ModelWrapper(adapter, witness)]
         of_run = guider.model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
-        # In front of LazyCache's.
-        of_run[WrappersMP.PREDICT_NOISE] = {KEY: [Watch(guider, witness, KEY)], **of_run.get(WrappersMP.PREDICT_NOISE, {})}
+        others = of_run.get(WrappersMP.PREDICT_NOISE, {})
+        of_run[WrappersMP.PREDICT_NOISE] = {KEY: [Watch(guider, witness, KEY)], **others}  # in front of LazyCache's
     (wrapper,) = of_calls[KEY]
     return wrapper.witness
 
@@ -318,7 +318,7 @@ def _explained(model):
     try:
         yield
     except Exception as error:
-        foreign = replaced(model) if type(error) in OF_OTHER_CODE else []
+        foreign = replaced(model) if type(error) in MISFITS else []
         if not foreign:
             raise
         raise RuntimeError(OTHER_CODE.format(", ".join(foreign), type(error).__name__, error)) from error

@@ -58,7 +58,7 @@ class Witness:
     def call(self, model: torch.nn.Module, to_guide: bool | None) -> Iterator[None]:
         """Around a call of the model.
 
-        to_guide: whether NAG is to act in it; None: it is the positive's, and another node has lost what is to guide it.
+        to_guide: whether NAG is to act in it; None: it is the positive's, and has lost what is to guide it.
         """
         self._asked |= bool(to_guide)
         if getattr(model, "_orig_mod", model) is not self.model:  # another device's, maybe at the same time

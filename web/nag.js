@@ -2,6 +2,7 @@
 import { app } from "../../scripts/app.js"
 import { api } from "../../scripts/api.js"
 import { Panel } from "./editor/panel.js"
+import { Notices } from "./editor/notices.js"
 import { Planner } from "./editor/planner.js"
 import { Statistics } from "./editor/statistics.js"
 
@@ -18,6 +19,7 @@ const NODES = new Set([
 
 const panels = new WeakMap() // by node
 const statistics = new Statistics()
+const notices = new Notices()
 const rootGraph = () => app.graph.rootGraph ?? app.graph
 const planner = new Planner(
   rootGraph,
@@ -42,12 +44,17 @@ function show(plan, idsOf) {
     if (!panels.has(node)) continue
     const id = ids.find((each) => plan.nodes[each])
     const ran = statistics.of(id, plan.nodes[id], planner.upToDate, rootGraph().id)
-    panels.get(node).show(plan.nodes[id], plan.families, ran)
+    panels.get(node).show(plan.nodes[id], plan.families, ran, notices.of(id, planner.asked))
   }
 }
 
 function onStatistics({ detail }) {
   statistics.add(detail)
+  planner.showAgain()
+}
+
+function onNotices({ detail }) {
+  notices.add(detail, planner.asked)
   planner.showAgain()
 }
 
@@ -63,6 +70,7 @@ app.registerExtension({
     // Nodes 2.0 does not notice every change of a widget by itself; to ask for nothing new costs nothing.
     for (const kind of ["pointerup", "keyup", "change"]) window.addEventListener(kind, planner.askSoon, true)
     api.addEventListener("nag.statistics", onStatistics)
+    api.addEventListener("nag.notices", onNotices)
   },
 
   nodeCreated(node) {

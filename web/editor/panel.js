@@ -63,9 +63,10 @@ export class Panel {
     this.app.canvas[method](event)
   }
 
-  // plan: the node's, undefined while it has none; statistics: its runs, see statistics.js.
-  show(plan, families, statistics) {
+  // plan: the node's, undefined while it has none; statistics: its runs, see statistics.js; notices: see notices.js.
+  show(plan, families, statistics, notices) {
     this.plan = plan
+    this.warning = plan?.message ?? (notices.join(" ") || null)
     this.runs = stepsOf(plan, statistics)
     this.root.classList.toggle("nag-empty", !plan)
     this.root.classList.toggle("nag-off", !plan || plan.off || Boolean(this.node.mode))
@@ -84,10 +85,10 @@ export class Panel {
   }
 
   showTexts() {
-    const { plan, runs, t } = this
-    this.headline.textContent = plan.message ?? headline(t, plan, this.node.mode, runs)
-    this.headline.title = plan.message ?? (runs.flat().some((step) => !step.exact) ? t("guess") : "")
-    this.headline.classList.toggle("nag-warning", plan.message !== null)
+    const { plan, runs, t, warning } = this
+    this.headline.textContent = warning ?? headline(t, plan, this.node.mode, runs)
+    this.headline.title = warning ?? (runs.flat().some((step) => !step.exact) ? t("guess") : "")
+    this.headline.classList.toggle("nag-warning", warning !== null)
     const mean = means(runs)
     this.detail.replaceChildren(...(mean ? this.legend(mean) : [this.summary()]))
   }
