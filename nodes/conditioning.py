@@ -21,7 +21,7 @@ class NAGConditioning(StrengthNode):
                 inputs.options_input(),
             ],
             outputs=[io.Conditioning.Output(tooltip="The positive with its NAG, for a sampler's positive input.")],
-            hidden=inputs.HIDDEN,
+            **inputs.OWN_NAME,
         )
 
     @classmethod

@@ -31,7 +31,7 @@ class NAGGuider(GuidingNode):
                 *_nag_inputs(),
             ],
             outputs=[io.Guider.Output(tooltip="For SamplerCustomAdvanced.")],
-            hidden=inputs.HIDDEN,
+            **inputs.OWN_NAME,
         )
 
     @classmethod
@@ -72,7 +72,7 @@ class NAGCFGGuider(GuidingNode):
                 *_nag_inputs(),
             ],
             outputs=[io.Guider.Output(tooltip="For SamplerCustomAdvanced.")],
-            hidden=inputs.HIDDEN,
+            **inputs.OWN_NAME,
         )
 
     @classmethod

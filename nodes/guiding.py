@@ -12,7 +12,7 @@ from .report import advice_of, report_of
 
 
 class GuidingNode(io.ComfyNode):
-    """A node that asks for NAG, in its own name. Its schema has `hidden=HIDDEN`."""
+    """A node that asks for NAG, in its own name. Its schema has `**inputs.OWN_NAME`."""
 
     @classmethod
     def guided_model(cls, model, negative: list | None, settings: Settings):

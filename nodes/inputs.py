@@ -4,7 +4,8 @@ from comfy_api.latest import io
 from ..patches.settings import RANGES, Options, Settings
 
 AUTO = "auto"
-HIDDEN = [io.Hidden.unique_id]  # by which the editor knows the node
+# Of a schema: the id by which the editor knows a node, and that ComfyUI's cache tells it from one with the same inputs.
+OWN_NAME = {"hidden": [io.Hidden.unique_id], "not_idempotent": True}
 NagOptions = io.Custom("NAG_OPTIONS")
 
 _TOOLTIPS = {

@@ -51,7 +51,7 @@ class KSamplerWithNAG(LegacySampler):
             category=comfyui.category_of("KSampler", "sampling"),
             description="For graphs made with ComfyUI-NAG. In new ones use NAG Sampler, or NAG Model before KSampler.",
             is_deprecated=True,
-            hidden=inputs.HIDDEN,
+            **inputs.OWN_NAME,
             inputs=[
                 model_input(),
                 seed_input("seed"),
@@ -79,7 +79,7 @@ class KSamplerAdvancedWithNAG(LegacySampler):
             category=comfyui.category_of("KSamplerAdvanced", "sampling"),
             description="For graphs made with ComfyUI-NAG. In new ones use NAG Model before KSampler (Advanced).",
             is_deprecated=True,
-            hidden=inputs.HIDDEN,
+            **inputs.OWN_NAME,
             inputs=[
                 model_input(),
                 io.Combo.Input(
@@ -117,7 +117,7 @@ class SamplerCustomWithNAG(LegacySampler):
             description="For graphs made with ComfyUI-NAG. In new ones use NAG Model before SamplerCustom, or NAG CFG "
             "Guider with SamplerCustomAdvanced.",
             is_deprecated=True,
-            hidden=inputs.HIDDEN,
+            **inputs.OWN_NAME,
             inputs=[
                 model_input(),
                 io.Boolean.Input("add_noise", default=True, tooltip="Whether the latent gets noise at the start."),

@@ -21,7 +21,7 @@ class NAGModel(StrengthNode):
                 inputs.options_input(),
             ],
             outputs=[io.Model.Output(tooltip="The model with NAG, for any sampler or guider.")],
-            hidden=inputs.HIDDEN,
+            **inputs.OWN_NAME,
         )
 
     @classmethod

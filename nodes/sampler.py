@@ -69,7 +69,7 @@ class NAGSampler(StrengthNode):
                 inputs.options_input(),
             ],
             outputs=[io.Latent.Output(tooltip="The denoised latent.")],
-            hidden=inputs.HIDDEN,
+            **inputs.OWN_NAME,
         )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Another pack's code in the place of ComfyUI's: where NAG can't work with it, a sentence before the first step is done."""
+"""Another pack's code in the place of ComfyUI's: where NAG can't work with it, a sentence before a step is done."""
 import comfy.hooks
 import comfy.samplers
 import pytest
@@ -103,7 +103,7 @@ def test_blocks_of_its_own(nodes):
     run, patcher = Run(BY_NAME["flux_schnell"]), own("flux_schnell")
     blocks = patcher.model.diffusion_model.double_blocks
     blocks[1] = OwnBlock(blocks[1])
-    said = "Flux, and NAG can't guide it: its double_blocks hold OwnBlock .of the module .*test_other_code.*ComfyUI only"
+    said = "Flux, and NAG can't guide it: its double_blocks hold OwnBlock .of the module .*ComfyUI only"
     with pytest.raises(ValueError, match=said):  # at the node
         out(nodes.NAGModel, patcher)
     with pytest.raises(ValueError, match=said):
@@ -229,7 +229,7 @@ def test_a_hook_that_can_not_be_copied(nodes):
     hooks = comfy.hooks.HookGroup()
     hooks.add(Broken(hook_type=comfy.hooks.EnumHookType.TransformerOptions))
     positive = [[text, {**values, "hooks": hooks}] for text, values in run.positive]
-    with pytest.raises(ValueError, match=r"Broken \(of the module .*test_other_code\).*AttributeError.*no_such_thing") as raised:
+    with pytest.raises(ValueError, match=r"Broken \(of the module .*AttributeError.*no_such_thing") as raised:
         out(nodes.NAGConditioning, positive, run.negative)
     assert isinstance(raised.value.__cause__, AttributeError)
 

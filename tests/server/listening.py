@@ -5,8 +5,8 @@ import json
 import aiohttp
 
 
-async def messages_of(client, graph):
-    """Queue a prompt; what its client is told of NAG until the prompt has ended."""
+async def messages_of(client, graph, event="nag.statistics"):
+    """Queue a prompt; what its client is told by these messages until the prompt has ended."""
     messages = []
     address = f"{client.url}/ws?clientId={client.id}"
     async with aiohttp.ClientSession() as session, session.ws_connect(address) as socket:
@@ -17,7 +17,7 @@ async def messages_of(client, graph):
             if message.type is not aiohttp.WSMsgType.TEXT:
                 continue
             message = json.loads(message.data)
-            if message["type"] == "nag.statistics":
+            if message["type"] == event:
                 messages.append(message["data"])
             elif message["type"] == "executing" and message["data"]["node"] is None:
                 return prompt_id, messages
