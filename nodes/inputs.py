@@ -9,7 +9,8 @@ OWN_NAME = {"hidden": [io.Hidden.unique_id], "not_idempotent": True}
 NagOptions = io.Custom("NAG_OPTIONS")
 
 _TOOLTIPS = {
-    "nag_scale": "How far the attention is moved away from the negative. 1 is off; more is stronger.",
+    "nag_scale": "How far the attention is moved away from the negative. 1 is off; more is stronger; below 1 it moves "
+    "towards the negative.",
     "nag_tau": "How large the moved features may grow, as a multiple of the positive's. Lower is tamer.",
     "nag_alpha": "How much of the moved features goes into the result. 0 is off, 1 takes them whole.",
     "nag_sigma_end": "NAG acts while sigma is at least this. 0: until the end. More: it stops early, which is faster.",
