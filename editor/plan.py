@@ -144,7 +144,7 @@ class _NodePlan:
             "sampler": sampler.id,
             "steps": schedule.steps,
             "sigmas": None if schedule.sigmas is None else _finite(schedule.sigmas),
-            "on": None if settings is None or None in parts else self._on(settings, parts, model, schedule),
+            "on": self._on(settings, parts, model, schedule),
             "exact": schedule.exact,
         }
 
@@ -158,9 +158,11 @@ class _NodePlan:
             self.message = self.message or f"NAG can't read this model ({type(error).__name__}: {error})."
 
     def _on(self, settings, parts, model, schedule):
-        """Whether NAG acts at each step: by the engine's own rule where the model is known."""
-        if settings.off:
+        """Whether NAG acts at each step: by the engine's own rule where the model is known. None if nobody can know."""
+        if settings is not None and settings.off or model is not None and self.family is None:
             return [False] * schedule.steps
+        if settings is None or None in parts:
+            return None
         options = settings.options
         if model is None or schedule.sigmas is None:
             limits = [(options.start_percent, options.end_percent)]

@@ -32,15 +32,10 @@ class NAGExtension(ComfyExtension):
         return NODES
 
 
-async def comfy_entrypoint() -> NAGExtension:
+def extension() -> NAGExtension:
+    """The nodes, which keep their ids, for ComfyUI to register; if it lacks what they need, the log says so."""
     keep_ids(NODES)  # not in on_load, which ComfyUI calls only from 0.15 on
     lacking = capabilities.missing()
     if lacking:
         logging.error("NAG: the nodes are there, but will not run. %s", capabilities.refusal(lacking))
-    try:
-        from ..editor import route  # it builds on the nodes, and on more of ComfyUI than they do
-
-        route.serve()
-    except Exception:
-        logging.warning("NAG: the nodes work, but the editor does not show where NAG acts.", exc_info=True)
     return NAGExtension()

@@ -18,8 +18,8 @@ BLANK = (
 SAME = "The NAG negative is the same as the positive, so NAG changes nothing. Write into it what is not to be shown."
 TOWARDS = "nag_scale is {:g}. Below 1 NAG moves the picture towards the negative; 1 is off, more moves away from it."
 IGNORED = (
-    "The model's NAG is not used in this run: each positive brings a NAG of its own, from NAG Conditioning, which comes "
-    "first. Take one of the two out."
+    "The model's NAG is not used in this run: each positive brings a NAG of its own, from NAG Conditioning, which "
+    "comes first. Take one of the two out."
 )
 
 

@@ -417,6 +417,21 @@ def test_unsupported_family_says_so(plan, model_folder):
     write_file(model_folder / "m.safetensors", of_aura_flow()[0])
     node = plan(with_file(CHECKPOINT, "m.safetensors"))["nodes"]["nag"]
     assert node["family"] is None and "Supported families: " in node["message"]
+    assert not any(node["runs"][0]["on"])
+
+
+def test_a_model_that_an_adapter_can_not_read(plan, part, model_folder, monkeypatch):
+    """It is said on its node; the picture of the other is there."""
+    write_file(model_folder / "m.safetensors", of_wan()[0])
+    wan = part("patches.models").REGISTRY["comfy.ldm.wan.model.WanModel"]
+    monkeypatch.setattr(wan, "unsupported", lambda model: model.no_such_part, raising=False)
+    graph = with_file(DIFFUSION_MODEL, "m.safetensors", steps=3)
+    graph |= {"other": nag_model(), "of other": ksampler(steps=5), "flux": ("NAGPlaygroundLoader", {})}
+    graph["other"][1]["model"], graph["of other"][1]["model"] = ["flux", 0], ["other", 0]
+    nodes = plan(graph)["nodes"]
+    assert nodes["nag"]["family"] is None and "no_such_part" in nodes["nag"]["message"]
+    assert nodes["nag"]["runs"][0]["on"] == [False] * 3
+    assert nodes["other"]["family"] == "Flux" and nodes["other"]["message"] is None
 
 
 def no_file(path):

@@ -38,13 +38,14 @@ async function fetchPlan(body) {
   return answer.json()
 }
 
-// Called with each plan, and the ids under which each node of the graph runs.
-function show(plan, idsOf) {
+// Called with each plan, the ids under which each node of the graph runs, and how the nodes are wired.
+function show(plan, idsOf, wiring) {
   for (const [node, ids] of idsOf) {
     if (!panels.has(node)) continue
     const id = ids.find((each) => plan.nodes[each])
     const ran = statistics.of(id, plan.nodes[id], planner.upToDate, rootGraph().id)
-    panels.get(node).show(plan.nodes[id], plan.families, ran, notices.of(id, planner.asked))
+    const said = notices.of(id, plan.nodes[id], planner.upToDate, wiring)
+    panels.get(node).show(plan.nodes[id], plan.families, ran, said)
   }
 }
 
@@ -54,7 +55,7 @@ function onStatistics({ detail }) {
 }
 
 function onNotices({ detail }) {
-  notices.add(detail, planner.asked)
+  notices.add(detail)
   planner.showAgain()
 }
 

@@ -253,6 +253,27 @@ def test_from_the_search_box_to_the_statistics(editor):
     assert panel.bars() == ["on"] * 9  # what was measured belongs to another plan
 
 
+def test_what_was_wrong_with_a_run_is_said_until_it_is_right(editor):
+    panel = with_nag(editor)
+    no = editor.page.evaluate(FIND, "CLIPTextEncode")[1]
+    for text, said, warns in [("", "negative is empty.*nothing", True), ("white", "NAG on in all 8 steps", False)]:
+        put(editor, no, text=text)
+        put(editor, the(editor, "KSampler"), seed=next(SEEDS))
+        panel.says("NAG on in all 8 steps" if warns else "negative is empty")  # of before
+        editor.run()
+        panel.says(said)
+        assert panel.root.locator(".nag-headline.nag-warning").count() == warns
+        editor.screenshot(f"editor {text or 'empty'}{' Nodes 2.0' * editor.vue_nodes}")
+    put(editor, no, text="")
+    put(editor, the(editor, "KSampler"), seed=next(SEEDS))
+    editor.run()
+    panel.says("negative is empty")
+    yes = editor.page.evaluate(FIND, "CLIPTextEncode")[0]
+    connect(editor, yes, "CONDITIONING", the(editor, "NAGModel"), "nag_negative")
+    notice(editor)
+    panel.says("NAG on in all 8 steps")  # of another graph nothing is known yet
+
+
 def test_statistics_begin_anew_with_each_prompt(editor):
     panel = with_nag(editor, statistics=True)
     panel.says("in all 8 steps")

@@ -1,11 +1,11 @@
 // Keeps the server's plan of the graph up to date.
-import { snapshot } from "./snapshot.js"
+import { snapshot, wiringOf } from "./snapshot.js"
 
 const PAUSE = 150 // ms that a graph rests before the server is asked about it
 
 export class Planner {
   // rootGraph(): the graph; concerns(type): whether a node of this type has a plan; fetchPlan(body): asks the server;
-  // show(plan, idsOf): see snapshot.js for idsOf.
+  // show(plan, idsOf, wiring): see snapshot.js for the last two.
   constructor(rootGraph, concerns, fetchPlan, show) {
     Object.assign(this, { rootGraph, concerns, fetchPlan, show })
     this.plan = null
@@ -56,7 +56,8 @@ export class Planner {
     if (!this.plan || this.frame !== null) return
     this.frame = setTimeout(() => {
       this.frame = null
-      this.show(this.plan, snapshot(this.rootGraph()).idsOf)
+      const { nodes, idsOf } = snapshot(this.rootGraph())
+      this.show(this.plan, idsOf, wiringOf(nodes))
     }, 16)
   }
 }

@@ -25,6 +25,12 @@ export function snapshot(rootGraph) {
   return { nodes, idsOf }
 }
 
+// What is connected to what, as text: nothing of the widgets, of which a seed may change with each run.
+export function wiringOf(nodes) {
+  const links = ({ inputs }) => Object.entries(inputs).filter(([, value]) => Array.isArray(value))
+  return JSON.stringify(Object.entries(nodes).map(([id, node]) => [id, node.type, node.mode, links(node)]))
+}
+
 function inside(place, host) {
   return { graph: host.subgraph, prefix: `${place.prefix}${host.id}:`, host, outside: place }
 }
