@@ -6,6 +6,7 @@ from contextlib import suppress
 import torch
 
 from ..nodes import inputs
+from ..patches.notices import of_settings
 from ..patches.settings import Options, single
 from . import sampling
 from .families import all_families, family_of
@@ -53,13 +54,14 @@ class _NodePlan:
                     runs.append(self._run(sampler, parts, settings))
         if settings is not None and self.recommended is not None:
             settings = settings.completed(self.recommended)
+        said = settings and of_settings(settings)
         return {
             "family": self.family,
             "recommended": self.recommended and vars(self.recommended),
             "settings": settings and self._numbers(settings),
             "off": settings is not None and settings.off,
             "runs": runs,
-            "message": self.message,
+            "message": self.message or (said[0] if said else None),
         }
 
     def _settings(self):

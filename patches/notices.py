@@ -39,9 +39,13 @@ def of_request(
         said.append(BLANK)
     elif _same(negatives, positives):
         said.append(SAME)
-    if settings.nag_scale < 1:
-        said.append(TOWARDS.format(settings.nag_scale))
-    return said
+    return said + of_settings(settings)
+
+
+def of_settings(settings: Settings) -> list[str]:
+    """What to say of settings, some of which may be None."""
+    towards = settings.nag_scale is not None and settings.nag_scale < 1 and not settings.off
+    return [TOWARDS.format(settings.nag_scale)] if towards else []
 
 
 def say(request: Request, sentences: list[str]) -> None:

@@ -420,6 +420,13 @@ def test_unsupported_family_says_so(plan, model_folder):
     assert not any(node["runs"][0]["on"])
 
 
+def test_a_strength_below_1_is_said(plan):
+    graph = lambda scale: {**playground(), "nag": nag_model(nag_scale=scale), "last": ksampler()}
+    said = {scale: plan(graph(scale))["nodes"]["nag"]["message"] for scale in (0.0, 0.5, 1.0, 1.5, "auto")}
+    assert all(scale in (0.0, 0.5) or message is None for scale, message in said.items())
+    assert "nag_scale is 0.5. Below 1" in said[0.5] and "nag_scale is 0. Below 1" in said[0.0]
+
+
 def test_a_model_that_an_adapter_can_not_read(plan, part, model_folder, monkeypatch):
     """It is said on its node; the picture of the other is there."""
     write_file(model_folder / "m.safetensors", of_wan()[0])
