@@ -1,4 +1,5 @@
-# Set-up happens by itself, once, under .host/. COMFYUI_PATH=/some/ComfyUI runs a target on that checkout.
+# Set-up happens by itself, once, under .host/. COMFYUI_PATH=/some/ComfyUI runs a target on that checkout; with
+# COMFYUI_PYTHON=/its/python as well nothing is set up.
 PYTHON ?= python3
 PYTEST_ARGS ?= tests
 DEMO_ARGS ?=

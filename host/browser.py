@@ -17,7 +17,7 @@ from pathlib import Path
 from playwright.sync_api import Error, sync_playwright
 
 from .client import Client, ExecutionError, PromptRejected
-from .install import FRONTEND, ROOT, alone, pip
+from .environment import FRONTEND, ROOT, alone, pip
 from .server import PACK
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -125,11 +125,10 @@ def chromium():
 def newest_frontend():
     """The static files of the newest released frontend, for the host's --front-end-root; installed if they are not
     there yet. None, and a word about it, where it can't be had."""
-    environment = Path(sys.prefix)
     ROOT.mkdir(exist_ok=True)
     with alone(), tempfile.TemporaryDirectory(dir=ROOT) as folder:
         report = Path(folder, "report.json")
-        if not pip(environment, "install", "--no-deps", "--ignore-installed", "--dry-run", "--report", report,
+        if not pip(sys.executable, "install", "--no-deps", "--ignore-installed", "--dry-run", "--report", report,
                    FRONTEND):
             print(f"No newest {FRONTEND} to be had; pip's message is above.", file=sys.stderr)
             return None
@@ -137,7 +136,7 @@ def newest_frontend():
         place = ROOT / f"frontend-{version}"
         if not place.exists():
             packages = Path(folder, "packages")
-            if not pip(environment, "install", "--no-deps", "--no-compile", "--target", packages,
+            if not pip(sys.executable, "install", "--no-deps", "--no-compile", "--target", packages,
                        f"{FRONTEND}=={version}"):
                 print(f"{FRONTEND} {version} could not be installed; pip's message is above.", file=sys.stderr)
                 return None

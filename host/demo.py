@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from .client import Client, ExecutionError, PromptRejected
-from .install import ROOT
+from .environment import ROOT
 from .server import PACK, ComfyServer, ServerFailed
 
 WORKFLOW = PACK / "workflows" / "api" / "playground.json"

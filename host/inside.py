@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from .install import OWN_COMFYUI
+from .environment import OWN_COMFYUI
 from .server import PACK
 
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or OWN_COMFYUI).resolve()  # the checkout to use unless another is named

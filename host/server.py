@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from .install import ROOT, environment_variables
+from .environment import ROOT, environment_variables
 
 PACK = Path(__file__).resolve().parent.parent
 PACK_NAME = "nag"  # the folder under custom_nodes, and so the prefix of its web extensions

@@ -13,8 +13,8 @@ if str(REPOSITORY) not in sys.path:
     sys.path.append(str(REPOSITORY))  # for `host`, behind everything else
 
 from host.client import Client  # noqa: E402
+from host.environment import ROOT  # noqa: E402
 from host.inside import COMFYUI, load_pack, start_comfyui  # noqa: E402
-from host.install import ROOT  # noqa: E402
 from host.server import ComfyServer  # noqa: E402
 
 start_comfyui(COMFYUI, "--base-directory", str(ROOT / "tests"))  # before any test module imports a part of ComfyUI

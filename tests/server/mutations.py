@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 
 from graphs import node
-from host.install import ROOT
+from host.environment import ROOT
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 from painter import NAG_NEGATIVE, PROMPTS, SAMPLING, STRENGTH, custom_sampler, sources

@@ -1,6 +1,6 @@
 """The set-up's own decisions, and what a server that does not come up says."""
 import pytest
-from host import install
+from host import environment
 from host.server import ComfyServer, ServerFailed
 
 
@@ -16,10 +16,10 @@ def checkout(tmp_path):
 
 
 def test_a_checkout_names_its_frontend_and_what_more_it_needs(checkout):
-    ours, further = install.requirements_for(checkout)
+    ours, further = environment.requirements_for(checkout)
     assert "comfyui-frontend-package==1.49.6" in ours and "kornia==0.7.4" in ours
     assert [line for line in ours if line.startswith("torch=")] == [
-        line for line in install.requirements_for(None)[0] if line.startswith("torch=")]
+        line for line in environment.requirements_for(None)[0] if line.startswith("torch=")]
     assert further == ["simple_eval>=1"]
 
 
