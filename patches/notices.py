@@ -33,7 +33,9 @@ def of_request(
         negatives, positives: the text embeddings, (batch, tokens, width), of the negative and of what it guides.
     """
     said = []
-    if not any(tokens.any() for tokens in negatives):
+    if any(tokens.is_meta for tokens in negatives):
+        pass  # these have no values; a run on the meta device only counts operations
+    elif not any(tokens.any() for tokens in negatives):
         said.append(ZEROED)
     elif request.has_blank_negative():
         said.append(BLANK)
