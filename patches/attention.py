@@ -9,11 +9,13 @@ import torch
 
 from .backends import with_log_sum_exp
 from .equation import Equation
-from .masks import Masks
+from .masks import Masks, of_texts, without
 from .merge import guide_joint, image_of_each
 
 OVERRIDE = "optimized_attention_override"
-HARMLESS = {"transformer_options", "_inside_attn_wrapper", "low_precision_attention"}  # do not change the scores
+ARGUMENTS = ("mask", "attn_precision", "skip_reshape", "skip_output_reshape")  # of attention, behind `heads`
+# Do not change the scores, apart from what we see to.
+HARMLESS = {"transformer_options", "_inside_attn_wrapper", "low_precision_attention", "attn_precision", "enable_gqa"}
 
 
 class Override:
@@ -39,6 +41,16 @@ class Override:
         if options.get("transformer_options") is not None:
             options = {**options, "transformer_options": {**options["transformer_options"], OVERRIDE: self.earlier}}
         return lambda *args, **more: self.earlier(func, *args, **options, **more)
+
+
+def named(args: Sequence, options: dict) -> dict:
+    """The arguments of an attention function behind `heads`, all of them by name."""
+    return dict(zip(ARGUMENTS, args)) | options
+
+
+def by_heads(t: torch.Tensor, heads: int) -> torch.Tensor:
+    """(batch, heads, tokens, head_dim) of (batch, tokens, heads * head_dim)."""
+    return t.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def attending_by(make: Callable[[dict], Override]) -> Callable:
@@ -72,16 +84,21 @@ class CrossAttention(Override):
         self.image_comes_first = n_image == n_positive + n_negative  # then the number of keys does not tell them apart
 
     def __call__(self, func, q, k, v, heads, *args, **options):
-        attention = self.attention(func, options)
+        options = named(args, options)
         tokens = 2 if options.get("skip_reshape") else 1
         if k.shape[tokens] != sum(self.sizes) or self.image_comes_first:
             self.image_comes_first = False
-            return attention(q, k, v, heads, *args)
-        (k_pos, k_neg), (v_pos, v_neg) = k.split(self.sizes, tokens), v.split(self.sizes, tokens)
-        positive = attention(q, k_pos, v_pos, heads, *args)
-        negative = attention(q, k_neg, v_neg, heads, *args)
+            return self.attention(func, options)(q, k, v, heads)
+        mask, by_head = options.pop("mask", None), options.pop("skip_output_reshape", False)
+        masks = of_texts(mask, q, q.shape[tokens], *self.sizes)
+        attention = self.attention(func, options)
+        positive, negative = (
+            attention(q, k, v, heads, mask=mask)
+            for k, v, mask in zip(k.split(self.sizes, tokens), v.split(self.sizes, tokens), masks)
+        )
         # ComfyUI's own attention returns a tensor of its own; what another node returns may be in use elsewhere.
-        return self.equation(positive, negative, out=positive if self.earlier is None else None)
+        z = self.equation(positive, negative, out=positive if self.earlier is None else None)
+        return by_heads(z, heads) if by_head else z
 
 
 class JointAttention(Override):
@@ -113,35 +130,24 @@ class JointAttention(Override):
         self.n_tokens = None if n_image is None else self.n_text + n_image
         self.masks = masks or Masks(n_positive, n_negative)
 
-    def __call__(
-        self,
-        func,
-        q,
-        k,
-        v,
-        heads,
-        mask=None,
-        attn_precision=None,
-        skip_reshape=False,
-        skip_output_reshape=False,
-        **options,
-    ):
-        attention = self.attention(func, options | {"attn_precision": attn_precision})
-        n_tokens = q.shape[2 if skip_reshape else 1]
+    def __call__(self, func, q, k, v, heads, *args, **options):
+        options = named(args, options)
+        n_tokens = q.shape[2 if options.get("skip_reshape") else 1]
         if self.n_tokens is not None and self.n_tokens != n_tokens:  # torch.compile's symbolic sizes fail at `not in`
-            return attention(
-                q, k, v, heads, mask=mask, skip_reshape=skip_reshape, skip_output_reshape=skip_output_reshape
-            )
-        if not skip_reshape:
+            return self.attention(func, options)(q, k, v, heads)
+        mask, by_head = options.pop("mask", None), options.pop("skip_output_reshape", False)
+        if not options.pop("skip_reshape", False):
             # SD3's values come as (batch, tokens, heads, head_dim), its queries and keys with these two flattened.
-            q, k, v = (t.reshape(*t.shape[:2], heads, -1).transpose(1, 2) for t in (q, k, v))
+            head_dim = q.shape[-1] // heads
+            q, k, v = (t.reshape(*t.shape[:2], -1, head_dim).transpose(1, 2) for t in (q, k, v))
         stock = self.earlier is None and set(options) <= HARMLESS
-        attend = with_log_sum_exp(func, q, mask is not None) if stock else None
+        attend = with_log_sum_exp(func, q, mask is not None, q.shape[1] // k.shape[1]) if stock else None
         if attend is not None:
             out = self._merged(attend, q, k, v, mask)
         else:
+            attention = self.attention(func, options)
             out = self._apart(lambda *qkv, mask: attention(*qkv, heads, mask=mask, skip_reshape=True), q, k, v, mask)
-        return out.unflatten(-1, (heads, -1)).transpose(1, 2) if skip_output_reshape else out
+        return by_heads(out, heads) if by_head else out
 
     def _merged(self, attend, q, k, v, mask):
         positive, negative = slice(self.n_positive), slice(self.n_positive, self.n_text)
@@ -152,7 +158,7 @@ class JointAttention(Override):
         parts = (
             attend(q, k[:, :, image], v[:, :, image], masks.to_image),
             attend(q, k[:, :, positive], v[:, :, positive], masks.to_positive),
-            attend(q[:, :, from_negative], k[:, :, negative], v[:, :, negative], None),
+            attend(q[:, :, from_negative], k[:, :, negative], v[:, :, negative], masks.to_negative),
         )
         sizes = (self.n_positive, self.n_text - self.n_positive)
         self.equation.witness.guided = True
@@ -163,10 +169,10 @@ class JointAttention(Override):
 
     def _apart(self, attend, q, k, v, mask):
         n_positive, n_negative = self.n_positive, self.n_text - self.n_positive
-        without_negative = (torch.cat((t[:, :, :n_positive], t[:, :, self.n_text :]), 2) for t in (q, k, v))
-        pos = attend(*without_negative, mask=mask)
-        without_positive = (t[:, :, n_positive:] for t in (q, k, v))
-        neg = attend(*without_positive, mask=self.masks.of_negative(mask))
+        pos, neg = (
+            attend(*(without(t, other, 2) for t in (q, k, v)), mask=of_branch)
+            for other, of_branch in zip((self.masks.negative, self.masks.positive), self.masks.of_each(mask, q))
+        )
         out = pos.new_empty(pos.shape[0], q.shape[2], pos.shape[2])
         out[:, :n_positive] = pos[:, :n_positive]
         out[:, n_positive : self.n_text] = neg[:, :n_negative]
@@ -188,13 +194,15 @@ class SeparateAttention(Override):
         self.sizes = tuple(sizes)
         self.masks = Masks(*self.sizes[:2])
 
-    def __call__(self, func, q, k, v, heads, mask=None, **options):
+    def __call__(self, func, q, k, v, heads, *args, **options):
+        options = named(args, options)
+        masks = self.masks.of_each(options.pop("mask", None), q[:, :, : sum(self.sizes[:3])])
         attention = self.attention(func, options)
         n_positive, n_negative = self.sizes[:2]
         parts = [t.split(self.sizes, 2) for t in (q, k, v)]
         pos, neg = (
-            attention(*(torch.cat((part[i], part[i + 2]), 2) for part in parts), heads, mask=branch_mask)
-            for i, branch_mask in enumerate((mask, self.masks.of_negative(mask)))
+            attention(*(torch.cat((part[i], part[i + 2]), 2) for part in parts), heads, mask=mask)
+            for i, mask in enumerate(masks)
         )
         z = self.equation(pos[:, n_positive:], neg[:, n_negative:])
         return torch.cat((pos[:, :n_positive], neg[:, :n_negative], z, z), 1)

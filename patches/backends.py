@@ -3,8 +3,9 @@
 Attention to a set of keys can be put together from attention to its parts if each part also returns the log-sum-exp
 of its scores. The kernels compute it anyway; ComfyUI's functions drop it. So for the function that the user chose, we
 look at what it runs and call that with the log-sum-exp asked for. A trial on small tensors decides, once per device,
-dtype, head dimension and whether there is a mask: what raises there, or returns another log-sum-exp than the one
-defined here (libraries differ in its base, in the scale, and in what they subtract from the keys first), is not used.
+dtype, head dimension, number of queries' heads to one of the keys', and whether there is a mask: what raises there, or
+returns another log-sum-exp than the one defined here (libraries differ in its base, in the scale, and in what they
+subtract from the keys first), is not used.
 """
 import functools
 import logging
@@ -18,39 +19,47 @@ Attention = Callable[
     [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None], tuple[torch.Tensor, torch.Tensor]
 ]
 HIDDEN = -3e4  # added to the scores of hidden keys. Not -inf: kernels return NaN, 0 or inf for rows of nothing else
+LARGEST_BATCH = 2**15  # where ComfyUI does not say: the lowest of its limits, from which on it splits a batch
 TOLERANCE = 0.2  # of the trial: far above what 8-bit kernels are off, far below what another definition would be
 aten = torch.ops.aten
 
 
-def with_log_sum_exp(func: Callable, q: torch.Tensor, masked: bool) -> Attention | None:
+def with_log_sum_exp(func: Callable, q: torch.Tensor, masked: bool, sharing: int = 1) -> Attention | None:
     """The form of ComfyUI's attention function `func` that also returns the log-sum-exp, or None if it has none.
 
     Args:
         func: what ComfyUI hands to an `optimized_attention_override`.
         q: (batch, heads, tokens, head_dim); its device, dtype and head_dim matter.
         masked: whether the form will be called with masks.
+        sharing: how many heads of the queries share one of the keys and values (grouped-query attention).
 
     Returns:
         attention(q, k, v, bias) -> (output, log-sum-exp), or None. q, k and v are (batch, heads, tokens, head_dim), of
-        any strides but in the last dimension. The bias is None or what `as_bias` makes of a mask. The output is in q's
+        any strides but in the last dimension. Where heads are shared, and the kernel does not take fewer of them, each
+        call copies the keys and values for all the queries' heads, as ComfyUI's functions do. The bias is None or what
+        `as_bias` makes of a mask. The output is in q's
         dtype; the log-sum-exp, (batch, heads, queries), in float32 at least: that of q @ k.T / sqrt(head_dim) + bias,
         by the natural logarithm. It is below -1e4 for queries that see no key, whose output means nothing.
     """
     name = getattr(func, "__name__", "")
-    if name not in FUNCTIONS or q.shape[0] > host.SDP_BATCH_LIMIT:
+    if name not in FUNCTIONS or q.shape[0] > getattr(host, "SDP_BATCH_LIMIT", LARGEST_BATCH):
         return None
     wrapper = getattr(host, name, None)
     if func is not wrapper and func is not getattr(wrapper, "__wrapped__", None):  # a namesake of another's
         return None
-    kernel = _kernel(name, q.device, q.dtype, q.shape[-1], masked)
-    return functools.partial(_call, KERNELS[kernel]) if kernel else None
+    case = name, q.device, q.dtype, q.shape[-1], masked
+    kernel = _kernel(*case, sharing)
+    if kernel:
+        return functools.partial(_call, KERNELS[kernel])
+    kernel = _kernel(*case, 1) if sharing > 1 else None
+    return functools.partial(_call_unshared, KERNELS[kernel]) if kernel else None
 
 
 @torch.compiler.assume_constant_result  # the trial runs while torch.compile traces, and is not traced
-def _kernel(name, device, dtype, head_dim, masked):
+def _kernel(name, device, dtype, head_dim, masked, sharing):
     if device.type == "meta":  # nothing is computed there, only counted
         return "_scaled_dot_product_flash_attention_for_cpu"
-    return _choose(name, device, dtype, head_dim, masked)
+    return _choose(name, device, dtype, head_dim, masked, sharing)
 
 
 @functools.cache
@@ -61,9 +70,10 @@ def _choose(*case):
             kernel, why_not = _try(*case)
     except Exception as error:  # whatever a library raises, ComfyUI's function may still work
         kernel, why_not = None, f"{type(error).__name__}: {error}"
-    name, device, dtype, head_dim, masked = case
+    name, device, dtype, head_dim, masked, sharing = case
     outcome = f"log-sum-exp by {kernel}" if kernel else f"two exact calls, no log-sum-exp ({why_not})"
-    logging.debug(f"NAG: {name}, {device}, {dtype}, head_dim {head_dim}{', masked' * masked}: {outcome}")
+    kind = ", masked" * masked + f", {sharing} heads to one of the keys" * (sharing > 1)
+    logging.debug(f"NAG: {name}, {device}, {dtype}, head_dim {head_dim}{kind}: {outcome}")
     return kernel
 
 
@@ -72,12 +82,15 @@ def _try(name, *like):
     q, k, v, mask = _tensors(*like)
     bias = None if mask is None else as_bias(mask, q.dtype)
     with _Operators() as operators:
-        getattr(host, name)(q, k, v, q.shape[1], mask=bias, skip_reshape=True)
+        shared = {"enable_gqa": True} if q.shape[1] != k.shape[1] else {}
+        getattr(host, name)(q, k, v, q.shape[1], mask=bias, skip_reshape=True, **shared)
     # ComfyUI's functions fall back to SDPA, of which we know the operators, for what their library does not support.
     kernel = next((operator for operator in operators.names if operator in KERNELS), FUNCTIONS[name])
     if kernel is None:
         return None, f"it runs {', '.join(dict.fromkeys(operators.names))}"
-    error = _error(KERNELS[kernel], *_tensors(*like))  # new ones: SageAttention 1 writes into the keys
+    q, k, v, mask = _tensors(*like)  # new ones: SageAttention 1 writes into the keys
+    masks = [None] if mask is None else [mask, mask[:, :, 1:2]]  # for each query, and one for all
+    error = sum(_error(KERNELS[kernel], q, k, v, mask) for mask in masks)
     return (kernel, None) if error < TOLERANCE else (None, f"{kernel} is off by {error:.2g}")
 
 
@@ -93,7 +106,7 @@ class _Operators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _tensors(device, dtype, head_dim, masked):
+def _tensors(device, dtype, head_dim, masked, sharing):
     """q, k, v and a mask that hides everything from the first query, all of them slices of larger tensors.
 
     ComfyUI and the libraries choose kernels by size too, so q has the 2**17 elements from which ComfyUI counts it as
@@ -102,7 +115,8 @@ def _tensors(device, dtype, head_dim, masked):
     batch, heads, n_queries, n_keys = 2, 4, 2**14 // head_dim + 65, 77
     generator = torch.Generator().manual_seed(0)  # leave the sampler's alone
     random = lambda *shape: torch.randn(shape, generator=generator, device="cpu")
-    q, k, v = (random(batch, 8 + n, heads, head_dim) for n in (n_queries, n_keys, n_keys))
+    q = random(batch, 8 + n_queries, sharing * heads, head_dim)
+    k, v = (random(batch, 8 + n_keys, heads, head_dim) for _ in "kv")
     q, k, v = (t.to(device, dtype)[:, 8:].transpose(1, 2) for t in (q, k + random(heads, head_dim), v))
     if not masked:
         return q, k, v, None
@@ -113,14 +127,15 @@ def _tensors(device, dtype, head_dim, masked):
 
 def _error(kernel, q, k, v, mask):
     """By how much output and log-sum-exp are off at most; NaN if either is."""
-    scores = _exact(q) @ _exact(k).transpose(2, 3) * q.shape[-1] ** -0.5
+    k_each, v_each = (_exact(t) for t in _unshared(q, k, v))
+    scores = _exact(q) @ k_each.transpose(2, 3) * q.shape[-1] ** -0.5
     if mask is not None:
         scores = scores.masked_fill(~mask.cpu(), -torch.inf)
-    expected = scores.softmax(-1) @ _exact(v), scores.logsumexp(-1)
+    expected = scores.softmax(-1) @ v_each, scores.logsumexp(-1)
     found = _call(kernel, q, k, v, None if mask is None else as_bias(mask, q.dtype))
     if [t.shape for t in found] != [t.shape for t in expected] or found[0].dtype != q.dtype:
         raise ValueError(f"returns {[(t.dtype, tuple(t.shape)) for t in found]}")
-    if mask is not None:  # the first query sees nothing
+    if mask is not None and mask.shape[2] > 1:  # the first query sees nothing
         if not (found[1][:, :, 0] < -1e4).all():
             raise ValueError(f"log-sum-exp {found[1][0, 0, 0]} of no keys")
         found, expected = ([t[:, :, 1:] for t in pair] for pair in (found, expected))
@@ -134,6 +149,18 @@ def _exact(t):
 def _call(kernel, q, k, v, bias=None):
     out, lse, *_ = kernel(q, k, v, bias)
     return out, lse.flatten(2)[:, :, : q.shape[2]]  # cuDNN's is (..., queries, 1), others are padded
+
+
+def _call_unshared(kernel, q, k, v, bias=None):
+    return _call(kernel, q, *_unshared(q, k, v), bias)
+
+
+def _unshared(q, k, v):
+    """Keys and values with a head for each of the queries': views of a single head, copies of several."""
+    sharing = q.shape[1] // k.shape[1]
+    if k.shape[1] == 1:
+        return tuple(t.expand(-1, sharing, -1, -1) for t in (k, v))
+    return tuple(t.repeat_interleave(sharing, 1) for t in (k, v))
 
 
 def as_bias(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

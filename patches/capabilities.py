@@ -28,6 +28,12 @@ NEEDED = (
     "comfy.samplers:encode_model_conds",
     "comfy.utils:repeat_to_batch_size",
 )
+# What the engine uses where it is there and works, as a trial shows, and does without elsewhere.
+TRIED = (
+    "comfy.ldm.modules.attention:flash_attn_func",
+    "comfy.ldm.modules.attention:sageattn",
+    "comfy.ldm.modules.attention:xformers.ops.memory_efficient_attention_forward_requires_grad",
+)
 
 
 def missing(needed: Iterable[str] = NEEDED) -> list[str]:

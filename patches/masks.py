@@ -1,7 +1,13 @@
-"""A model's attention mask, for a sequence with a negative's text in it.
+"""A model's attention mask, for attention that meets a negative's text, too.
 
-A model builds its mask for the prompt that it knows: (..., tokens, tokens) over [positive text | image], boolean (True:
-attend) or added to the scores. Between image tokens it holds for both prompts; nothing masks the negative.
+A model builds its mask for the prompt that it knows, the positive: without the negative's tokens, which nothing masks
+then. Where it builds it for all tokens that it gets, the negative's part is the negative's. Between image tokens a mask
+holds for both prompts.
+
+It comes as ComfyUI's attention functions take it: boolean (True attends) or added to the scores, as
+(batch or 1, heads or 1, queries or 1, keys), (batch or 1, queries or 1, keys) or (queries or 1, keys); and as
+(batch, keys), which some of them take. With 1 in the place of the queries it hides keys from all of them.
+What is made of it is as `backends.as_bias` makes it, which all of them take.
 """
 from dataclasses import dataclass
 
@@ -12,25 +18,28 @@ from .backends import as_bias
 
 @dataclass(frozen=True)
 class JointMasks:
-    """The mask of each part of the keys, for the queries of [positive text | negative text | image].
+    """The mask of each part of the keys, or None where all is visible.
 
-    Each is as `backends.as_bias` makes it, or None.
+    Args:
+        to_image, to_positive: for the queries of all tokens.
+        to_negative: for the queries of those behind the positive's text.
     """
 
     to_image: torch.Tensor | None = None
     to_positive: torch.Tensor | None = None
+    to_negative: torch.Tensor | None = None
 
 
 class Masks:
     """The masks of one model call, whose blocks all come with the same one: made when first asked for.
 
     Args:
-        n_positive, n_negative: how many text tokens each prompt has.
+        n_positive, n_negative: how many text tokens each prompt has, the positive's first in the sequence.
     """
 
     def __init__(self, n_positive: int, n_negative: int):
-        self.n_positive, self.n_negative = n_positive, n_negative
-        self._made_of = self._joint = self._of_negative = None
+        self.positive, self.negative = slice(0, n_positive), slice(n_positive, n_positive + n_negative)
+        self._made_of = self._joint = self._of_each = None
 
     def joint(self, mask: torch.Tensor | None, q: torch.Tensor) -> JointMasks:
         """For attention that keeps both prompts in one sequence; `q` is (batch, heads, tokens, head_dim)."""
@@ -41,25 +50,86 @@ class Masks:
             self._joint = self._split(mask, q)
         return self._joint
 
-    def of_negative(self, mask: torch.Tensor | None) -> torch.Tensor | None:
-        """For the negative's branch by itself, (..., tokens, tokens) over [negative text | image]."""
+    def of_each(self, mask: torch.Tensor | None, q: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """For the positive's branch by itself and for the negative's; `q` as for `joint`, with all tokens."""
         if mask is None:
-            return None
+            return None, None
         self._know(mask)
-        if self._of_negative is None:
-            between_image = mask[..., self.n_positive :, self.n_positive :]
-            free = True if mask.dtype == torch.bool else 0.0
-            self._of_negative = torch.nn.functional.pad(between_image, (self.n_negative, 0) * 2, value=free)
-        return self._of_negative
+        if self._of_each is None:
+            self._of_each = tuple(self._without(mask, q, other) for other in (self.negative, self.positive))
+        return self._of_each
 
     def _know(self, mask):
         if self._made_of is not mask:
-            self._made_of, self._joint, self._of_negative = mask, None, None
+            self._made_of, self._joint, self._of_each = mask, None, None
 
     def _split(self, mask, q):
-        if mask.ndim == 3:  # ComfyUI's (batch, queries, keys)
-            mask = mask.unsqueeze(1)
-        free = mask.new_full((*mask.shape[:-2], self.n_negative, mask.shape[-1]), mask.dtype == torch.bool)
-        of_positive, of_image = mask.tensor_split((self.n_positive,), -2)
-        to_positive, to_image = torch.cat((of_positive, free, of_image), -2).tensor_split((self.n_positive,), -1)
-        return JointMasks(as_bias(to_image, q.dtype), as_bias(to_positive, q.dtype))
+        joined, knows_negative = self._joined(mask, q)
+        behind = joined[..., self.negative.start :, :] if joined.shape[-2] > 1 else joined
+        return JointMasks(
+            as_bias(joined[..., self.negative.stop :], q.dtype),
+            as_bias(joined[..., self.positive], q.dtype),
+            as_bias(behind[..., self.negative], q.dtype) if knows_negative else None,
+        )
+
+    def _without(self, mask, q, other):
+        joined, _ = self._joined(mask, q)
+        of_one = without(joined, other, -1)
+        return as_bias(without(of_one, other, -2) if of_one.shape[-2] > 1 else of_one, q.dtype)
+
+    def _joined(self, mask, q):
+        """(batch or 1, heads or 1, queries or 1, keys) over all tokens, and whether the model masks the negative's."""
+        n_all, n_negative = q.shape[2], self.negative.stop - self.negative.start
+        n_known = n_all - n_negative
+        mask = with_all_axes(mask, q.shape[0], n_known, n_all)
+        n_queries, n_keys = mask.shape[-2:]
+        if n_keys != n_all and n_keys != n_known or n_queries != n_all and n_queries != n_known and n_queries != 1:
+            raise ValueError(_MISFIT.format(tuple(mask.shape), f"{n_known} tokens, or {n_all} with the negative's"))
+        for axis, n in ((-2, n_queries), (-1, n_keys)):
+            if n == n_known:
+                mask = self._with_negative(mask, axis)
+        return mask, n_keys == n_all
+
+    def _with_negative(self, mask, axis):
+        """With the negative's tokens put in, which nothing masks."""
+        before, after = mask.tensor_split((self.negative.start,), axis)
+        shape = list(mask.shape)
+        shape[axis] = self.negative.stop - self.negative.start
+        return torch.cat((before, mask.new_full(shape, mask.dtype == torch.bool), after), axis)
+
+
+_MISFIT = "An attention mask of shape {} does not fit {}."
+
+
+def of_texts(
+    mask: torch.Tensor | None, q: torch.Tensor, n_queries: int, n_positive: int, n_negative: int
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """The masks of cross-attention to the positive's text and of that to the negative's.
+
+    Args:
+        mask: over the positive's keys, or over these followed by the negative's.
+        q: its batch, the first axis, and its dtype matter.
+        n_queries, n_positive, n_negative: how many tokens the image and each prompt have.
+    """
+    if mask is None:
+        return None, None
+    mask, n_keys = with_all_axes(mask, q.shape[0], n_queries), mask.shape[-1]
+    if n_keys != n_positive and n_keys != n_positive + n_negative:
+        raise ValueError(_MISFIT.format(tuple(mask.shape), f"prompts of {n_positive} and {n_negative} tokens"))
+    positive, negative = mask.tensor_split((n_positive,), -1)
+    return as_bias(positive, q.dtype), as_bias(negative, q.dtype) if n_keys != n_positive else None
+
+
+def with_all_axes(mask: torch.Tensor, batch: int, *n_queries: int) -> torch.Tensor:
+    """(batch or 1, heads or 1, queries or 1, keys) of a mask; n_queries: how many of these there can be."""
+    if mask.ndim == 2:
+        by_rows = len(mask) == batch and all(len(mask) != n for n in n_queries)
+        mask = mask.unsqueeze(1 if by_rows else 0)
+    return mask.unsqueeze(1) if mask.ndim == 3 else mask
+
+
+def without(t: torch.Tensor, tokens: slice, axis: int) -> torch.Tensor:
+    """A tensor without some of its tokens; a view where they are the first or the last."""
+    before, _, after = t.tensor_split((tokens.start, tokens.stop), axis)
+    parts = [part for part in (before, after) if part.shape[axis] > 0]
+    return torch.cat(parts, axis) if len(parts) > 1 else parts[0]

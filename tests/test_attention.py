@@ -9,12 +9,15 @@ from torch.profiler import ProfilerActivity, profile
 from oracle.equation import Nag
 from oracle.equation import attention as exact_attention
 from oracle.equation import guide as exact_guide
+from test_equation import interpreter_fixture  # noqa: F401
 
-HEADS, HEAD_DIM = 3, 8
+HEADS, HEAD_DIM = 6, 8
 POSITIVE, NEGATIVE, IMAGE = 5, 4, 7
+TEXT, TOKENS = POSITIVE + NEGATIVE, POSITIVE + NEGATIVE + IMAGE
 NAG = Nag([])
 FUNCTIONS = ["attention_pytorch", "attention_basic", "attention_split", "attention_sub_quad"]
 functions = pytest.mark.parametrize("function", FUNCTIONS)
+pytestmark = pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # of Triton's interpreter
 
 
 @pytest.fixture
@@ -56,29 +59,33 @@ def call(function, override, q, k, v, **more):
 
 
 def exact_joint(q, k, v, mask=None):
-    """One image stream. `mask`, (..., queries, keys), is added to the scores of positive and image."""
-    q, k, v = (t.double().split((POSITIVE, NEGATIVE, IMAGE), 1) for t in (q, k, v))
-    branch = lambda text, mask: [torch.cat((z[text], z[2]), 1) for z in (q, k, v)] + [HEADS, mask]
-    of_negative = None
-    if mask is not None:
-        of_negative = torch.zeros(*mask.shape[:-2], NEGATIVE + IMAGE, NEGATIVE + IMAGE, dtype=torch.float64)
-        of_negative[..., NEGATIVE:, NEGATIVE:] = mask[..., POSITIVE:, POSITIVE:]
-    pos, neg = exact_attention(*branch(0, mask)), exact_attention(*branch(1, of_negative))
+    """One image stream. `mask`, (..., queries, keys) over all tokens, is added to the scores."""
+    branches = []
+    for other in (range(POSITIVE, TEXT), range(POSITIVE)):
+        own = [token for token in range(TOKENS) if token not in other]
+        of_own = None if mask is None else mask[..., own, :][..., own]
+        branches.append(exact_attention(*(t.double()[:, own] for t in (q, k, v)), HEADS, of_own))
+    pos, neg = branches
     z = exact_guide(pos[:, POSITIVE:], neg[:, NEGATIVE:], NAG)
     return torch.cat((pos[:, :POSITIVE], neg[:, :NEGATIVE], z), 1)
 
 
-def exact_separate(q, k, v):
+def exact_separate(q, k, v, mask=None):
+    """`mask` is that of `exact_joint`."""
     q, k, v = (t.double().split((POSITIVE, NEGATIVE, IMAGE, IMAGE), 1) for t in (q, k, v))
-    branch = lambda i: exact_attention(*(torch.cat((z[i], z[i + 2]), 1) for z in (q, k, v)), HEADS)
+    own = [[*range(POSITIVE), *range(TEXT, TOKENS)], [*range(POSITIVE, TOKENS)]]
+    masks = [None if mask is None else mask[..., tokens, :][..., tokens] for tokens in own]
+    branch = lambda i: exact_attention(*(torch.cat((z[i], z[i + 2]), 1) for z in (q, k, v)), HEADS, masks[i])
     pos, neg = branch(0), branch(1)
     z = exact_guide(pos[:, POSITIVE:], neg[:, NEGATIVE:], NAG)
     return torch.cat((pos[:, :POSITIVE], neg[:, :NEGATIVE], z, z), 1)
 
 
-def exact_cross(q, k, v):
+def exact_cross(q, k, v, mask=None):
+    """`mask`, (..., queries, keys) over both texts, is added to the scores."""
     q, k, v = q.double(), k.double().split((POSITIVE, NEGATIVE), 1), v.double().split((POSITIVE, NEGATIVE), 1)
-    return exact_guide(*(exact_attention(q, k[i], v[i], HEADS) for i in (0, 1)), NAG)
+    masks = (None, None) if mask is None else mask.split((POSITIVE, NEGATIVE), -1)
+    return exact_guide(*(exact_attention(q, k[i], v[i], HEADS, masks[i]) for i in (0, 1)), NAG)
 
 
 def close(found, expected):
@@ -118,13 +125,17 @@ def test_merge_survives_extreme_scores(joint):
 
 
 @functions
-def test_joint_counts_what_it_guides(patches, monkeypatch, function):
+@pytest.mark.parametrize("sharing", [1, 2])
+def test_joint_counts_what_it_guides(patches, monkeypatch, function, sharing):
+    if sharing > 1:
+        skip_without_shared_heads(function)
     monkeypatch.setitem(patches("equation").CHUNK, "cpu", 2 * HEADS * HEAD_DIM * 3)  # three tokens at a time
     counted = patches("statistics").Statistics([1.0, 0.0], torch.device("cpu"), None)
     equation = patches("equation").Equation(NAG.scale, NAG.tau, NAG.alpha, counted)
     q, k, v = random(*[POSITIVE + NEGATIVE + IMAGE] * 3)
+    (k_few, k), (v_few, v) = with_shared_heads(sharing, k, v)
     joint = patches("attention").JointAttention(equation, {}, POSITIVE, NEGATIVE)
-    close(call(function, joint, q, k, v), exact_joint(q, k, v))
+    close(call(function, joint, q, k_few, v_few, enable_gqa=sharing > 1), exact_joint(q, k, v))
 
     parts = [t.double().split((POSITIVE, NEGATIVE, IMAGE), 1) for t in (q, k, v)]
     image = [
@@ -157,30 +168,17 @@ def test_joint_leaves_other_attention_alone(joint):
     close(call("attention_pytorch", joint(), q, k, v), exact_attention(*(t.double() for t in (q, k, v)), HEADS))
 
 
-def masks():
-    """Masks of all the shapes that ComfyUI's attention takes, for [positive | image], and what each adds to scores."""
-    n = POSITIVE + IMAGE
-    generator = torch.Generator().manual_seed(1)
-    bias = torch.randn(2, 1, n, n, generator=generator)
-    allowed = torch.rand(2, 1, n, n, generator=generator) > 0.4
-    allowed |= torch.eye(n, dtype=torch.bool)  # a query that may see nothing has no softmax
-    hidden = torch.zeros(2, 1, n, n).masked_fill(~allowed, -torch.inf)
-    yield "added, by rows and heads", bias, bias
-    yield "added, by rows", bias[:, 0], bias
-    yield "added, for all", bias[0, 0], bias[:1]
-    yield "allowed, by rows and heads", allowed, hidden
-    yield "allowed, for all", allowed[0, 0], hidden[:1]
-
-
-@functions
-@pytest.mark.parametrize(("mask", "added"), [pytest.param(*rest, id=name) for name, *rest in masks()])
-def test_joint_with_a_mask(joint, function, mask, added):
-    """The positive is masked as the model wants it, the image for both prompts, the negative not at all."""
-    if mask.dtype == torch.bool and function != "attention_pytorch":
-        pytest.skip("takes no such mask, with NAG or without")
-    q, k, v = random(*[POSITIVE + NEGATIVE + IMAGE] * 3)
-    found = call(function, joint(n_image=None), *by_heads(q, k, v), skip_reshape=True, mask=mask)
-    close(found, exact_joint(q, k, v, added.double()))
+@pytest.mark.parametrize("name", ["joint", "cross"])
+def test_other_attention_keeps_its_arguments(request, name):
+    override = request.getfixturevalue(name)
+    override = override() if name == "joint" else override
+    q, k, v = random(IMAGE, IMAGE, IMAGE)
+    mask = torch.randn(2, 1, IMAGE, IMAGE)
+    expected = exact_attention(*(t.double() for t in (q, k, v)), HEADS, mask.double())
+    options = {"transformer_options": {"optimized_attention_override": override}}
+    for given, more in (((mask, None, True, True), {}), ((), dict(mask=mask, skip_reshape=True, skip_output_reshape=True))):
+        found = host.attention_pytorch(*by_heads(q, k, v), HEADS, *given, **more, **options)
+        close(found.transpose(1, 2).flatten(2), expected)
 
 
 class AnotherNode:
@@ -193,6 +191,217 @@ class AnotherNode:
         self.calls += 1
         self.options.append(kwargs.get("transformer_options"))
         return func(*args, **kwargs)
+
+
+# What ComfyUI's models hand to attention, for queries and keys of these numbers.
+KEYS_ONLY = {
+    "(1, 1, 1, keys)": lambda queries, keys: (1, 1, 1, keys),
+    "(rows, 1, 1, keys)": lambda queries, keys: (2, 1, 1, keys),
+    "(rows, 1, keys)": lambda queries, keys: (2, 1, keys),
+    "(rows, keys)": lambda queries, keys: (2, keys),
+    "(1, keys)": lambda queries, keys: (1, keys),
+}
+SHAPES = KEYS_ONLY | {
+    "(rows, heads, queries, keys)": lambda queries, keys: (2, HEADS, queries, keys),
+    "(rows, 1, queries, keys)": lambda queries, keys: (2, 1, queries, keys),
+    "(rows, queries, keys)": lambda queries, keys: (2, queries, keys),
+    "(1, queries, keys)": lambda queries, keys: (1, queries, keys),
+    "(queries, keys)": lambda queries, keys: (queries, keys),
+}
+shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+joined = pytest.mark.parametrize("joined", [False, True], ids=["of the positive", "of both"])
+
+
+def masks(shape):
+    """Additive and boolean masks of this shape, each with what it adds to the scores, which has four axes."""
+    generator = torch.Generator().manual_seed(1)
+    bias = torch.randn(shape, generator=generator)
+    allowed = torch.rand(shape, generator=generator) > 0.4
+    allowed[..., 0] = allowed[..., -1] = True  # a query that sees nothing of a prompt has no softmax
+    hidden = torch.zeros(shape, dtype=torch.float64).masked_fill(~allowed, -torch.inf)
+    found = [(bias, bias.double()), (allowed, hidden), (hidden.clamp(min=-3e38).float(), hidden)]
+    if len(shape) == 2:
+        found = [(mask, added[:, None] if shape[0] == 2 else added[None]) for mask, added in found]
+    return found if len(shape) == 4 else [(mask, added[:, None]) for mask, added in found]
+
+
+def over_all(added, own, n_queries, n_keys):
+    """`added`, over the tokens `own`, over all tokens: nothing is added to the others' scores."""
+    full = torch.zeros(*added.shape[:2], n_queries, n_keys, dtype=torch.float64)
+    if added.shape[2] == 1:
+        full[..., own] = added
+    else:
+        full[..., torch.tensor(own)[:, None] if n_queries == n_keys else slice(None), own] = added
+    return full
+
+
+def with_shared_heads(sharing, *tensors):
+    """Keys or values that `sharing` heads of queries share, and the same with a head for each."""
+    for t in tensors:
+        few = t.unflatten(-1, (HEADS, -1))[:, :, ::sharing]
+        yield few.flatten(2), few.repeat_interleave(sharing, 2).flatten(2)
+
+
+def skip_without_shared_heads(function):
+    q, k = torch.ones(1, 4, 3, 8), torch.ones(1, 2, 3, 8)
+    try:
+        getattr(host, function)(q, k, k, 4, skip_reshape=True, enable_gqa=True)
+    except RuntimeError:
+        pytest.skip("takes no shared heads, with NAG or without")
+
+
+@pytest.fixture
+def way(request, patches, monkeypatch):
+    """By which attention function; and that it goes by the log-sum-exp, by two calls, or by Triton, and no other way."""
+    forbid = lambda owner, name: monkeypatch.setattr(owner, name, lambda *args: pytest.fail(f"{name} was called"))
+    merged = request.param in ("log-sum-exp", "triton")
+    forbid(patches("attention").JointAttention, "_apart" if merged else "_merged")
+    if request.param == "triton":
+        request.getfixturevalue("interpreter")
+        forbid(patches("merge"), "_in_chunks")
+    return request.param
+
+
+WAYS = ["log-sum-exp", "triton", "two calls", *FUNCTIONS[1:]]
+
+
+def call_by(way, joint, q, k, v, **more):
+    function = way if way in FUNCTIONS else "attention_pytorch"
+    other = {"optimized_attention_override": AnotherNode()} if way == "two calls" else {}
+    return call(function, joint(other), q, k, v, **more)
+
+
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+@joined
+@shapes
+def test_joint_with_a_mask(joint, way, shape, joined):
+    """A mask that knows the positive only leaves the negative free; one over both texts holds for both."""
+    q, k, v = random(TOKENS, TOKENS, TOKENS)
+    n = TOKENS if joined else POSITIVE + IMAGE
+    own = [*range(TOKENS)] if joined else [*range(POSITIVE), *range(TEXT, TOKENS)]
+    for mask, added in masks(shape(n, n))[: 2 if way == "triton" else None]:  # its interpreter is slow
+        found = call_by(way, joint, *by_heads(q, k, v), skip_reshape=True, mask=mask)
+        close(found, exact_joint(q, k, v, over_all(added, own, TOKENS, TOKENS)))
+
+
+@pytest.mark.parametrize("way", WAYS[:3], indirect=True)
+@pytest.mark.parametrize("sharing", [2, 6])
+@pytest.mark.parametrize("shape", [None, *list(SHAPES.values())[1:6]], ids=["no mask", *list(SHAPES)[1:6]])
+def test_joint_with_shared_heads(joint, way, sharing, shape):
+    if way == "two calls":
+        skip_without_shared_heads("attention_pytorch")
+    q, k, v = random(TOKENS, TOKENS, TOKENS)
+    (k, k_each), (v, v_each) = with_shared_heads(sharing, k, v)
+    by_head = [t.unflatten(-1, (-1, HEAD_DIM)).transpose(1, 2) for t in (q, k, v)]
+    own = [*range(POSITIVE), *range(TEXT, TOKENS)]
+    for mask, added in [(None, None)] if shape is None else masks(shape(len(own), len(own))):
+        expected = exact_joint(q, k_each, v_each, mask if mask is None else over_all(added, own, TOKENS, TOKENS))
+        close(call_by(way, joint, *by_head, skip_reshape=True, mask=mask, enable_gqa=True), expected)
+        if way == "triton":  # its interpreter is slow
+            break
+        close(call_by(way, joint, q, k, v, mask=mask, enable_gqa=True), expected)
+        found = call_by(
+            way, joint, *by_head, mask=mask, skip_reshape=True, skip_output_reshape=True, enable_gqa=True
+        )
+        close(found.transpose(1, 2).flatten(2), expected)
+
+
+@pytest.mark.parametrize("function", ["attention_pytorch", "attention_basic"])
+def test_arguments_by_position(joint, cross, separate, function):
+    """As ComfyUI's models pass the mask: behind `heads`, and others behind it."""
+    q, k, v = random(TOKENS, TOKENS, TOKENS)
+    own = [*range(POSITIVE), *range(TEXT, TOKENS)]
+    mask, added = masks((2, 1, 1, len(own)))[0]
+    expected = exact_joint(q, k, v, over_all(added, own, TOKENS, TOKENS))
+    attend = lambda override, *args: getattr(host, function)(
+        *args, transformer_options={"optimized_attention_override": override}
+    )
+    close(attend(joint(), *by_heads(q, k, v), HEADS, mask, None, True), expected)
+    by_head = attend(joint(), *by_heads(q, k, v), HEADS, mask, None, True, True)
+    close(by_head.transpose(1, 2).flatten(2), expected)
+
+    q, k, v = random(IMAGE, TEXT, TEXT)
+    mask, added = masks((2, 1, 1, POSITIVE))[0]
+    expected = exact_cross(q, k, v, over_all(added, [*range(POSITIVE)], IMAGE, TEXT))
+    close(attend(cross, q, k, v, HEADS, mask), expected)
+    by_head = attend(cross, *by_heads(q, k, v), HEADS, mask, None, True, True)
+    close(by_head.transpose(1, 2).flatten(2), expected)
+
+    q, k, v = random(*[TOKENS + IMAGE] * 3)
+    close(attend(separate, *by_heads(q, k, v), HEADS, None, None, True), exact_separate(q, k, v))
+
+
+@joined
+@shapes
+@functions
+def test_cross_with_a_mask(cross, function, shape, joined):
+    """Over the positive's keys it leaves the negative's alone; over both texts' each gets its part."""
+    q, k, v = random(IMAGE, TEXT, TEXT)
+    own = [*range(TEXT if joined else POSITIVE)]
+    for mask, added in masks(shape(IMAGE, len(own))):
+        expected = exact_cross(q, k, v, over_all(added, own, IMAGE, TEXT))
+        close(call(function, cross, q, k, v, mask=mask), expected)
+        close(call(function, cross, *by_heads(q, k, v), skip_reshape=True, mask=mask), expected)
+        for t, skip in (((q, k, v), False), (by_heads(q, k, v), True)):
+            by_head = call(function, cross, *t, mask=mask, skip_reshape=skip, skip_output_reshape=True)
+            assert by_head.shape == (2, HEADS, IMAGE, HEAD_DIM)
+            close(by_head.transpose(1, 2).flatten(2), expected)
+
+
+@functions
+def test_cross_takes_norms_over_all_heads(cross, function):
+    """However the model wants the output."""
+    q, k, v = random(IMAGE, TEXT, TEXT)
+    for t, skip in (((q, k, v), False), (by_heads(q, k, v), True)):
+        by_head = call(function, cross, *t, skip_reshape=skip, skip_output_reshape=True)
+        close(by_head.transpose(1, 2).flatten(2), exact_cross(q, k, v))
+
+
+@pytest.mark.parametrize("sharing", [2, 6])
+def test_cross_with_shared_heads(cross, sharing):
+    skip_without_shared_heads("attention_pytorch")
+    q, k, v = random(IMAGE, TEXT, TEXT)
+    (k, k_each), (v, v_each) = with_shared_heads(sharing, k, v)
+    by_head = [t.unflatten(-1, (-1, HEAD_DIM)).transpose(1, 2) for t in (q, k, v)]
+    mask, added = masks((2, 1, 1, POSITIVE))[0]
+    for given, expected in (
+        (None, exact_cross(q, k_each, v_each)),
+        (mask, exact_cross(q, k_each, v_each, over_all(added, [*range(POSITIVE)], IMAGE, TEXT))),
+    ):
+        found = call("attention_pytorch", cross, *by_head, skip_reshape=True, mask=given, enable_gqa=True)
+        close(found, expected)
+
+
+@pytest.mark.parametrize("function", ["attention_pytorch", "attention_basic"])
+@pytest.mark.parametrize("shape", KEYS_ONLY.values(), ids=KEYS_ONLY)
+def test_separate_with_a_mask(separate, function, shape):
+    q, k, v = random(*[TOKENS + IMAGE] * 3)
+    own = [*range(POSITIVE), *range(TEXT, TOKENS)]
+    for mask, added in masks(shape(len(own), len(own))):
+        found = call(function, separate, *by_heads(q, k, v), skip_reshape=True, mask=mask)
+        close(found, exact_separate(q, k, v, over_all(added, own, TOKENS, TOKENS)))
+
+
+def test_a_mask_of_another_length_is_an_error(joint, cross):
+    q, k, v = by_heads(*random(TOKENS, TOKENS, TOKENS))
+    with pytest.raises(ValueError, match=r"mask of shape \(2, 1, 1, 13\)"):
+        call("attention_pytorch", joint(), q, k, v, skip_reshape=True, mask=torch.zeros(2, 1, 1, 13))
+    with pytest.raises(ValueError, match=r"mask of shape \(2, 1, 1, 6\)"):
+        call("attention_pytorch", cross, *random(IMAGE, TEXT, TEXT), mask=torch.zeros(2, 1, 1, 6))
+
+
+def test_one_mask_is_made_for_all_blocks(patches, joint, monkeypatch):
+    made = []
+    as_bias = patches("masks").as_bias
+    monkeypatch.setattr(patches("masks"), "as_bias", lambda *args: made.append(args) or as_bias(*args))
+    override, q, k, v = joint(), *by_heads(*random(TOKENS, TOKENS, TOKENS))
+    mask = torch.zeros(2, 1, 1, POSITIVE + IMAGE)
+    call("attention_pytorch", override, q, k, v, skip_reshape=True, mask=mask)
+    n = len(made)
+    call("attention_pytorch", override, q, k, v, skip_reshape=True, mask=mask)
+    assert len(made) == n > 0
+    call("attention_pytorch", override, q, k, v, skip_reshape=True, mask=mask.clone())
+    assert len(made) == 2 * n
 
 
 def test_an_earlier_override_computes_the_attention(joint):

@@ -32,17 +32,25 @@ def tensors(dtype=torch.float32, n_queries=QUERIES, n_keys=KEYS):
 
 
 def exact(q, k, v, mask=None):
-    q, k, v = q.double(), k.double(), v.double()
+    """Where queries outnumber keys in heads, so many of those next to each other share one of these."""
+    q, k, v = q.double(), *(t.double().repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
     scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.double()
     return scores.softmax(-1) @ v, scores.logsumexp(-1)
 
 
-def form(backends, function="attention_pytorch", q=None, masked=False):
+def form(backends, function="attention_pytorch", q=None, masked=False, sharing=1):
     """As an override asks for it: with the function inside ComfyUI's wrapper."""
-    attend = backends.with_log_sum_exp(getattr(host, function).__wrapped__, tensors()[0] if q is None else q, masked)
+    q = tensors()[0] if q is None else q
+    attend = backends.with_log_sum_exp(getattr(host, function).__wrapped__, q, masked, sharing)
     return attend and (lambda q, k, v, mask=None: attend(q, k, v, mask if mask is None else bias(backends, q, mask)))
+
+
+def with_shared_heads(sharing, dtype=torch.float32):
+    """q, k and v, of which the first has so many times the others' heads."""
+    q, k, v = tensors(dtype)
+    return random(2, sharing * HEADS, QUERIES, HEAD_DIM, dtype=dtype), k, v
 
 
 def bias(backends, q, mask):
@@ -106,6 +114,23 @@ class TestPyTorch:
         out = sum(out * (part - lse).exp().unsqueeze(-1) for out, part in parts)
         close((out, lse), exact(q, k, v, mask), 1e-12)
 
+    @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+    @pytest.mark.parametrize("sharing", [2, 5])
+    def test_takes_shared_heads(self, backends, dtype, sharing):
+        q, k, v = with_shared_heads(sharing, dtype)
+        out, lse = form(backends, q=q, sharing=sharing)(q, k, v)
+        assert out.dtype == dtype and lse.dtype == torch.promote_types(dtype, torch.float32)
+        close((out, lse), exact(q, k, v), DTYPES[dtype])
+        for shape in [(2, 1, QUERIES, KEYS), (2, sharing * HEADS, QUERIES, KEYS), (2, 1, 1, KEYS)]:
+            mask = random(*shape, seed=3) > -1
+            found = form(backends, q=q, masked=True, sharing=sharing)(q, k, v, mask)
+            close(found, exact(q, k, v, mask), 2 * DTYPES[dtype])
+
+    def test_takes_one_head_for_all(self, backends):
+        q, k, v = with_shared_heads(1)
+        k, v = k[:, 1:2], v[:, 1:2]
+        close(form(backends, sharing=HEADS)(q, k, v), exact(q, k, v))
+
     def test_is_exact_for_one_key_and_one_query(self, backends):
         for sizes in ((1, KEYS), (QUERIES, 1), (1, 1)):
             q, k, v = tensors(torch.float32, *sizes)
@@ -132,9 +157,20 @@ class TestPyTorch:
             close(torch.compile(attend, backend="eager", fullgraph=True)(q, k, v), exact(q, k, v))
         assert backends._choose.cache_info().currsize == 1
 
+    def test_compiles_with_shared_heads(self, backends):
+        def attend(q, k, v):
+            return form(backends, q=q, sharing=q.shape[1] // k.shape[1])(q, k, v)
+
+        q, k, v = with_shared_heads(2)
+        torch._dynamo.reset()
+        close(torch.compile(attend, backend="eager", fullgraph=True)(q, k, v), exact(q, k, v))
+
     def test_counts_on_the_meta_device(self, backends):
         q, k, v = (t.to("meta") for t in tensors())
         out, lse = form(backends, q=q)(q, k, v, None)
+        assert out.shape == q.shape and lse.shape == q.shape[:3]
+        q, k, v = (t.to("meta") for t in with_shared_heads(2))
+        out, lse = form(backends, q=q, sharing=2)(q, k, v, None)
         assert out.shape == q.shape and lse.shape == q.shape[:3]
 
 
@@ -159,10 +195,42 @@ class TestChoice:
         monkeypatch.setattr(host, "SDP_BATCH_LIMIT", 1)
         assert form(backends) is None
 
-    def test_tries_once(self, backends, monkeypatch):
-        assert form(backends) is not None
+    def test_a_comfyui_that_names_no_limit(self, backends, monkeypatch):
+        """Or names it otherwise. The lowest that there has been holds then."""
+        without = {name: value for name, value in vars(host).items() if name != "SDP_BATCH_LIMIT"}
+        monkeypatch.setattr(backends, "host", types.SimpleNamespace(**without))
+        q, k, v = tensors()
+        close(form(backends)(q, k, v), exact(q, k, v))
+        largest = torch.empty(2**15, 1, 1, HEAD_DIM, device="meta")
+        assert form(backends, q=largest) is not None
+        assert form(backends, q=torch.cat((largest, largest[:1]))) is None
+
+    @pytest.mark.parametrize("sharing", [1, 2])
+    def test_tries_once(self, backends, monkeypatch, sharing):
+        assert form(backends, sharing=sharing) is not None
         monkeypatch.setattr(backends, "_try", lambda *args: pytest.fail("tried again"))
+        assert form(backends, sharing=sharing) is not None
+
+    def test_a_kernel_that_shares_heads_in_another_order_gets_each_its_own(self, backends, monkeypatch):
+        name = "_scaled_dot_product_flash_attention_for_cpu"
+        right = backends._sdpa_cpu
+        in_turns = lambda q, k, v, bias: right(q, *(t.repeat(1, q.shape[1] // t.shape[1], 1, 1) for t in (k, v)), bias)
+        monkeypatch.setitem(backends.KERNELS, name, in_turns)
+        q, k, v = with_shared_heads(2)
+        close(form(backends, q=q, sharing=2)(q, k, v), exact(q, k, v))
+
+    def test_a_mask_of_keys_is_tried_too(self, backends, monkeypatch):
+        """A kernel may take a mask that has all queries, and not one that has the same for all."""
+        name = "_scaled_dot_product_flash_attention_for_cpu"
+        right = backends._sdpa_cpu
+
+        def with_all_queries(q, k, v, bias):
+            assert bias is None or bias.shape[2] == q.shape[2]
+            return right(q, k, v, bias)
+
+        monkeypatch.setitem(backends.KERNELS, name, with_all_queries)
         assert form(backends) is not None
+        assert form(backends, masked=True) is None
 
     def test_leaves_random_numbers_alone(self, backends):
         before = torch.get_rng_state()
@@ -192,6 +260,13 @@ class TestChoice:
             "log-sum-exp by _scaled_dot_product_flash_attention_for_cpu"
         ]
 
+    def test_says_what_it_chose_for_shared_heads(self, backends, caplog):
+        caplog.set_level(logging.DEBUG)
+        form(backends, masked=True, sharing=2)
+        said = [r.message for r in caplog.records if r.message.startswith("NAG: ")]
+        assert all(message.startswith("NAG: attention_pytorch, cpu, torch.float32, head_dim 16, ") for message in said)
+        assert ", masked, 2 heads to one of the keys: " in said[0]
+
 
 class TestCudaKernels:
     """Their shapes only, by PyTorch's own rules for tensors without data."""
@@ -208,6 +283,12 @@ class TestCudaKernels:
         out, lse = backends._call(getattr(backends, f"_sdpa_{kernel}"), q, k, v, mask)
         assert out.shape == q.shape and out.dtype == q.dtype
         assert lse.shape == q.shape[:3] and lse.dtype == torch.float32
+
+    @pytest.mark.parametrize("kernel", ["flash", "efficient", "cudnn"])
+    def test_keys_and_values_for_each_head(self, backends, kernel):
+        q, k, v = (t.to("meta", torch.bfloat16) for t in with_shared_heads(2))
+        out, lse = backends._call_unshared(getattr(backends, f"_sdpa_{kernel}"), q, k, v)
+        assert out.shape == q.shape and lse.shape == q.shape[:3]
 
     @pytest.mark.parametrize("n_keys", [1, 77, 128])
     def test_rows_of_the_mask_are_aligned(self, backends, n_keys):
@@ -250,6 +331,7 @@ class Xformers:
     def memory_efficient_attention_forward_requires_grad(
         self, query, key, value, attn_bias=None, p=0.0, scale=None, *, op=None, output_dtype=None
     ):
+        assert query.shape[2] == key.shape[2] == value.shape[2]
         if attn_bias is not None:
             assert attn_bias.shape == (query.shape[0], query.shape[2], query.shape[1], key.shape[1])
             assert attn_bias.dtype == query.dtype and attn_bias.stride(2) % 8 == 0
@@ -287,6 +369,15 @@ class TestLibraries:
         q, k, v = tensors(self.dtype)
         close(form(backends, function, q)(q, k, v, None), exact(q, k, v), DTYPES[self.dtype])
         assert set(calls) == {backends.FUNCTIONS[function]}
+
+    @pytest.mark.parametrize("function", LIBRARIES)
+    def test_shared_heads(self, backends, library, monkeypatch, function):
+        """FlashAttention and SageAttention take them; xFormers wants a head of the keys for each of the queries'."""
+        calls = self.watched(library, monkeypatch, backends, function)
+        q, k, v = with_shared_heads(2, self.dtype)
+        close(form(backends, function, q, sharing=2)(q, k, v), exact(q, k, v), DTYPES[self.dtype])
+        assert set(calls) == {backends.FUNCTIONS[function]}
+        assert (backends._choose.cache_info().currsize == 1) == (function != "attention_xformers")
 
     def test_xformers_takes_masks(self, backends, library, monkeypatch):
         calls = self.watched(library, monkeypatch, backends, "attention_xformers")
@@ -350,6 +441,11 @@ class TestLibraries:
 
         library("sageattn", sageattn_another)
         assert form(backends, "attention_sage", tensors(self.dtype)[0]) is None
+
+    def test_these_are_all_that_is_tried(self, patches):
+        """So that each is tested where it is missing."""
+        tried = {need.partition(":")[2].partition(".")[0] for need in patches("capabilities").TRIED}
+        assert tried == {name for name, _ in self.LIBRARIES.values()}
 
     @pytest.mark.parametrize("function", LIBRARIES)
     def test_without_the_library(self, backends, monkeypatch, function):

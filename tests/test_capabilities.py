@@ -8,7 +8,7 @@ from enum import EnumMeta
 import pytest
 from host.inside import load_pack
 from host.server import PACK
-from patches.capabilities import NEEDED
+from patches.capabilities import NEEDED, TRIED
 
 from families import BY_NAME
 from runs import Run
@@ -36,17 +36,21 @@ def names_from_comfyui(path):
     return found
 
 
-# backends.py tries what there is, and does without what is not.
-ENGINE = [path for path in (PACK / "patches").rglob("*.py") if path.name != "backends.py"]
+ENGINE = list((PACK / "patches").rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", ENGINE, ids=lambda path: path.name)
 def test_everything_used_is_asked_for(patches, path):
     registry = patches("models").REGISTRY
-    needed = [*NEEDED, *(need for adapter in registry.values() for need in adapter.needed)]
+    needed = [*NEEDED, *TRIED, *(need for adapter in registry.values() for need in adapter.needed)]
     asked = {need.partition("(")[0].replace(":", ".") for need in needed}
     covered = lambda name: any(need == name or need.startswith(f"{name}.") for need in asked)
     assert {name for name in names_from_comfyui(path) if not covered(name)} == set()
+
+
+def test_what_is_tried_is_used():
+    used = set().union(*(names_from_comfyui(path) for path in ENGINE))
+    assert {need.replace(":", ".") for need in TRIED} <= used and not set(TRIED) & set(NEEDED)
 
 
 def test_this_comfyui_has_everything(patches):
