@@ -14,7 +14,7 @@ from .merge import guide_joint, image_of_each
 
 OVERRIDE = "optimized_attention_override"
 ARGUMENTS = ("mask", "attn_precision", "skip_reshape", "skip_output_reshape")  # of attention, behind `heads`
-# Do not change the scores, apart from what we see to.
+# Those that do not change the scores.
 HARMLESS = {"transformer_options", "_inside_attn_wrapper", "low_precision_attention", "attn_precision", "enable_gqa"}
 
 
@@ -150,8 +150,8 @@ class JointAttention(Override):
         return by_heads(out, heads) if by_head else out
 
     def _merged(self, attend, q, k, v, mask):
-        positive, negative = slice(self.n_positive), slice(self.n_positive, self.n_text)
-        image, from_negative = slice(self.n_text, None), slice(self.n_positive, None)
+        positive, negative, image = self.masks.positive, self.masks.negative, self.masks.image
+        from_negative = slice(self.n_positive, None)
         masks = self.masks.joint(mask, q)
         # All slices are views: the image is never concatenated with a prompt. The negative's queries meet the
         # positive's keys for nothing, which costs less than a further call for the positive's few queries.

@@ -10,6 +10,7 @@ subtract from the keys first), is not used.
 import functools
 import logging
 from collections.abc import Callable
+from operator import index
 
 import comfy.ldm.modules.attention as host
 import torch
@@ -19,7 +20,7 @@ Attention = Callable[
     [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None], tuple[torch.Tensor, torch.Tensor]
 ]
 HIDDEN = -3e4  # added to the scores of hidden keys. Not -inf: kernels return NaN, 0 or inf for rows of nothing else
-LARGEST_BATCH = 2**15  # where ComfyUI does not say: the lowest of its limits, from which on it splits a batch
+LARGEST_BATCH = 2**15  # where ComfyUI has no SDP_BATCH_LIMIT: its lowest, that for NVIDIA's cards
 TOLERANCE = 0.2  # of the trial: far above what 8-bit kernels are off, far below what another definition would be
 aten = torch.ops.aten
 
@@ -35,11 +36,10 @@ def with_log_sum_exp(func: Callable, q: torch.Tensor, masked: bool, sharing: int
 
     Returns:
         attention(q, k, v, bias) -> (output, log-sum-exp), or None. q, k and v are (batch, heads, tokens, head_dim), of
-        any strides but in the last dimension. Where heads are shared, and the kernel does not take fewer of them, each
-        call copies the keys and values for all the queries' heads, as ComfyUI's functions do. The bias is None or what
-        `as_bias` makes of a mask. The output is in q's
+        any strides but in the last dimension. The bias is None or what `as_bias` makes of a mask. The output is in q's
         dtype; the log-sum-exp, (batch, heads, queries), in float32 at least: that of q @ k.T / sqrt(head_dim) + bias,
-        by the natural logarithm. It is below -1e4 for queries that see no key, whose output means nothing.
+        by the natural logarithm. It is below -1e4 for queries that see no key, whose output means nothing. Where heads
+        are shared, and the kernel does not know of that, each call copies k and v to as many heads as q has.
     """
     name = getattr(func, "__name__", "")
     if name not in FUNCTIONS or q.shape[0] > getattr(host, "SDP_BATCH_LIMIT", LARGEST_BATCH):
@@ -47,7 +47,8 @@ def with_log_sum_exp(func: Callable, q: torch.Tensor, masked: bool, sharing: int
     wrapper = getattr(host, name, None)
     if func is not wrapper and func is not getattr(wrapper, "__wrapped__", None):  # a namesake of another's
         return None
-    case = name, q.device, q.dtype, q.shape[-1], masked
+    head_dim, sharing = index(q.shape[-1]), index(sharing)  # of torch.compile's symbolic sizes it makes constants
+    case = name, q.device, q.dtype, head_dim, masked
     kernel = _kernel(*case, sharing)
     if kernel:
         return functools.partial(_call, KERNELS[kernel])

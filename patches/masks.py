@@ -6,8 +6,7 @@ holds for both prompts.
 
 It comes as ComfyUI's attention functions take it: boolean (True attends) or added to the scores, as
 (batch or 1, heads or 1, queries or 1, keys), (batch or 1, queries or 1, keys) or (queries or 1, keys); and as
-(batch, keys), which some of them take. With 1 in the place of the queries it hides keys from all of them.
-What is made of it is as `backends.as_bias` makes it, which all of them take.
+(batch, keys), which some of them take. With 1 in the place of the queries it is the same for all of them.
 """
 from dataclasses import dataclass
 
@@ -15,10 +14,12 @@ import torch
 
 from .backends import as_bias
 
+_MISFIT = "An attention mask of shape {} does not fit {}."
+
 
 @dataclass(frozen=True)
 class JointMasks:
-    """The mask of each part of the keys, or None where all is visible.
+    """The mask of each part of the keys, as `backends.as_bias` makes it, or None where all is visible.
 
     Args:
         to_image, to_positive: for the queries of all tokens.
@@ -34,11 +35,15 @@ class Masks:
     """The masks of one model call, whose blocks all come with the same one: made when first asked for.
 
     Args:
-        n_positive, n_negative: how many text tokens each prompt has, the positive's first in the sequence.
+        n_positive, n_negative: how many text tokens each prompt has.
+
+    Attributes:
+        positive, negative, image: where their tokens are in the sequence.
     """
 
     def __init__(self, n_positive: int, n_negative: int):
-        self.positive, self.negative = slice(0, n_positive), slice(n_positive, n_positive + n_negative)
+        n_text = n_positive + n_negative
+        self.positive, self.negative, self.image = slice(0, n_positive), slice(n_positive, n_text), slice(n_text, None)
         self._made_of = self._joint = self._of_each = None
 
     def joint(self, mask: torch.Tensor | None, q: torch.Tensor) -> JointMasks:
@@ -67,7 +72,7 @@ class Masks:
         joined, knows_negative = self._joined(mask, q)
         behind = joined[..., self.negative.start :, :] if joined.shape[-2] > 1 else joined
         return JointMasks(
-            as_bias(joined[..., self.negative.stop :], q.dtype),
+            as_bias(joined[..., self.image], q.dtype),
             as_bias(joined[..., self.positive], q.dtype),
             as_bias(behind[..., self.negative], q.dtype) if knows_negative else None,
         )
@@ -75,7 +80,7 @@ class Masks:
     def _without(self, mask, q, other):
         joined, _ = self._joined(mask, q)
         of_one = without(joined, other, -1)
-        return as_bias(without(of_one, other, -2) if of_one.shape[-2] > 1 else of_one, q.dtype)
+        return _added(without(of_one, other, -2) if of_one.shape[-2] > 1 else of_one, q.dtype)
 
     def _joined(self, mask, q):
         """(batch or 1, heads or 1, queries or 1, keys) over all tokens, and whether the model masks the negative's."""
@@ -98,9 +103,6 @@ class Masks:
         return torch.cat((before, mask.new_full(shape, mask.dtype == torch.bool), after), axis)
 
 
-_MISFIT = "An attention mask of shape {} does not fit {}."
-
-
 def of_texts(
     mask: torch.Tensor | None, q: torch.Tensor, n_queries: int, n_positive: int, n_negative: int
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
@@ -117,7 +119,12 @@ def of_texts(
     if n_keys != n_positive and n_keys != n_positive + n_negative:
         raise ValueError(_MISFIT.format(tuple(mask.shape), f"prompts of {n_positive} and {n_negative} tokens"))
     positive, negative = mask.tensor_split((n_positive,), -1)
-    return as_bias(positive, q.dtype), as_bias(negative, q.dtype) if n_keys != n_positive else None
+    return _added(positive, q.dtype), _added(negative, q.dtype) if n_keys != n_positive else None
+
+
+def _added(mask, dtype):
+    """As all of ComfyUI's attention functions take it: a boolean mask that depends on the query not all do."""
+    return as_bias(mask, dtype) if mask.dtype == torch.bool else mask
 
 
 def with_all_axes(mask: torch.Tensor, batch: int, *n_queries: int) -> torch.Tensor:

@@ -176,7 +176,8 @@ def test_other_attention_keeps_its_arguments(request, name):
     mask = torch.randn(2, 1, IMAGE, IMAGE)
     expected = exact_attention(*(t.double() for t in (q, k, v)), HEADS, mask.double())
     options = {"transformer_options": {"optimized_attention_override": override}}
-    for given, more in (((mask, None, True, True), {}), ((), dict(mask=mask, skip_reshape=True, skip_output_reshape=True))):
+    by_name = {"mask": mask, "skip_reshape": True, "skip_output_reshape": True}
+    for given, more in (((mask, None, True, True), {}), ((), by_name)):
         found = host.attention_pytorch(*by_heads(q, k, v), HEADS, *given, **more, **options)
         close(found.transpose(1, 2).flatten(2), expected)
 
@@ -252,7 +253,7 @@ def skip_without_shared_heads(function):
 
 @pytest.fixture
 def way(request, patches, monkeypatch):
-    """By which attention function; and that it goes by the log-sum-exp, by two calls, or by Triton, and no other way."""
+    """An attention function, or how attention_pytorch is to be used; any other way fails the test."""
     forbid = lambda owner, name: monkeypatch.setattr(owner, name, lambda *args: pytest.fail(f"{name} was called"))
     merged = request.param in ("log-sum-exp", "triton")
     forbid(patches("attention").JointAttention, "_apart" if merged else "_merged")
@@ -380,6 +381,23 @@ def test_separate_with_a_mask(separate, function, shape):
     for mask, added in masks(shape(len(own), len(own))):
         found = call(function, separate, *by_heads(q, k, v), skip_reshape=True, mask=mask)
         close(found, exact_separate(q, k, v, over_all(added, own, TOKENS, TOKENS)))
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compiled_with_a_mask_and_shared_heads(joint, dynamic):
+    q, k, v = random(TOKENS, TOKENS, TOKENS)
+    (k, k_each), (v, v_each) = with_shared_heads(2, k, v)
+    by_head = [t.unflatten(-1, (-1, HEAD_DIM)).transpose(1, 2) for t in (q, k, v)]
+    own = [*range(POSITIVE), *range(TEXT, TOKENS)]
+    torch._dynamo.reset()
+    attend = torch.compile(joint(), backend="eager", fullgraph=True, dynamic=dynamic)
+    for shape in ((2, 1, 1, len(own)), (2, len(own), len(own))):
+        mask, added = masks(shape)[0]
+        found = attend(
+            host.attention_pytorch.__wrapped__, *by_head, HEADS, mask=mask, skip_reshape=True, enable_gqa=True
+        )
+        close(found, exact_joint(q, k_each, v_each, over_all(added, own, TOKENS, TOKENS)))
+    torch._dynamo.reset()
 
 
 def test_a_mask_of_another_length_is_an_error(joint, cross):
