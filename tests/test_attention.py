@@ -9,7 +9,6 @@ from torch.profiler import ProfilerActivity, profile
 from oracle.equation import Nag
 from oracle.equation import attention as exact_attention
 from oracle.equation import guide as exact_guide
-from test_equation import interpreter_fixture  # noqa: F401
 
 HEADS, HEAD_DIM = 6, 8
 POSITIVE, NEGATIVE, IMAGE = 5, 4, 7
