@@ -44,18 +44,6 @@ class Guidance:
         """Whether it acts at every sigma with all of its negatives, so that nobody needs to ask for sigma."""
         return all(part.low <= 0 and part.high == math.inf for part in (self, *self.negatives))
 
-    def at(self, sigma: float) -> tuple[torch.Tensor, torch.Tensor | None] | None:
-        """The negative's (tokens, pooled) at this sigma: several entries' tokens in a row, the mean of their pooled.
-
-        None where NAG does not act.
-        """
-        negatives = self.in_force(sigma)
-        if not negatives:
-            return None
-        tokens = torch.cat([n.tokens for n in negatives], 1)
-        pooled = None if negatives[0].pooled is None else torch.stack([n.pooled for n in negatives]).mean(0)
-        return tokens, pooled
-
     def acts_at(self, sigma: float) -> bool:
         return bool(self.in_force(sigma))
 
@@ -71,8 +59,7 @@ class Active:
     """The negative of a model call in which NAG acts: see ModelCall for the fields."""
 
     settings: Settings
-    tokens: torch.Tensor
-    pooled: torch.Tensor | None
+    entries: tuple[dict, ...]
     guided: tuple[slice, ...]
     statistics: Statistics | None
 
@@ -135,13 +122,12 @@ class GuidanceRows(comfy.conds.CONDRegular):
             return None
         # Reading sigma makes the host wait for the device, so it is only read where something depends on it.
         sigma = 1.0 if guidances[0].always() else float(t[0])
-        parts = [guidance.at(sigma) for guidance in guidances]
-        if parts[0] is None:
+        parts = [guidance.in_force(sigma) for guidance in guidances]
+        if not parts[0]:
             return None
         times = self._times(n_rows)
-        tokens = torch.cat([tokens for tokens, _ in parts] * times)
-        pooled = None if parts[0][1] is None else torch.cat([pooled for _, pooled in parts] * times)
-        return Active(guidances[0].settings, tokens, pooled, self._guided_slices(times), guidances[0].statistics)
+        entries = tuple(_of_all([entry.given for entry in of_rows] * times) for of_rows in zip(*parts))
+        return Active(guidances[0].settings, entries, self._guided_slices(times), guidances[0].statistics)
 
     def _times(self, n_rows):
         batched = sum(rows.count for rows in self.cond)
@@ -160,3 +146,12 @@ class GuidanceRows(comfy.conds.CONDRegular):
                 slices.append(slice(start, stop))
             start = stop
         return tuple(slices)
+
+
+def _of_all(given):
+    """What is given of the same entry for each of several rows, as one: their signatures are equal."""
+    first = given[0]
+    return {
+        name: torch.cat([each[name] for each in given]) if torch.is_tensor(value) else value
+        for name, value in first.items()
+    }

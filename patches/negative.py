@@ -1,6 +1,6 @@
 """The negative, encoded as the model encodes its own conditionings."""
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import comfy.samplers
 import comfy.utils
@@ -19,21 +19,31 @@ class Negative:
         tokens: (rows, tokens, width).
         pooled: (rows, width), or None where the family has none.
         low, high: the sigmas between which the entry holds, both included.
+        further: what else the model is given of its text, by name: tensors of the same rows, or values.
     """
 
     tokens: torch.Tensor
     pooled: torch.Tensor | None
     low: float = 0.0
     high: float = math.inf
+    further: dict = field(default_factory=dict)
 
     def repeated(self, rows: int) -> "Negative":
-        pooled = None if self.pooled is None else comfy.utils.repeat_to_batch_size(self.pooled, rows)
-        return Negative(comfy.utils.repeat_to_batch_size(self.tokens, rows), pooled, self.low, self.high)
+        repeat = lambda value: comfy.utils.repeat_to_batch_size(value, rows) if torch.is_tensor(value) else value
+        further = {name: repeat(value) for name, value in self.further.items()}
+        return Negative(repeat(self.tokens), repeat(self.pooled), self.low, self.high, further)
 
     def signature(self) -> tuple:
         """What two entries must have in common to guide rows of one model call, however many rows each has."""
-        pooled = None if self.pooled is None else self.pooled.shape[1:]
-        return self.tokens.shape[1:], pooled, self.low, self.high
+        shape = lambda value: value.shape[1:] if torch.is_tensor(value) else value
+        further = {name: shape(value) for name, value in self.further.items()}
+        return shape(self.tokens), shape(self.pooled), self.low, self.high, further
+
+    @property
+    def given(self) -> dict:
+        """All that the model is given of its text, by ComfyUI's names."""
+        pooled = {} if self.pooled is None else {"y": self.pooled}
+        return {"c_crossattn": self.tokens, **pooled, **self.further}
 
 
 def encode_negative(model, adapter: Adapter, entries: list[dict], noise, **run) -> tuple[Negative, ...]:
@@ -59,9 +69,11 @@ def encode_negative(model, adapter: Adapter, entries: list[dict], noise, **run) 
 def _encoded(entry, adapter, model, device):
     conds = entry["model_conds"]
     pooled = conds["y"].cond.to(device) if adapter.pooled_width(model.diffusion_model) is not None else None
+    further = {name: conds[name].cond for name in adapter.text_inputs if name in conds}
     return Negative(
         conds["c_crossattn"].cond.to(device),
         pooled,
         single(entry.get("timestep_end", 0.0)),
         single(entry.get("timestep_start", math.inf)),
+        {name: value.to(device) if torch.is_tensor(value) else value for name, value in further.items()},
     )

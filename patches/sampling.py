@@ -16,6 +16,7 @@ from .hook_groups import check_loras, drop_hook, explained_hooks
 from .hooks import hooked
 from .memory import MemoryWrapper
 from .models import Adapter, ModelCall, check_forwards, find_adapter
+from .models.rehearsal import Rehearsals
 from .negative import encode_negative
 from .notices import IGNORED, of_request, say
 from .request import Request, check_fits, check_model, check_not_empty, check_text
@@ -288,8 +289,8 @@ class ModelWrapper:
             call = ModelCall(
                 x=x,
                 context=c_crossattn.to(x.device),  # newer ComfyUI does this later, inside the call
-                negative=active.tokens,
-                pooled=active.pooled,
+                entries=active.entries,
+                rehearse=Rehearsals(executor.class_obj, self.adapter, x, t, c_concat, transformer_options, kwargs),
                 guided=active.guided,
                 settings=active.settings,
                 statistics=active.statistics,

@@ -6,6 +6,7 @@ from ..foreign import is_foreign, named, replaced_forward
 from .adapter import Adapter, ModelCall
 from .flux import Flux
 from .sd3 import SD3
+from .transformers import TRANSFORMERS
 from .unet import UNet
 from .wan import Wan
 
@@ -15,6 +16,7 @@ REGISTRY: dict[str, Adapter] = {
     "comfy.ldm.modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": SD3(),
     "comfy.ldm.flux.model.Flux": Flux(),
     "comfy.ldm.wan.model.WanModel": Wan(),
+    **TRANSFORMERS,
 }
 OWN_FORWARD = (
     "Another node has put its own forward() in the place of {block}'s ({origin}), so that NAG can't tell what becomes "

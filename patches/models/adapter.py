@@ -1,5 +1,7 @@
 """What the engine asks of a model family."""
+import functools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -19,8 +21,10 @@ class ModelCall:
         x: (batch, channels, [frames,] height, width), the noisy latent, before the channels that models such as
             Flux Fill concatenate.
         context: (batch, tokens, width), the text of all rows.
-        negative: (guided rows, tokens, width), the negative's text.
-        pooled: (guided rows, width), the negative's pooled output, or None where the family has none.
+        entries: what the model is given of each entry of the negative, by ComfyUI's names: "c_crossattn", (guided rows,
+            tokens, width), "y", (guided rows, width), where the family has a pooled output, and what else there is.
+        rehearse: rehearse(entry, small) calls the model for one of the entries in the positive's place, without the
+            patches of other nodes; small: with a patch of the image.
         guided: which rows NAG guides, as slices in ascending order.
         settings: none of the numbers is None.
         statistics: counts in what the equation does, unless it is None.
@@ -31,8 +35,8 @@ class ModelCall:
 
     x: torch.Tensor
     context: torch.Tensor
-    negative: torch.Tensor
-    pooled: torch.Tensor | None
+    entries: tuple[dict, ...]
+    rehearse: Callable[[dict, bool], object]
     guided: tuple[slice, ...]
     settings: Settings
     statistics: Statistics | None
@@ -51,6 +55,16 @@ class ModelCall:
         how = (self.equation.numbers, self.settings.options.image_stream, self.statistics is not None)
         tokens = (self.context.shape[1], self.negative.shape[1])
         return how, tokens, tuple((s.start, s.stop) for s in self.guided)
+
+    @functools.cached_property
+    def negative(self) -> torch.Tensor:
+        """(guided rows, tokens, width): the text of all entries, one behind the other."""
+        return torch.cat([entry["c_crossattn"] for entry in self.entries], 1)
+
+    @property
+    def pooled(self) -> torch.Tensor:
+        """(guided rows, width): the mean of the entries' pooled outputs."""
+        return torch.stack([entry["y"] for entry in self.entries]).mean(0)
 
     def joined_text(self) -> torch.Tensor:
         """(batch, tokens, width): the negative's tokens behind the positive's. Every row must be guided."""
@@ -71,6 +85,8 @@ class Adapter(ABC):
     """What it needs of ComfyUI besides what all families do, in the notation of `capabilities`."""
     parts: tuple[str, ...] = ()
     """The modules of a diffusion model that it puts hooks on, by the ends of their names."""
+    text_inputs: tuple[str, ...] = ()
+    """What the model is given of a text besides "c_crossattn" and "y", by the names of `extra_conds`."""
     image_streams = IMAGE_STREAMS[:1]
     """Those of settings.IMAGE_STREAMS that differ in this family."""
     block_lists: tuple[str, ...] = ()

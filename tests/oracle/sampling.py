@@ -87,7 +87,10 @@ class Run:
 
     def __init__(self, forward, model, noise, latent, seed):
         self.forward, self.model, self.noise, self.latent, self.seed = forward, model, noise, latent, seed
-        self.net = exactly(model.diffusion_model)
+
+    @property
+    def net(self):
+        return exactly(self.model.diffusion_model)
 
     def encoded(self, conditionings):
         conds = {kind: comfy.sampler_helpers.convert_cond(entries) for kind, entries in conditionings.items()}

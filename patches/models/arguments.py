@@ -1,0 +1,36 @@
+"""The one place that finds an argument of a module's forward() by its name, however it was passed."""
+import functools
+import inspect
+from collections.abc import Callable
+
+import torch
+
+
+class Arguments:
+    """The arguments of one call of a module, by name; those that are changed go on as they came.
+
+    Args:
+        module: which has been called, maybe with something of torch.compile's around it.
+        args, kwargs: as a forward pre-hook gets them.
+    """
+
+    def __init__(self, module: torch.nn.Module, args: tuple, kwargs: dict):
+        self._names = names_of(type(getattr(module, "_orig_mod", module)).forward)
+        self._n_positional = len(args)
+        self.values = {**dict(zip(self._names, args)), **kwargs}
+
+    def __getitem__(self, name: str):
+        """An argument's value; None where it was not passed."""
+        return self.values.get(name)
+
+    def changed(self, **values) -> tuple[tuple, dict]:
+        """(args, kwargs) with other values for some."""
+        values = {**self.values, **values}
+        args = tuple(values.pop(name) for name in self._names[: self._n_positional])
+        return args, values
+
+
+@functools.cache
+def names_of(forward: Callable) -> tuple[str, ...]:
+    """The names of a forward()'s parameters, without self."""
+    return tuple(inspect.signature(forward).parameters)[1:]

@@ -1,0 +1,66 @@
+"""The negative's text as the model itself makes it: the model is run for it, as far as the door of its first block.
+
+How a family refines, pads, orders and places its text is nobody's business but the model's.
+"""
+from collections.abc import Callable, Iterable
+
+import torch
+
+from ..attention import OVERRIDE
+from ..hooks import hooked
+from .arguments import Arguments
+
+OF_OTHERS = ("patches", "patches_replace", "wrappers", "callbacks", OVERRIDE)  # of the transformer_options
+NEVER_CAME = "NAG can't guide this model: it never came to its {}."
+
+
+class _Stopped(BaseException):
+    """Ends a rehearsal; no code on the way takes it for an error of its own."""
+
+
+def rehearse(run: Callable[[], object], doors: Iterable[torch.nn.Module]) -> list[Arguments]:
+    """What the model is about to hand to each of these modules, when it comes to them for the first time in `run()`.
+
+    Raises:
+        RuntimeError: it does not come to one of them.
+    """
+    doors = list(doors)
+    caught = {}
+
+    def note(module, args, kwargs):
+        caught.setdefault(module, Arguments(module, args, kwargs))
+        if len(caught) == len(doors):
+            raise _Stopped
+
+    try:
+        with hooked(door.register_forward_pre_hook(note, with_kwargs=True) for door in doors):
+            run()
+    except _Stopped:
+        return [caught[door] for door in doors]
+    missed = next(type(door).__name__ for door in doors if door not in caught)
+    raise RuntimeError(NEVER_CAME.format(missed))
+
+
+class Rehearsals:
+    """Calls a comfy.model_base.BaseModel for an entry of the negative in the positive's place: see ModelCall.rehearse.
+
+    Through `_apply_model`, so that casts are done, and what the model's class adds; without other nodes' patches.
+
+    Args:
+        x, t, c_concat, transformer_options, given: the positive's call.
+    """
+
+    def __init__(self, model, adapter, x, t, c_concat, transformer_options, given: dict):
+        of_text = ("y", *adapter.text_inputs)
+        self.model, self.x, self.t, self.c_concat = model, x, t, c_concat
+        self.given = {name: value for name, value in given.items() if name not in of_text}
+        self.options = {name: value for name, value in transformer_options.items() if name not in OF_OTHERS}
+
+    def __call__(self, entry: dict, small: bool):
+        x, c_concat = self.x, self.c_concat
+        if small:
+            patch = self.model.diffusion_model.patch_size
+            x, c_concat = (t if t is None else t[..., :patch, :patch] for t in (x, c_concat))
+        text = dict(entry)
+        tokens = text.pop("c_crossattn").to(x.device)
+        return self.model._apply_model(x, self.t, c_concat, tokens, None, dict(self.options), **self.given, **text)
