@@ -1,8 +1,10 @@
 """The families whose negative waits at the doors: each a tiny model, and how many tokens it makes of text and image."""
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import comfy.model_base
+import comfy.ops
 import comfy.supported_models
 import pytest
 import torch
@@ -20,28 +22,36 @@ class DoorFamily(Family):
     Args:
         tokens: see Tokens.
         width: of its text.
+        of_text: what its text encoder tells of a text of so many tokens.
     """
 
     tokens: Tokens = None
     width: int = TEXT
+    of_text: Callable[[int], dict] = lambda n: {}
 
     def conditioning(self, seed, tokens, pooled=20, **values):
         torch.manual_seed(seed)
-        entry = {"pooled_output": torch.randn(1, pooled), **self.inputs(), **values}
+        entry = {"pooled_output": torch.randn(1, pooled), **self.inputs(), **self.of_text(tokens), **values}
         return [[torch.randn(1, tokens, self.width), entry]]
 
     def lockstep(self):
         return lockstep_model(self.patcher(), self.tokens)
 
 
-def model(base, config, **settings):
-    """A builder, by ComfyUI's classes of these names; the test is skipped where this ComfyUI has no such model, or not with such settings."""
+def model(base, config, changed=None, **settings):
+    """A builder, by ComfyUI's classes of these names; the test is skipped where this ComfyUI has no such model, or not with such settings.
+
+    changed: called with the diffusion model and the dtype, to make small what its settings leave large.
+    """
 
     def build(dtype):
         made, told = getattr(comfy.model_base, base, None), getattr(comfy.supported_models, config, None)
         if made is None or told is None:
             pytest.skip(f"this ComfyUI has no {base}")
-        return made(told({**settings, "dtype": dtype}))
+        built = made(told({**settings, "dtype": dtype}))
+        if changed is not None:
+            changed(built.diffusion_model, dtype)
+        return built
 
     return build
 
@@ -68,7 +78,67 @@ CHROMA = {
     "mlp_ratio": 2.0, "num_heads": 4, "depth": 2, "depth_single_blocks": 2, "axes_dim": [4, 4, 8], "theta": 10000,
     "patch_size": 2, "qkv_bias": True, "in_dim": 64, "out_dim": 64, "hidden_dim": 32, "n_layers": 2,
 }  # fmt: skip
+
+
+def tiny_connectors(net, dtype):
+    """LTX-2's encoders of the text, which lie in the model, for the widths of these tests."""
+    from comfy.ldm.lightricks.embeddings_connector import Embeddings1DConnector
+
+    parts = net.cross_attention_dim, net.audio_cross_attention_dim
+    for name, width in zip(("video", "audio"), parts if hasattr(net, "caption_proj_before_connector") and net.caption_proj_before_connector else (TEXT, TEXT)):
+        connector = Embeddings1DConnector(
+            attention_head_dim=8, num_attention_heads=width // 8, num_layers=1, split_rope=True, dtype=dtype,
+            operations=comfy.ops.manual_cast,
+        )  # fmt: skip
+        setattr(net, f"{name}_embeddings_connector", connector)
+
+
+def tiny_adapter(net, dtype):
+    from comfy.ldm.anima.model import LLMAdapter
+
+    net.llm_adapter = LLMAdapter(TEXT, TEXT, TEXT, 1, 2, dtype=dtype, operations=comfy.ops.manual_cast)
+
+
+def seen(n):
+    return {"attention_mask": torch.ones(1, n, dtype=torch.int64)}
+
+
+def unprocessed():
+    return {"unprocessed_ltxav_embeds": True}
+
+
+def t5_tokens(n):
+    return {"t5xxl_ids": torch.arange(n) % 7, "t5xxl_weights": torch.linspace(0.5, 1.5, n)}
+
+
+LTXV = {
+    "image_model": "ltxv", "in_channels": 128, "cross_attention_dim": 32, "attention_head_dim": 16,
+    "num_attention_heads": 2, "caption_channels": TEXT, "num_layers": 2,
+}  # fmt: skip
+LTX2 = {
+    **LTXV, "image_model": "ltxav", "audio_in_channels": 128, "audio_cross_attention_dim": 16,
+    "audio_attention_head_dim": 8, "audio_num_attention_heads": 2, "use_middle_indices_grid": True,
+    "rope_type": "split",
+}  # fmt: skip
+LTX23 = {
+    **LTX2, "cross_attention_adaln": True, "apply_gated_attention": True, "caption_proj_before_connector": True,
+    "caption_projection_first_linear": False,
+}  # fmt: skip
+COSMOS = {
+    "image_model": "cosmos_predict2", "max_img_h": 32, "max_img_w": 32, "max_frames": 8, "in_channels": 16,
+    "out_channels": 16, "patch_spatial": 2, "patch_temporal": 1, "model_channels": 64, "num_blocks": 2, "num_heads": 2,
+    "crossattn_emb_channels": TEXT, "pos_emb_cls": "rope3d", "use_adaln_lora": True, "adaln_lora_dim": 8,
+    "rope_enable_fps_modulation": False,
+}  # fmt: skip
+KANDINSKY5 = {
+    "image_model": "kandinsky5", "in_text_dim": TEXT, "in_text_dim2": 20, "time_dim": 32, "model_dim": 64, "ff_dim": 96,
+    "visual_embed_dim": 132, "num_text_blocks": 2, "num_visual_blocks": 2, "axes_dims": (4, 4, 8),
+}  # fmt: skip
 PICTURE = (16, 8, 12)
+VIDEO, FEW_CHANNELS = (128, 3, 4, 6), (16, 3, 6, 8)
+SOUND = (8, 7, 16)  # channels, moments, frequencies
+PICTURE_AND_SOUND = lambda packed: (math.prod(VIDEO[1:]), SOUND[1])  # the latent comes packed
+of_kandinsky = Tokens(patches_of(2), cross=True, vector=("visual_transformer_blocks.N", 2))
 FAMILIES = [
     DoorFamily(
         "lumina2", model("Lumina2", "Lumina2", **LUMINA, n_kv_heads=2), None, (5.0, 2.5, 0.25), PICTURE,
@@ -88,6 +158,42 @@ FAMILIES = [
     DoorFamily(
         "chroma", model("Chroma", "Chroma", **CHROMA), None, (5.0, 2.5, 0.25), PICTURE,
         tokens=Tokens(patches_of(2)),
+    ),
+    DoorFamily(
+        "ltxv", model("LTXV", "LTXV", **LTXV), None, (5.0, 2.5, 0.25), VIDEO,
+        tokens=Tokens(patches_of(1), cross=True), of_text=seen,
+    ),
+    DoorFamily(
+        "ltx2", model("LTXAV", "LTXAV", tiny_connectors, **LTX2), None, (11.0, 2.5, 0.25), VIDEO, sound=SOUND,
+        tokens=Tokens(PICTURE_AND_SOUND, cross=True), width=2 * TEXT,
+    ),
+    DoorFamily(
+        "ltx2_raw", model("LTXAV", "LTXAV", tiny_connectors, **LTX2), None, (11.0, 2.5, 0.25), VIDEO, sound=SOUND,
+        tokens=Tokens(PICTURE_AND_SOUND, lambda n: 1024, cross=True),
+    ),
+    DoorFamily(
+        "ltx23", model("LTXAV", "LTXAV", tiny_connectors, **LTX23), None, (5.0, 2.5, 0.25), VIDEO, sound=SOUND,
+        tokens=Tokens(PICTURE_AND_SOUND, cross=True), width=32 + 16,
+    ),
+    DoorFamily(
+        "ltx23_raw", model("LTXAV", "LTXAV", tiny_connectors, **LTX23), None, (5.0, 2.5, 0.25), VIDEO, sound=SOUND,
+        tokens=Tokens(PICTURE_AND_SOUND, lambda n: 1024, cross=True), width=32 + 16, inputs=unprocessed,
+    ),
+    DoorFamily(
+        "cosmos_predict2", model("CosmosPredict2", "CosmosT2IPredict2", **COSMOS), None, (5.0, 2.5, 0.25), FEW_CHANNELS,
+        tokens=Tokens(patches_of(2), cross=True),
+    ),
+    DoorFamily(
+        "anima", model("Anima", "Anima", tiny_adapter, **{**COSMOS, "image_model": "anima"}), None, (6.0, 2.0, 0.1),
+        (16, 1, 8, 12), tokens=Tokens(patches_of(2), lambda n: 512, cross=True), of_text=t5_tokens,
+    ),
+    DoorFamily(
+        "kandinsky5_video", model("Kandinsky5", "Kandinsky5", **{**KANDINSKY5, "visual_embed_dim": 132}), None,
+        (5.0, 2.5, 0.25), FEW_CHANNELS, tokens=of_kandinsky,
+    ),
+    DoorFamily(
+        "kandinsky5_image", model("Kandinsky5Image", "Kandinsky5Image", **{**KANDINSKY5, "visual_embed_dim": 64}), None,
+        (5.0, 2.5, 0.25), PICTURE, tokens=of_kandinsky,
     ),
 ]  # fmt: skip
 BY_NAME = {family.name: family for family in FAMILIES}

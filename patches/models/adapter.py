@@ -52,7 +52,8 @@ class ModelCall:
     @property
     def shape(self) -> tuple:
         """What the operations of the call depend on: calls of the same shape differ in the tensors' values only."""
-        how = (self.equation.numbers, self.settings.options.image_stream, self.statistics is not None)
+        options = self.settings.options
+        how = (self.equation.numbers, options.image_stream, options.modality, self.statistics is not None)
         tokens = (self.context.shape[1], self.negative.shape[1])
         return how, tokens, tuple((s.start, s.stop) for s in self.guided)
 
@@ -125,6 +126,10 @@ class Adapter(ABC):
     @abstractmethod
     def text_width(self, model: torch.nn.Module) -> int:
         """The width of the text embedding that the model takes."""
+
+    def text_widths(self, model: torch.nn.Module) -> tuple[int, ...]:
+        """All that it takes, where a text may come more or less encoded; the usual first."""
+        return (self.text_width(model),)
 
     def pooled_width(self, model: torch.nn.Module) -> int | None:
         """The width of the pooled output that the model takes; None where it takes none, or makes another of it."""
