@@ -80,20 +80,26 @@ CHROMA = {
 }  # fmt: skip
 
 
-def tiny_connectors(net, dtype):
-    """LTX-2's encoders of the text, which lie in the model, for the widths of these tests."""
-    from comfy.ldm.lightricks.embeddings_connector import Embeddings1DConnector
+def connectors(*widths, needs=()):
+    """Makes LTX-2's encoders of the text, which lie in the model, for the widths of these tests."""
 
-    parts = net.cross_attention_dim, net.audio_cross_attention_dim
-    for name, width in zip(("video", "audio"), parts if hasattr(net, "caption_proj_before_connector") and net.caption_proj_before_connector else (TEXT, TEXT)):
-        connector = Embeddings1DConnector(
-            attention_head_dim=8, num_attention_heads=width // 8, num_layers=1, split_rope=True, dtype=dtype,
-            operations=comfy.ops.manual_cast,
-        )  # fmt: skip
-        setattr(net, f"{name}_embeddings_connector", connector)
+    def change(net, dtype):
+        if not all(hasattr(net, name) for name in needs):
+            pytest.skip(f"this ComfyUI has no {needs[0]} in LTXAVModel")
+        from comfy.ldm.lightricks.embeddings_connector import Embeddings1DConnector
+
+        for name, width in zip(("video", "audio"), widths):
+            made = Embeddings1DConnector(
+                attention_head_dim=8, num_attention_heads=width // 8, num_layers=1, split_rope=True,
+                double_precision_rope=True, dtype=dtype, operations=comfy.ops.manual_cast,
+            )  # fmt: skip
+            setattr(net, f"{name}_embeddings_connector", made)
+
+    return change
 
 
 def tiny_adapter(net, dtype):
+    """Anima's encoder of the text, which lies in the model."""
     from comfy.ldm.anima.model import LLMAdapter
 
     net.llm_adapter = LLMAdapter(TEXT, TEXT, TEXT, 1, 2, dtype=dtype, operations=comfy.ops.manual_cast)
@@ -138,6 +144,7 @@ PICTURE = (16, 8, 12)
 VIDEO, FEW_CHANNELS = (128, 3, 4, 6), (16, 3, 6, 8)
 SOUND = (8, 7, 16)  # channels, moments, frequencies
 PICTURE_AND_SOUND = lambda packed: (math.prod(VIDEO[1:]), SOUND[1])  # the latent comes packed
+of_ltx23 = connectors(32, 16, needs=("cross_attention_adaln",))
 of_kandinsky = Tokens(patches_of(2), cross=True, vector=("visual_transformer_blocks.N", 2))
 FAMILIES = [
     DoorFamily(
@@ -164,19 +171,19 @@ FAMILIES = [
         tokens=Tokens(patches_of(1), cross=True), of_text=seen,
     ),
     DoorFamily(
-        "ltx2", model("LTXAV", "LTXAV", tiny_connectors, **LTX2), None, (11.0, 2.5, 0.25), VIDEO, sound=SOUND,
+        "ltx2", model("LTXAV", "LTXAV", connectors(TEXT, TEXT), **LTX2), None, (11.0, 2.5, 0.25), VIDEO, sound=SOUND,
         tokens=Tokens(PICTURE_AND_SOUND, cross=True), width=2 * TEXT,
     ),
     DoorFamily(
-        "ltx2_raw", model("LTXAV", "LTXAV", tiny_connectors, **LTX2), None, (11.0, 2.5, 0.25), VIDEO, sound=SOUND,
+        "ltx2_raw", model("LTXAV", "LTXAV", connectors(TEXT, TEXT), **LTX2), None, (11.0, 2.5, 0.25), VIDEO, sound=SOUND,
         tokens=Tokens(PICTURE_AND_SOUND, lambda n: 1024, cross=True),
     ),
     DoorFamily(
-        "ltx23", model("LTXAV", "LTXAV", tiny_connectors, **LTX23), None, (5.0, 2.5, 0.25), VIDEO, sound=SOUND,
+        "ltx23", model("LTXAV", "LTXAV", of_ltx23, **LTX23), None, (5.0, 2.5, 0.25), VIDEO, sound=SOUND,
         tokens=Tokens(PICTURE_AND_SOUND, cross=True), width=32 + 16,
     ),
     DoorFamily(
-        "ltx23_raw", model("LTXAV", "LTXAV", tiny_connectors, **LTX23), None, (5.0, 2.5, 0.25), VIDEO, sound=SOUND,
+        "ltx23_raw", model("LTXAV", "LTXAV", of_ltx23, **LTX23), None, (5.0, 2.5, 0.25), VIDEO, sound=SOUND,
         tokens=Tokens(PICTURE_AND_SOUND, lambda n: 1024, cross=True), width=32 + 16, inputs=unprocessed,
     ),
     DoorFamily(

@@ -15,6 +15,7 @@ from .equation import guide
 from .sampling import KEY, Run
 
 OVERRIDE = "optimized_attention_override"
+OF_IMAGE = ("ref_latents", "latent_shapes", "denoise_mask", "audio_denoise_mask")  # what the model is given
 PATIENCE = 60  # seconds for the other thread to come
 
 
@@ -56,7 +57,7 @@ class _Lockstep:
         negative = None if nag is None else self.negative(model, nag, x, t)
         if negative is None:
             return executor(x, t, c_concat, c_crossattn, control, options, **values)
-        own = {name: value for name, value in positive.items() if name in ("ref_latents", "latent_shapes")}
+        own = {name: value for name, value in positive.items() if name in OF_IMAGE}
         prompts = positive, {**negative, **own}
         meeting = Meeting(
             [self.tokens.of_text(prompt["c_crossattn"].shape[1]) for prompt in prompts],
