@@ -39,7 +39,7 @@ class DoorFamily(Family):
 
 
 def model(base, config, changed=None, **settings):
-    """A builder, by ComfyUI's classes of these names; the test is skipped where this ComfyUI has no such model, or not with such settings.
+    """A builder, by ComfyUI's classes of these names; where this ComfyUI has no such model, the test is skipped.
 
     changed: called with the diffusion model and the dtype, to make small what its settings leave large.
     """
@@ -143,7 +143,8 @@ KANDINSKY5 = {
 PICTURE = (16, 8, 12)
 VIDEO, FEW_CHANNELS = (128, 3, 4, 6), (16, 3, 6, 8)
 SOUND = (8, 7, 16)  # channels, moments, frequencies
-PICTURE_AND_SOUND = lambda packed: (math.prod(VIDEO[1:]), SOUND[1])  # the latent comes packed
+PICTURE_AND_SOUND = lambda latent: (math.prod(VIDEO[1:]), SOUND[1])  # which comes packed
+of_ltx2 = connectors(TEXT, TEXT)
 of_ltx23 = connectors(32, 16, needs=("cross_attention_adaln",))
 of_kandinsky = Tokens(patches_of(2), cross=True, vector=("visual_transformer_blocks.N", 2))
 FAMILIES = [
@@ -171,11 +172,11 @@ FAMILIES = [
         tokens=Tokens(patches_of(1), cross=True), of_text=seen,
     ),
     DoorFamily(
-        "ltx2", model("LTXAV", "LTXAV", connectors(TEXT, TEXT), **LTX2), None, (11.0, 2.5, 0.25), VIDEO, sound=SOUND,
+        "ltx2", model("LTXAV", "LTXAV", of_ltx2, **LTX2), None, (11.0, 2.5, 0.25), VIDEO, sound=SOUND,
         tokens=Tokens(PICTURE_AND_SOUND, cross=True), width=2 * TEXT,
     ),
     DoorFamily(
-        "ltx2_raw", model("LTXAV", "LTXAV", connectors(TEXT, TEXT), **LTX2), None, (11.0, 2.5, 0.25), VIDEO, sound=SOUND,
+        "ltx2_raw", model("LTXAV", "LTXAV", of_ltx2, **LTX2), None, (11.0, 2.5, 0.25), VIDEO, sound=SOUND,
         tokens=Tokens(PICTURE_AND_SOUND, lambda n: 1024, cross=True),
     ),
     DoorFamily(
