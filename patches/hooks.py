@@ -8,12 +8,12 @@ from torch.utils.hooks import RemovableHandle
 
 @contextmanager
 def hooked(handles: Iterable[RemovableHandle]):
-    """Remove the hooks when the block ends, also those registered before a later registration failed."""
+    """Remove the hooks when the block ends, also those registered before a later registration failed. Yields them."""
     registered = []
     try:
         for handle in handles:
             registered.append(handle)
-        yield
+        yield registered
     finally:
         for handle in registered:
             handle.remove()
