@@ -13,9 +13,9 @@ from comfy.patcher_extension import WrappersMP
 
 from .compiled import marks
 from .conditioning import Guidance, GuidanceRows, Rows
-from .foreign import replaced
+from .foreign import has_own_way, replaced
 from .hook_groups import check_loras, drop_hook, explained_hooks
-from .hooks import hooked
+from .hooks import hooked, only_inside
 from .memory import MemoryWrapper
 from .models import Adapter, ModelCall, check_forwards, find_adapter
 from .negative import encode_negative
@@ -303,7 +303,9 @@ class ModelWrapper:
                 control=control,
                 transformer_options=transformer_options,
             )
+            apart = self.witness.blocks if self.adapter.block_lists and has_own_way(model) else ()
             with (
+                hooked(only_inside(apart)),
                 self.adapter.guided(model, call) as (context, options),
                 hooked(marks(model, call.use)),
                 _explained(model),

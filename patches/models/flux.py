@@ -265,4 +265,5 @@ class _TwoImageStreams:
 
     def leave(self, final_layer, args):
         """Where another node has skipped the last block."""
-        return (args[0][:, : self.sizes.each[2]], *args[1:])
+        if self.sizes is not None:  # else it has skipped all
+            return (args[0][:, : self.sizes.each[2]], *args[1:])

@@ -80,7 +80,8 @@ def test_statistics_of_prompts(patches, name, stream):
         found = []
         for model in (change, patcher):
             reports = []
-            request = patches("request").Request(settings.Settings(4.0, 1.3, 0.6, options=options), None, reports.append)
+            numbers = settings.Settings(4.0, 1.3, 0.6, options=options)
+            request = patches("request").Request(numbers, None, reports.append)
             run.sample(patches("sampling").guide_model(model, request))
             found.append([value for step in reports for value in (step.ratio, step.clipped, step.moved)])
         assert len(found[0]) == 6
