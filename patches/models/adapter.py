@@ -9,6 +9,7 @@ import torch
 
 from ..equation import Equation
 from ..settings import IMAGE_STREAMS, Settings, Strength
+from ..sizes import Sizes
 from ..statistics import Statistics
 from ..witness import Witness
 
@@ -27,6 +28,7 @@ class ModelCall:
             patches of other nodes; small: with a patch of the image.
         guided: which rows NAG guides, as slices in ascending order.
         settings: none of the numbers is None.
+        on_device: nag_scale, nag_tau and nag_alpha, as float32 tensors on x's device.
         statistics: counts in what the equation does, unless it is None.
         witness: told when the equation is at work.
         control: residuals of a ControlNet, as ComfyUI passes them, or None.
@@ -39,6 +41,7 @@ class ModelCall:
     rehearse: Callable[[dict, bool], object]
     guided: tuple[slice, ...]
     settings: Settings
+    on_device: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     statistics: Statistics | None
     witness: Witness
     control: dict | None
@@ -47,14 +50,26 @@ class ModelCall:
     @property
     def equation(self) -> Equation:
         numbers = (self.settings.nag_scale, self.settings.nag_tau, self.settings.nag_alpha)
-        return Equation(*numbers, self.statistics, self.witness)
+        return Equation(*numbers, self.on_device, self.statistics, self.witness)
+
+    def sizes(self, *further: int) -> Sizes:
+        """Of the two prompts, and of further parts of a sequence behind them."""
+        return Sizes(self.context.shape[1], self.negative.shape[1], *further)
 
     @property
-    def shape(self) -> tuple:
-        """What the operations of the call depend on: calls of the same shape differ in the tensors' values only."""
-        how = (self.equation.numbers, self.settings.options.image_stream, self.statistics is not None)
-        tokens = (self.context.shape[1], self.negative.shape[1])
-        return how, tokens, tuple((s.start, s.stop) for s in self.guided)
+    def all_guided(self) -> bool:
+        """Whether NAG guides every row."""
+        return self.guided == (slice(0, self.context.shape[0]),)
+
+    @property
+    def use(self) -> tuple:
+        """What the operations depend on: calls of the same use differ in the tensors' values and the numbers of tokens.
+
+        A size of 1 is the one that torch.compile never lets change.
+        """
+        how = (self.settings.options.image_stream, self.statistics is not None)
+        single = (self.context.shape[1] == 1, self.negative.shape[1] == 1)
+        return how, single, None if self.all_guided else tuple((s.start, s.stop) for s in self.guided)
 
     @functools.cached_property
     def negative(self) -> torch.Tensor:
