@@ -14,6 +14,7 @@ import torch
 from ..attention import CrossAttention, JointAttention
 from ..hooks import hooked
 from ..masks import Masks
+from ..sizes import Sizes
 from .arguments import Arguments
 from .rehearsal import rehearse
 
@@ -138,7 +139,7 @@ class _Visit:
     def __init__(self, equation, brought: Sequence[tuple[_Brought, ...]], count: _Count, image_is_behind: bool):
         self.equation, self.brought, self.count, self.image_is_behind = equation, brought, count, image_is_behind
         self.tokens = torch.cat([entry.tokens for entry in brought[0]], 1)  # as they are between two blocks
-        self.n_positive = self.masks = None
+        self.n_positive = self.sizes = self.masks = None
         self.places = (None, None)  # those of a block and the joined ones, which as a rule are the same for all blocks
 
     @property
@@ -156,7 +157,7 @@ class _Visit:
         if door.indices and given[door.indices] is not None:
             changed[door.indices] = self._moved(given[door.indices])
         options = given[OPTIONS] or {}
-        attention = JointAttention(self.equation, options, self.n_positive, self.n_negative, masks=self.masks)
+        attention = JointAttention(self.equation, options, self.sizes, self.masks)
         return given.changed(**changed, **{OPTIONS: attention.install(options)})
 
     def leave(self, door, block, args, out):
@@ -171,15 +172,16 @@ class _Visit:
         """In front of cross-attention, whose text is the model's own for each block."""
         given, options = Arguments(module, args, kwargs), kwargs.get(OPTIONS) or {}
         text, negative = given[door.text], torch.cat([entry.tokens for entry in brought], 1)
-        sizes = text.shape[1], negative.shape[1]
+        sizes = Sizes(text.shape[1], negative.shape[1])
         changed = {door.text: torch.cat((text, negative.to(text)), 1)}
         if door.text_mask:
             changed[door.text_mask] = _joined_masks(text, given[door.text_mask], brought)
-        return given.changed(**changed, **{OPTIONS: CrossAttention(self.equation, options, *sizes).install(options)})
+        return given.changed(**changed, **{OPTIONS: CrossAttention(self.equation, options, sizes).install(options)})
 
     def _know_positive(self, n):
         if self.n_positive != n:
-            self.n_positive, self.masks, self.places = n, Masks(n, self.n_negative), (None, None)
+            self.n_positive, self.sizes = n, Sizes(n, self.n_negative)
+            self.masks, self.places = Masks(self.sizes), (None, None)
 
     def _joined(self, t, axis, negative):
         """With the negative's part behind the positive's."""
