@@ -35,7 +35,7 @@ class DoorFamily(Family):
 
 
 def model(base, config, **settings):
-    """A builder, by ComfyUI's classes of these names; the test is skipped where this ComfyUI has no such model, or not with such settings."""
+    """A builder, by ComfyUI's classes of these names; the test is skipped where this ComfyUI does not have them."""
 
     def build(dtype):
         made, told = getattr(comfy.model_base, base, None), getattr(comfy.supported_models, config, None)

@@ -48,7 +48,7 @@ class Door:
     def find(self, model: torch.nn.Module) -> list[torch.nn.Module]:
         """The modules of a diffusion model, in order."""
         path = re.compile(re.escape(self.blocks).replace("N", r"\d+"))
-        return [module for name, module in model.named_modules() if path.fullmatch(name.replace("._orig_mod", ""))]
+        return [module for name, module in model.named_modules() if path.fullmatch(name.replace("_orig_mod.", ""))]
 
 
 @dataclass(frozen=True)
