@@ -44,7 +44,8 @@ def guide(
             the output projection. They are left as they are, unless one is `out` too.
         scale: 1 + s, the `nag_scale` of ComfyUI nodes; 1 is off.
         tau: how many times the positive's L1 norm the extrapolated features may reach, at least 1.
-        alpha: share of the guided features in the result, 0 to 1; 0 is off.
+        alpha: share of the guided features in the result, 0 to 1; 0 is off. All three may be tensors, of one float32
+            each, where torch.compile traces.
         out: where the result goes, of positive's shape and dtype with any strides: `positive` itself, or memory that
             shares nothing with it. Then guidance takes no memory worth mention.
 
