@@ -51,7 +51,7 @@ class _Lockstep:
         negative = None if nag is None else self.negative(model, nag, x, t)
         if negative is None:
             return executor(x, t, c_concat, c_crossattn, control, options, **values)
-        own = {name: value for name, value in positive.items() if name in ("ref_latents", "c_concat")}
+        own = {name: value for name, value in positive.items() if name in ("ref_latents", "ref_latents_method", "c_concat")}
         prompts = positive, {**negative, **own}
         meeting = Meeting(
             [self.tokens.of_text(prompt["c_crossattn"].shape[1]) for prompt in prompts],
