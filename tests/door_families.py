@@ -126,6 +126,7 @@ KREA_2 = {
     "image_model": "krea2", "features": 64, "tdim": 32, "txtdim": 8, "heads": 4, "kvheads": 2, "multiplier": 2,
     "layers": 3, "patch": 2, "channels": 16, "txtlayers": 3, "txtheads": 2, "txtkvheads": 2,
 }  # fmt: skip
+KREA_OFFSETS = ("bias", ".scale")
 PICTURE, FRAME = (16, 8, 12), (16, 1, 8, 12)
 PIXELS = (3, 16, 24)
 PACKED = (128, 4, 6)  # as Flux.2's and MageFlow's latents are
@@ -218,12 +219,17 @@ FAMILIES = [
         None, NOBODYS, PICTURE,
         tokens=Tokens(patches_of(2)),
     ),
-    DoorFamily("krea2", model("Krea2", "Krea2", KREA, **KREA_2), None, KREA_SAYS, FRAME, tokens=Tokens(patches_of(2))),
+    DoorFamily(
+        "krea2", model("Krea2", "Krea2", KREA, **KREA_2), None, KREA_SAYS, FRAME,
+        offsets=KREA_OFFSETS,
+        tokens=Tokens(patches_of(2)),
+    ),
     DoorFamily(
         "krea2_edit",
         model("Krea2", "Krea2", KREA, ("default_ref_method",), **KREA_2, default_ref_method="index_timestep_zero"),
         None, KREA_SAYS, FRAME,
         inputs=references((16, 1, 6, 4), (16, 1, 4, 4)),
+        offsets=KREA_OFFSETS,
         tokens=Tokens(patches_of(2, 6 + 4)),
     ),
 ]  # fmt: skip
