@@ -22,14 +22,19 @@ class DoorFamily(Family):
     Args:
         tokens: see Tokens.
         width: of its text.
+        masked: its text encoder gives a mask with every text, also where it hides nothing.
     """
 
     tokens: Tokens = None
     width: int = TEXT
+    masked: bool = False
 
-    def conditioning(self, seed, tokens, pooled=20, **values):
+    def conditioning(self, seed, tokens, pooled=20, hidden=0, **values):
+        """hidden: how many of the tokens, the last ones, a mask hides."""
         torch.manual_seed(seed)
-        entry = {"pooled_output": torch.randn(1, pooled), **self.inputs(), **values}
+        mask = (torch.arange(tokens) < tokens - hidden).long()[None]
+        masks = {"attention_mask": mask} if self.masked or hidden else {}
+        entry = {"pooled_output": torch.randn(1, pooled), **masks, **self.inputs(), **values}
         return [[torch.randn(1, tokens, self.width), entry]]
 
     def lockstep(self):
@@ -134,7 +139,9 @@ NOBODYS, CHROMA_SAYS, Z_IMAGE_SAYS = (5.0, 2.5, 0.25), (5.0, 2.5, 0.25), (1.8, 2
 KLEIN_SAYS, KREA_SAYS = (6.0, 2.0, 0.25), (1.5, 3.5, 0.5)
 FAMILIES = [
     DoorFamily(
-        "lumina2", model("Lumina2", "Lumina2", NEXT_DIT, **LUMINA), None, NOBODYS, PICTURE, tokens=Tokens(patches_of(2))
+        "lumina2", model("Lumina2", "Lumina2", NEXT_DIT, **LUMINA), None, NOBODYS, PICTURE,
+        tokens=Tokens(patches_of(2)),
+        masked=True,
     ),
     DoorFamily(
         "z_image",

@@ -75,10 +75,9 @@ LUMINA = Transformer(
     families={"Z-Image": Strength(1.8, 2.5, 0.25), "Lumina 2": NOBODYS},
     which=lambda model: "Lumina 2" if getattr(model, "pad_tokens_multiple", None) is None else "Z-Image",
     refused=lambda model: None if getattr(model, "clip_text_pooled_proj", None) is None else NEWBIE,
-    refused_inputs={
+    refused_inputs={  # without these, the model makes nothing of "siglip_feats"
         "ref_latents": f"reference images (Z-Image Omni): {OMNI}",
         "ref_contexts": f"prompts of reference images (Z-Image Omni): {OMNI}",
-        "siglip_feats": f"reference images (Z-Image Omni): {OMNI}",
     },
     text_encoder="Qwen3-4B (CLIPLoader, type lumina2) for Z-Image, Gemma 2 2B for Lumina 2",
     doors=Doors(
