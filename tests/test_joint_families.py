@@ -1,13 +1,11 @@
-"""What comes with a prompt, and how a run can end, in the families whose negative waits at the doors of their blocks."""
+"""What comes with a prompt, and how a run can end, in families whose negative waits at the doors."""
 import dataclasses
 
 import pytest
 import torch
 
-from door_families import (
-    BY_NAME, FAMILIES, KREA, KREA_2, KREA_OFFSETS, KREA_SAYS, LUMINA, NEXT_DIT, TEXT, Z_IMAGE, DoorFamily, model,
-    patches_of, references,
-)  # fmt: skip
+import door_families as table
+from door_families import BY_NAME, FAMILIES, DoorFamily, model, references
 from oracle.equation import Nag
 from oracle.lockstep import Tokens
 from oracle.sampling import guided_by
@@ -19,10 +17,10 @@ from test_traces import Everything, Failure
 pytestmark = pytest.mark.usefixtures("inference_mode")
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
 
-KREA_WITHOUT_METHOD = DoorFamily(
-    "krea2", model("Krea2", "Krea2", KREA, ("default_ref_method",), **KREA_2), None, KREA_SAYS, (16, 1, 8, 12),
-    offsets=KREA_OFFSETS, tokens=Tokens(patches_of(2)),
-)  # fmt: skip
+MASKED = [BY_NAME[name] for name in ("qwen_image", "qwen_image_edit_2511", "mage_flow")]
+KREA_WITHOUT_METHOD = dataclasses.replace(
+    BY_NAME["krea2"], build=model("Krea2", "Krea2", table.KREA, ("default_ref_method",), **table.KREA_2)
+)
 REFERENCES = [  # a family, the shape of a reference image's latent, how many tokens it has, what the node offers
     (BY_NAME["qwen_image"], (16, 1, 6, 4), 6, ("offset", "index", "index_timestep_zero", "negative_index")),
     (BY_NAME["flux2_klein"], (128, 2, 3), 6, ("offset", "index", "index_timestep_zero", "uxo")),
@@ -49,7 +47,7 @@ def test_reference_images(nodes, family, shape, tokens, method):
 
 @pytest.mark.parametrize("hidden", [(2, 0), (0, 3), (2, 3)], ids=["in the positive", "in the negative", "in both"])
 @pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.parametrize("family", [BY_NAME["qwen_image"], BY_NAME["qwen_image_edit_2511"], BY_NAME["mage_flow"]], ids=str)
+@pytest.mark.parametrize("family", MASKED, ids=str)
 def test_hidden_tokens(nodes, family, batch, hidden):
     run, patcher = Run(family, cfg=3.0, batch=batch), family.patcher()
     positive, negative = (family.conditioning(i, 8, hidden=n) for i, n in enumerate(hidden))
@@ -143,7 +141,7 @@ def test_what_it_is_called(patches, name, called):
 def test_embedding_of_another_text_encoder(nodes, family):
     run, patcher = Run(family), family.patcher()
     negative = [[torch.randn(1, 4, 768), {"pooled_output": torch.randn(1, 20)}]]
-    said = rf"768.*CLIP-L.*takes {TEXT}.*Encode the negative with"
+    said = rf"768.*CLIP-L.*takes {table.TEXT}.*Encode the negative with"
     with pytest.raises(ValueError, match=said):
         out(nodes.NAGModel, patcher, negative)
     with pytest.raises(ValueError, match=said):
@@ -153,7 +151,7 @@ def test_embedding_of_another_text_encoder(nodes, family):
 def test_newbie_is_refused(nodes):
     family = DoorFamily(
         "newbie",
-        model("Lumina2", "Lumina2", NEXT_DIT, ("clip_text_dim",), **LUMINA, clip_text_dim=20),
+        model("Lumina2", "Lumina2", table.NEXT_DIT, ("clip_text_dim",), **table.LUMINA, clip_text_dim=20),
         None, None, (16, 8, 12), masked=True,
     )  # fmt: skip
     run, patcher = Run(family), family.patcher()
@@ -165,13 +163,13 @@ def test_newbie_is_refused(nodes):
 
 OMNI = DoorFamily(
     "omni",
-    model("Lumina2", "ZImage", NEXT_DIT, ("siglip_feat_dim",), **Z_IMAGE, siglip_feat_dim=16),
+    model("Lumina2", "ZImage", table.NEXT_DIT, ("siglip_feat_dim",), **table.Z_IMAGE, siglip_feat_dim=16),
     None, None, (16, 8, 12),
     tokens=BY_NAME["z_image"].tokens,
 )  # fmt: skip
 BRINGS = {
     "images": {"reference_latents": [torch.ones(1, 16, 4, 4)]},
-    "prompts": {"reference_latents_text_embeds": [torch.ones(1, 8, TEXT)]},
+    "prompts": {"reference_latents_text_embeds": [torch.ones(1, 8, table.TEXT)]},
 }
 
 

@@ -221,10 +221,11 @@ class _Visit:
         """Places in the sequence behind the positive's text, of which a block knows by number."""
         if isinstance(indices, int):
             return indices + self.n_negative
-        n, further = self.n_positive, self.n_negative
-        moved = lambda at, is_behind: at + further if is_behind else at
+        n = self.n_positive
+        moved = lambda at, is_behind: at + self.n_negative if is_behind else at
         return [
-            (moved(start, start >= n), moved(stop, stop is not None and stop > n), *rest) for start, stop, *rest in indices
+            (moved(start, start >= n), moved(stop, stop is not None and stop > n), *rest)
+            for start, stop, *rest in indices
         ]
 
 

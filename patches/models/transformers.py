@@ -136,7 +136,7 @@ FLUX_WITHOUT_POOLED = Transformer(
     families={"LongCat-Image": NOBODYS, "Ovis-Image": NOBODYS},
     which=lambda model: "Ovis-Image" if model.params.txt_norm else "LongCat-Image",
     only=lambda model: model.params.vec_in_dim is None,
-    text_encoder="Qwen2.5-VL-7B (CLIPLoader, type longcat_image) for LongCat-Image, Ovis 2.5 2B (type ovis) for Ovis-Image",
+    text_encoder="Qwen2.5-VL-7B (CLIPLoader, type longcat_image) for LongCat-Image, Ovis 2.5 2B (type ovis) for Ovis",
     doors=Doors(FLUX_BLOCKS, image_is_behind=True),
     width="txt_in",
 )
