@@ -21,7 +21,7 @@ from .models import Adapter, ModelCall, check_forwards, find_adapter
 from .models.rehearsal import Rehearsals
 from .negative import encode_negative
 from .notices import IGNORED, of_request, say
-from .request import Request, check_fits, check_model, check_not_empty, check_text
+from .request import Request, check_fits, check_inputs, check_model, check_not_empty, check_text
 from .statistics import Statistics
 from .watch import Watch
 from .witness import Witness
@@ -139,6 +139,7 @@ class SamplingWrapper:
         for request, conditionings in self._to_guide(guider.conds):
             for conditioning in conditionings:
                 check_text("positive", adapter, model.diffusion_model, conditioning.get("cross_attn"))
+                check_inputs("positive", adapter, conditioning["model_conds"])
             negatives = negative_entries(request, guider)
             guidance = make_guidance(model, adapter, request, negatives, guider, noise, run)
             say(request, of_request(request, guidance.settings, _texts(negatives), _texts(conditionings)))

@@ -31,6 +31,7 @@ class Family:
         latent: its shape without the batch.
         image_streams: those that differ in this family.
         inputs: what its conditionings hold besides text, by ComfyUI's names, made anew for each.
+        offsets: how the names of its weights end that lie around 0, as biases do.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Family:
     latent: tuple[int, ...]
     image_streams: tuple[str, ...] = ("shared",)
     inputs: Callable[[], dict] = dict
+    offsets: tuple[str, ...] = ("bias",)
 
     def __str__(self):
         return self.name
@@ -61,16 +63,15 @@ def _patcher(family, dtype):
     torch.manual_seed(0)
     net = model.diffusion_model
     for name, tensor in (*net.named_parameters(), *net.named_buffers()):
-        tensor.requires_grad_(False).copy_(_random(name, tensor))
+        tensor.requires_grad_(False).copy_(_random(tensor, not name.endswith(family.offsets)))
     cpu = torch.device("cpu")
     return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
 
 
-def _random(name, tensor):
+def _random(tensor, is_gain):
     """Weights with which no layer blows up, vanishes, or does nothing."""
     noise = torch.randn(tensor.shape)
     if tensor.ndim == 1:
-        is_gain = not name.endswith("bias")
         return is_gain + 0.2 * noise
     return noise / math.sqrt(tensor[0].numel())
 

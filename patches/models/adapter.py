@@ -102,6 +102,8 @@ class Adapter(ABC):
     """The modules of a diffusion model that it puts hooks on, by the ends of their names."""
     text_inputs: tuple[str, ...] = ()
     """What the model is given of a text besides "c_crossattn" and "y", by the names of `extra_conds`."""
+    refused_inputs: dict[str, str] = {}
+    """What else a prompt may bring that NAG can't do with, by the names of `extra_conds`: what it is, and why."""
     image_streams = IMAGE_STREAMS[:1]
     """Those of settings.IMAGE_STREAMS that differ in this family."""
     block_lists: tuple[str, ...] = ()
@@ -122,6 +124,10 @@ class Adapter(ABC):
     def recommended(self, model: torch.nn.Module) -> Strength:
         """The paper's settings for a comfy.model_base.BaseModel."""
         return self.families[self.family(model)]
+
+    def serves(self, model: torch.nn.Module) -> bool:
+        """Whether a diffusion model of the adapter's class is of its families, where others share the class."""
+        return True
 
     @abstractmethod
     def blocks(self, model: torch.nn.Module) -> list[torch.nn.Module]:

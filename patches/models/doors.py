@@ -221,8 +221,12 @@ class _Visit:
         """Places in the sequence behind the positive's text, of which a block knows by number."""
         if isinstance(indices, int):
             return indices + self.n_negative
-        move = lambda at: at + self.n_negative if at is not None and at > self.n_positive else at
-        return [(move(start), move(stop), *rest) for start, stop, *rest in indices]
+        n = self.n_positive
+        moved = lambda at, is_behind: at + self.n_negative if is_behind else at
+        return [
+            (moved(start, start >= n), moved(stop, stop is not None and stop > n), *rest)
+            for start, stop, *rest in indices
+        ]
 
 
 def _joined_masks(text, mask, entries):

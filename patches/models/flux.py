@@ -38,12 +38,6 @@ class Flux(Adapter):
     def blocks(self, model):
         return [*itertools.chain(*_blocks(model))]
 
-    def unsupported(self, model):
-        params = model.diffusion_model.params
-        if getattr(params, "txt_ids_dims", []) or len(params.axes_dim) != 3 or params.vec_in_dim is None:
-            return "its text tokens have positions, as Flux.2's have; so far NAG knows those of Flux.1"
-        return None
-
     def text_width(self, model):
         return model.params.context_in_dim
 

@@ -14,6 +14,7 @@ from .equation import guide
 from .sampling import KEY, Run
 
 OVERRIDE = "optimized_attention_override"
+OF_THE_PICTURE = ("ref_latents", "ref_latents_method", "c_concat")  # whatever the negative brings
 PATIENCE = 60  # seconds for the other thread to come
 
 
@@ -51,7 +52,7 @@ class _Lockstep:
         negative = None if nag is None else self.negative(model, nag, x, t)
         if negative is None:
             return executor(x, t, c_concat, c_crossattn, control, options, **values)
-        own = {name: value for name, value in positive.items() if name in ("ref_latents", "c_concat")}
+        own = {name: value for name, value in positive.items() if name in OF_THE_PICTURE}
         prompts = positive, {**negative, **own}
         meeting = Meeting(
             [self.tokens.of_text(prompt["c_crossattn"].shape[1]) for prompt in prompts],
