@@ -1,7 +1,7 @@
 """What few people change, kept out of the other nodes."""
 from comfy_api.latest import io
 
-from ..patches.settings import IMAGE_STREAMS, Options
+from ..patches.settings import IMAGE_STREAMS, MODALITIES, Options
 from .inputs import NagOptions
 
 
@@ -45,6 +45,13 @@ class NAGOptions(io.ComfyNode):
                     tooltip="Shows on the NAG node, step by step, how far NAG moved the features and how often nag_tau "
                     "held them back. Takes a little time.",
                 ),
+                io.Combo.Input(
+                    "modality",
+                    options=list(MODALITIES),
+                    default=MODALITIES[0],
+                    optional=True,
+                    tooltip="LTX-2 only. What NAG moves away from the negative: picture and sound, or one of the two.",
+                ),
             ],
             outputs=[NagOptions.Output(display_name="options", tooltip="For the options input of a NAG node.")],
         )
@@ -60,5 +67,7 @@ class NAGOptions(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, start_percent, end_percent, image_stream, statistics=False) -> io.NodeOutput:
-        return io.NodeOutput(Options(start_percent, end_percent, image_stream, statistics))
+    def execute(
+        cls, start_percent, end_percent, image_stream, statistics=False, modality=MODALITIES[0]
+    ) -> io.NodeOutput:
+        return io.NodeOutput(Options(start_percent, end_percent, image_stream, statistics, modality))

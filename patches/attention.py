@@ -75,11 +75,19 @@ class CrossAttention(Override):
         sizes: of the two prompts. Attention to another number of keys is left alone.
         n_image: how many keys the same module's attention to an image embedding has, which comes before that to the
             text; None where there is no such attention.
+        negative_mask: of the negative's keys, where the module's mask is of the positive's alone.
     """
 
-    def __init__(self, equation, transformer_options, sizes: Sizes, n_image: int | None = None):
+    def __init__(
+        self,
+        equation,
+        transformer_options,
+        sizes: Sizes,
+        n_image: int | None = None,
+        negative_mask: torch.Tensor | None = None,
+    ):
         super().__init__(equation, transformer_options)
-        self.sizes = sizes
+        self.sizes, self.negative_mask = sizes, negative_mask
         self.image_comes_first = n_image == sizes.text  # then the number of keys does not tell them apart
 
     def __call__(self, func, q, k, v, heads, *args, **options):
@@ -90,6 +98,8 @@ class CrossAttention(Override):
             return self.attention(func, options)(q, k, v, heads)
         mask, by_head = options.pop("mask", None), options.pop("skip_output_reshape", False)
         masks = of_texts(mask, q, q.shape[tokens], *sizes)
+        if self.negative_mask is not None:
+            masks = masks[0], of_texts(self.negative_mask, q, q.shape[tokens], sizes[1], 0)[0]
         attention = self.attention(func, options)
         positive, negative = (
             attention(q, k, v, heads, mask=mask)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 IMAGE_STREAMS = ("shared", "separate")
+MODALITIES = ("both", "picture", "sound")
 RANGES = {
     "nag_scale": (0.0, 100.0),
     "nag_tau": (1.0, 10.0),
@@ -49,12 +50,15 @@ class Options:
         image_stream: "shared" or "separate"; whether Flux's single blocks keep one image stream for both prompts or
             compute one for each, as the authors' code does. Other families always share.
         statistics: whether what NAG did at each step is gathered and reported.
+        modality: "both", "picture" or "sound"; which of the two NAG guides in a model that makes both, such as LTX-2.
+            Other families have one.
     """
 
     start_percent: float = 0.0
     end_percent: float = 1.0
     image_stream: str = "shared"
     statistics: bool = False
+    modality: str = "both"
 
     def __post_init__(self):
         check_range("start_percent", self.start_percent)
@@ -67,6 +71,8 @@ class Options:
             raise ValueError(f"image_stream must be one of {', '.join(IMAGE_STREAMS)}, not {self.image_stream!r}.")
         if not isinstance(self.statistics, bool):
             raise ValueError(f"statistics must be true or false, not {self.statistics!r}.")
+        if self.modality not in MODALITIES:
+            raise ValueError(f"modality must be one of {', '.join(MODALITIES)}, not {self.modality!r}.")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class Family:
         forward: the oracle's.
         recommended: the paper's nag_scale, nag_tau and nag_alpha.
         latent: its shape without the batch.
+        sound: that of the sound's latent, where the model makes sound, too.
         image_streams: those that differ in this family.
         inputs: what its conditionings hold besides text, by ComfyUI's names, made anew for each.
         offsets: how the names of its weights end that lie around 0, as biases do.
@@ -42,6 +43,7 @@ class Family:
     image_streams: tuple[str, ...] = ("shared",)
     inputs: Callable[[], dict] = dict
     offsets: tuple[str, ...] = ("bias",)
+    sound: tuple[int, ...] | None = None
 
     def __str__(self):
         return self.name

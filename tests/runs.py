@@ -36,7 +36,8 @@ class Run:
     def latent(self):
         shape = (self.batch, *self.family.latent)
         if self.denoise == 1:
-            return torch.zeros(shape)
+            latent = torch.zeros(shape)
+            return latent if self.family.sound is None else _nested(latent, torch.zeros(self.batch, *self.family.sound))
         return torch.randn(shape, generator=torch.Generator().manual_seed(3))
 
     def sigmas(self, patcher):
@@ -61,7 +62,7 @@ class Run:
             {"samples": self.latent()} if latent is None else latent,
             denoise=self.denoise,
         )
-        return denoised["samples"]
+        return _flat(denoised["samples"])
 
     def exact(self, patcher):
         """A clone in whose place the oracle answers, for ComfyUI's samplers; see exact_model."""
@@ -79,6 +80,18 @@ class Run:
             self.sigmas(patcher),
             self.seed,
         )
+
+
+def _nested(*latents):
+    from comfy.nested_tensor import NestedTensor  # not in every ComfyUI
+
+    return NestedTensor(latents)
+
+
+def _flat(latent):
+    """One tensor of a latent that may be nested."""
+    parts = latent.unbind() if getattr(latent, "is_nested", False) else (latent,)
+    return parts[0] if len(parts) == 1 else torch.cat([part.flatten(1) for part in parts], 1)
 
 
 def custom_sample(run, patcher, guider, sampler=None, sigmas=None, noise=None, latent=None):

@@ -12,7 +12,7 @@ def strength(nag):
 
 
 def options(nodes, nag):
-    return out(nodes.NAGOptions, nag.start_percent, nag.end_percent, nag.image_stream)
+    return out(nodes.NAGOptions, nag.start_percent, nag.end_percent, nag.image_stream, modality=nag.modality)
 
 
 def model_node(nodes, patcher, nag, **inputs):

@@ -67,7 +67,8 @@ class ModelCall:
 
         A size of 1 is the one that torch.compile never lets change.
         """
-        how = (self.settings.options.image_stream, self.statistics is not None)
+        options = self.settings.options
+        how = (options.image_stream, options.modality, self.statistics is not None)
         single = (self.context.shape[1] == 1, self.negative.shape[1] == 1)
         return how, single, None if self.all_guided else tuple((s.start, s.stop) for s in self.guided)
 
@@ -146,6 +147,10 @@ class Adapter(ABC):
     @abstractmethod
     def text_width(self, model: torch.nn.Module) -> int:
         """The width of the text embedding that the model takes."""
+
+    def text_widths(self, model: torch.nn.Module) -> tuple[int, ...]:
+        """All that it takes, where a text may come more or less encoded; the usual first."""
+        return (self.text_width(model),)
 
     def pooled_width(self, model: torch.nn.Module) -> int | None:
         """The width of the pooled output that the model takes; None where it takes none, or makes another of it."""

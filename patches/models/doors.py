@@ -11,9 +11,10 @@ from functools import partial
 
 import torch
 
-from ..attention import CrossAttention, JointAttention
+from ..attention import CrossAttention, JointAttention, attending_by
 from ..hooks import hooked
 from ..masks import Masks
+from ..settings import MODALITIES
 from ..sizes import Sizes
 from .arguments import Arguments
 from .rehearsal import rehearse
@@ -33,7 +34,9 @@ class Door:
         places: the argument with the positions of [text | image], as rotations.
         text_mask: the argument with a mask of the text's keys, added to the scores: (rows, keys) or with axes between.
         indices: the argument with places in the sequence, as (start, stop, ...) or as one.
-        cross: the module attends to the text only, and does not change it.
+        cross: the path, inside of a block, of the module in which the image attends to the text alone. The negative
+            joins the text in front of the block, which may modulate both; no block hands on a text.
+        modality: which of settings.MODALITIES the text is for, where each has one of its own.
     """
 
     blocks: str
@@ -43,12 +46,21 @@ class Door:
     places: str | None = None
     text_mask: str | None = None
     indices: str | None = None
-    cross: bool = False
+    cross: str | None = None
+    modality: str | None = None
 
     def find(self, model: torch.nn.Module) -> list[torch.nn.Module]:
         """The modules of a diffusion model, in order."""
         path = re.compile(re.escape(self.blocks).replace("N", r"\d+"))
         return [module for name, module in model.named_modules() if path.fullmatch(name.replace("_orig_mod.", ""))]
+
+    def meets_in(self, block: torch.nn.Module) -> torch.nn.Module:
+        """The module of a block in which its text meets its image."""
+        return block if self.cross is None else getattr(block, "_orig_mod", block).get_submodule(self.cross)
+
+    def serves(self, modality: str) -> bool:
+        """Whether NAG is to act here; modality: one of settings.MODALITIES."""
+        return modality == MODALITIES[0] or self.modality in (None, modality)
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,8 @@ class Doors:
     @contextmanager
     def held(self, model: torch.nn.Module, call) -> Iterator[None]:
         """For one guided call of a diffusion model: see ModelCall."""
-        found = [(door, blocks) for door in self.kinds if (blocks := door.find(model))]
+        kinds = [door for door in self.kinds if door.serves(call.settings.options.modality)]
+        found = [(door, blocks) for door in kinds if (blocks := door.find(model))]
         count = _Count()
         counting = [model.get_submodule(self.text_module)] if self.text_module else []
         with hooked(module.register_forward_hook(count) for module in counting):
@@ -138,7 +151,12 @@ class _Visit:
 
     def __init__(self, equation, brought: Sequence[tuple[_Brought, ...]], count: _Count, image_is_behind: bool):
         self.equation, self.brought, self.count, self.image_is_behind = equation, brought, count, image_is_behind
-        self.tokens = torch.cat([entry.tokens for entry in brought[0]], 1)  # as they are between two blocks
+        self.of_kinds = [torch.cat([entry.tokens for entry in entries], 1) for entries in brought]
+        self.tokens = self.of_kinds[0]  # as they are between two blocks
+        self.masks_of_kinds = [
+            _joined_masks([entry.tokens.shape[1] for entry in entries], [entry.mask for entry in entries])
+            for entries in brought
+        ]
         self.n_positive = self.sizes = self.masks = None
         self.places = (None, None)  # those of a block and the joined ones, which as a rule are the same for all blocks
 
@@ -168,15 +186,17 @@ class _Visit:
         out, self.tokens = self._parted(out)
         return out
 
-    def attend(self, brought, door, module, args, kwargs):
-        """In front of cross-attention, whose text is the model's own for each block."""
-        given, options = Arguments(module, args, kwargs), kwargs.get(OPTIONS) or {}
-        text, negative = given[door.text], torch.cat([entry.tokens for entry in brought], 1)
-        sizes = Sizes(text.shape[1], negative.shape[1])
-        changed = {door.text: torch.cat((text, negative.to(text)), 1)}
-        if door.text_mask:
-            changed[door.text_mask] = _joined_masks(text, given[door.text_mask], brought)
-        return given.changed(**changed, **{OPTIONS: CrossAttention(self.equation, options, sizes).install(options)})
+    def join(self, number, door, block, args, kwargs):
+        """In front of a block with cross-attention, whose text is the model's own for each block."""
+        given = Arguments(block, args, kwargs)
+        text, negative = given[door.text], self.of_kinds[number]
+        self.n_positive = text.shape[1]
+        return given.changed(**{door.text: torch.cat((text, negative.to(text)), 1)})
+
+    def attend(self, number, options):
+        """The override inside of the module that attends to the text."""
+        sizes = Sizes(self.n_positive, self.of_kinds[number].shape[1])
+        return CrossAttention(self.equation, options, sizes, negative_mask=self.masks_of_kinds[number])
 
     def _know_positive(self, n):
         if self.n_positive != n:
@@ -215,7 +235,9 @@ class _Visit:
         return (image_place @ entry.image_place.transpose(-1, -2) @ entry.places).to(entry.places)
 
     def _joined_mask(self, text, mask):
-        return _joined_masks(text, mask, self.brought[0])
+        entries = self.brought[0]
+        sizes = [text.shape[1], *(entry.tokens.shape[1] for entry in entries)]
+        return _joined_masks(sizes, [mask, *(entry.mask for entry in entries)])
 
     def _moved(self, indices):
         """Places in the sequence behind the positive's text, of which a block knows by number."""
@@ -229,25 +251,22 @@ class _Visit:
         ]
 
 
-def _joined_masks(text, mask, entries):
-    """The mask of the positive's keys and those of the negative's; None where nothing is hidden."""
-    if mask is None and all(entry.mask is None for entry in entries):
+def _joined_masks(sizes, masks):
+    """One mask of keys from those of so many keys each; None where nothing is hidden."""
+    if all(mask is None for mask in masks):
         return None
-    like = next(m for m in (mask, *(entry.mask for entry in entries)) if m is not None)
-    sizes = [text.shape[1], *(entry.tokens.shape[1] for entry in entries)]
+    like = next(mask for mask in masks if mask is not None)
     free = lambda n: like.new_zeros(*like.shape[:-1], n)
-    masks = [free(n) if m is None else m for m, n in zip((mask, *(entry.mask for entry in entries)), sizes)]
-    return torch.cat(masks, -1)
-
+    return torch.cat([free(n) if mask is None else mask for n, mask in zip(sizes, masks)], -1)
 
 
 def _hooks(found, visit):
     for number, (door, blocks) in enumerate(found):
-        if door.cross:
-            enter, leave = partial(visit.attend, visit.brought[number], door), None
-        else:
-            enter, leave = partial(visit.enter, door), partial(visit.leave, door)
         for block in blocks:
-            yield block.register_forward_pre_hook(enter, with_kwargs=True)
-            if leave is not None:
-                yield block.register_forward_hook(leave)
+            if door.cross is not None:
+                yield block.register_forward_pre_hook(partial(visit.join, number, door), with_kwargs=True)
+                attending = attending_by(partial(visit.attend, number))
+                yield door.meets_in(block).register_forward_pre_hook(attending, with_kwargs=True)
+            else:
+                yield block.register_forward_pre_hook(partial(visit.enter, door), with_kwargs=True)
+                yield block.register_forward_hook(partial(visit.leave, door))

@@ -26,11 +26,12 @@ def rehearse(run: Callable[[], object], doors: Iterable[torch.nn.Module]) -> lis
         RuntimeError: it does not come to one of them.
     """
     doors = list(doors)
+    n_doors = len(set(doors))
     caught = {}
 
     def note(module, args, kwargs):
         caught.setdefault(module, Arguments(module, args, kwargs))
-        if len(caught) == len(doors):
+        if len(caught) == n_doors:
             raise _Stopped
 
     try:

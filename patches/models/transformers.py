@@ -1,4 +1,5 @@
 """The families that are a declaration: what a reader takes in at one look, and no code."""
+import dataclasses
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ class Transformer(Adapter):
     Args:
         families, text_encoder, text_inputs: see Adapter.
         doors: see Doors.
-        width: the path of the module that takes the text, or names of numbers whose product is the text's width.
+        width: the path of the module that takes the text, or names of numbers whose product is the text's width, or
+            what gives, of a diffusion model, all the widths that it takes, the usual first.
+        pooled: the path of the module that takes the pooled output. The image goes by the positive's.
         which: of several families, the name of that of a diffusion model.
         only: whether it is for a diffusion model, where others share its class.
         refused: why a diffusion model of the class can't be guided, or None.
@@ -27,12 +30,13 @@ class Transformer(Adapter):
     families: dict[str, Strength]
     text_encoder: str
     doors: Doors
-    width: str | tuple[str, ...]
+    width: str | tuple[str, ...] | Callable[[torch.nn.Module], tuple[int, ...]]
     text_inputs: tuple[str, ...] = ("attention_mask",)
     which: Callable[[torch.nn.Module], str] | None = None
     only: Callable[[torch.nn.Module], bool] = lambda model: True
     refused: Callable[[torch.nn.Module], str | None] = lambda model: None
     refused_inputs: dict[str, str] = field(default_factory=dict)
+    pooled: str | None = None
     needed: tuple[str, ...] = ()
 
     @property
@@ -49,15 +53,23 @@ class Transformer(Adapter):
         return super().family(model) if self.which is None else self.which(model.diffusion_model)
 
     def blocks(self, model):
-        return [block for door in self.doors.kinds for block in door.find(model)]
+        return [door.meets_in(block) for door in self.doors.kinds for block in door.find(model)]
+
+    def text_widths(self, model):
+        return self.width(model) if callable(self.width) else (self.text_width(model),)
 
     def text_width(self, model):
+        if callable(self.width):
+            return self.width(model)[0]
         if isinstance(self.width, str):
             return model.get_submodule(self.width).in_features
         first, *others = (getattr(model, name) for name in self.width)
         for each in others:
             first *= each
         return first
+
+    def pooled_width(self, model):
+        return model.get_submodule(self.pooled).in_features if self.pooled else None
 
     @contextmanager
     def guided(self, model, call):
@@ -150,6 +162,51 @@ KREA_2 = Transformer(
     ),
     width=("txtlayers", "txtdim"),
 )
+LTXV = Transformer(
+    families={"LTX-Video": NOBODYS},
+    text_encoder="T5-XXL (CLIPLoader, type ltxv)",
+    doors=Doors((Door("transformer_blocks.N", text="context", text_mask="attention_mask", cross="attn2"),)),
+    width="caption_projection.linear_1",
+)
+
+
+def _takes_two_texts(model):
+    """The widths of LTX-2's text: of both modalities before ComfyUI has parted it, and side by side."""
+    one, both = model.caption_channels, model.cross_attention_dim + model.audio_cross_attention_dim
+    return (both, one) if getattr(model, "caption_proj_before_connector", False) else (one, 2 * one)
+
+
+LTX2 = Transformer(
+    families={"LTX-2": Strength(11.0, 2.5, 0.25), "LTX-2.3": Strength(5.0, 2.5, 0.25)},
+    which=lambda model: "LTX-2.3" if getattr(model, "cross_attention_adaln", False) else "LTX-2",
+    text_encoder="Gemma 3 12B with the model's own projection (LTXV Audio Text Encoder Loader)",
+    doors=Doors(
+        (
+            Door("transformer_blocks.N", "v_context", text_mask="attention_mask", cross="attn2", modality="picture"),
+            Door("transformer_blocks.N", "a_context", text_mask="attention_mask", cross="audio_attn2", modality="sound"),
+        )
+    ),
+    width=_takes_two_texts,
+)
+COSMOS = Transformer(
+    families={"Cosmos Predict2": NOBODYS},
+    text_encoder="T5-XXL 1.0 (CLIPLoader, type cosmos)",
+    doors=Doors((Door("blocks.N", text="crossattn_emb", cross="cross_attn"),)),
+    width="blocks.0.cross_attn.k_proj",
+)
+ANIMA = dataclasses.replace(
+    COSMOS,
+    families={"Anima": Strength(6.0, 2.0, 0.1)},
+    text_encoder="Qwen3-0.6B (CLIPLoader, any type)",
+    text_inputs=("t5xxl_ids", "t5xxl_weights"),
+)
+KANDINSKY5 = Transformer(
+    families={"Kandinsky 5": NOBODYS},
+    text_encoder="Qwen2.5-VL-7B and CLIP-L (DualCLIPLoader, type kandinsky5 or kandinsky5_image)",
+    doors=Doors((Door("visual_transformer_blocks.N", text="text_embed", cross="cross_attention"),)),
+    width="text_embeddings.in_layer",
+    pooled="pooled_text_embeddings.in_layer",
+)
 TRANSFORMERS: dict[str, Transformer | tuple[Transformer, ...]] = {
     "comfy.ldm.lumina.model.NextDiT": LUMINA,
     "comfy.ldm.qwen_image.model.QwenImageTransformer2DModel": QWEN_IMAGE,
@@ -157,4 +214,9 @@ TRANSFORMERS: dict[str, Transformer | tuple[Transformer, ...]] = {
     "comfy.ldm.chroma.model.Chroma": CHROMA,
     "comfy.ldm.flux.model.Flux": (FLUX_2, FLUX_WITHOUT_POOLED),
     "comfy.ldm.krea2.model.SingleStreamDiT": KREA_2,
+    "comfy.ldm.lightricks.model.LTXVModel": LTXV,
+    "comfy.ldm.lightricks.av_model.LTXAVModel": LTX2,
+    "comfy.ldm.cosmos.predict2.MiniTrainDIT": COSMOS,
+    "comfy.ldm.anima.model.Anima": ANIMA,
+    "comfy.ldm.kandinsky5.model.Kandinsky5": KANDINSKY5,
 }

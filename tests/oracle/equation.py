@@ -16,6 +16,7 @@ class Nag:
     start_percent: float = 0.0
     end_percent: float = 1.0
     image_stream: str = "shared"
+    modality: str = "both"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Both go on with the image as the equation guides it. Nothing here knows what a family makes of its text, or where NAG
 would get in; it holds where the two runs modulate the image alike.
 """
+import re
 import threading
 from dataclasses import dataclass
 
@@ -14,7 +15,8 @@ from .equation import guide
 from .sampling import KEY, Run
 
 OVERRIDE = "optimized_attention_override"
-OF_THE_PICTURE = ("ref_latents", "ref_latents_method", "c_concat")  # whatever the negative brings
+# Of what the model is given, what is the picture's, whatever the negative brings.
+OF_IMAGE = ("ref_latents", "ref_latents_method", "c_concat", "latent_shapes", "denoise_mask", "audio_denoise_mask")
 PATIENCE = 60  # seconds for the other thread to come
 
 
@@ -24,13 +26,17 @@ class Tokens:
 
     Args:
         of_text: of a text, from those of its embedding.
-        of_image: of a picture, from the shape of its latent without the batch.
+        of_image: of a picture, from the shape of its latent without the batch; of picture and sound, where a model
+            makes both.
         cross: text and image meet in cross-attention.
+        vector: the path of the blocks, with N for a number, that modulate the image by a vector with the pooled prompt
+            in it, and which of their arguments that is. The negative's run has the positive's there.
     """
 
     of_image: callable
     of_text: callable = lambda n: n
     cross: bool = False
+    vector: tuple[str, int] | None = None
 
 
 def lockstep_model(patcher, tokens):
@@ -52,19 +58,36 @@ class _Lockstep:
         negative = None if nag is None else self.negative(model, nag, x, t)
         if negative is None:
             return executor(x, t, c_concat, c_crossattn, control, options, **values)
-        own = {name: value for name, value in positive.items() if name in OF_THE_PICTURE}
+        own = {name: value for name, value in positive.items() if name in OF_IMAGE}
         prompts = positive, {**negative, **own}
         meeting = Meeting(
             [self.tokens.of_text(prompt["c_crossattn"].shape[1]) for prompt in prompts],
             self.tokens.of_image(x.shape[1:]), self.tokens.cross, nag,
         )  # fmt: skip
+        hooks = self.sharing(model.diffusion_model, meeting)
 
         def run(which, override):
             return model._apply_model(
                 x, t, c_concat, control=control, transformer_options={**options, OVERRIDE: override}, **prompts[which]
             )
 
-        return meeting.run(run)
+        try:
+            return meeting.run(run)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def sharing(self, model, meeting):
+        if self.tokens.vector is None:
+            return []
+        path, index = self.tokens.vector
+        pattern = re.compile(re.escape(path).replace("N", r"\d+"))
+
+        def share(module, args):
+            return *args[:index], meeting.positives(args[index]), *args[index + 1 :]
+
+        found = [module for name, module in model.named_modules() if pattern.fullmatch(name)]
+        return [module.register_forward_pre_hook(share) for module in found]
 
     def negative(self, model, nag, x, t):
         to_sigma = model.model_sampling.percent_to_sigma
@@ -75,6 +98,7 @@ class _Lockstep:
         return {
             name: repeat_to_batch_size(value, len(x)) if torch.is_tensor(value) else value
             for name, value in values.items()
+            if name != "c_concat"  # the positive's
         }
 
 
@@ -82,8 +106,10 @@ class Meeting:
     """Two calls that meet."""
 
     def __init__(self, n_text, n_image, cross, nag):
-        self.n_text, self.n_image, self.cross, self.nag = n_text, n_image, cross, nag
+        self.n_text, self.cross, self.nag = n_text, cross, nag
+        self.n_image = dict(zip(n_image, ("picture", "sound"))) if isinstance(n_image, tuple) else {n_image: "picture"}
         self.met, self.barrier = [None, None], threading.Barrier(2)
+        self.here = threading.local()
 
     def override(self, which):
         def attend(func, q, k, v, heads, *args, **options):
@@ -92,26 +118,35 @@ class Meeting:
             out = func(q, k, v, heads, *args, **options).clone()
             axis = 2 if options.get("skip_reshape") else 1
             n, n_queries, n_keys = self.n_text[which], q.shape[axis], k.shape[axis]
-            wanted = (self.n_image, n) if self.cross else (self.n_image + n, self.n_image + n)
-            if (n_queries, n_keys) == wanted:
+            modality = self.n_image.get(n_queries if self.cross else n_queries - n)
+            if modality is not None and n_keys == (n if self.cross else n_queries):
                 image = slice(0 if self.cross else n, None)
-                out[:, image] = self.meet(which, out[:, image])
+                out[:, image] = self.meet(which, out[:, image], self.nag.modality in ("both", modality))
             return out.unflatten(-1, (heads, -1)).transpose(1, 2) if by_head else out
 
         return attend
 
-    def meet(self, which, z):
+    def meet(self, which, z, guiding):
         self.met[which] = z.double()
         self.barrier.wait(PATIENCE)
-        guided = guide(*self.met, self.nag)
+        guided = guide(*self.met, self.nag) if guiding else self.met[0]
         self.barrier.wait(PATIENCE)
         return guided.to(z)
+
+    def positives(self, value):
+        """The positive's, in both runs."""
+        self.met[self.here.which] = value
+        self.barrier.wait(PATIENCE)
+        value = self.met[0]
+        self.barrier.wait(PATIENCE)
+        return value
 
     def run(self, run):
         """The outcome of the positive's call; run(which, override) makes one."""
         outcomes, errors = [None, None], []
 
         def work(which):
+            self.here.which = which
             try:
                 with torch.inference_mode():
                     outcomes[which] = run(which, self.override(which))
