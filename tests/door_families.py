@@ -117,9 +117,9 @@ CHROMA = {
     "patch_size": 2, "qkv_bias": True, "in_dim": 64, "out_dim": 64, "hidden_dim": 32, "n_layers": 2, "txt_ids_dims": [],
     "vec_in_dim": None,
 }  # fmt: skip
-RADIANCE = {
+RADIANCE = {  # without tiles, in which ComfyUI 0.3.62 mixes up the rows of a batch
     **CHROMA, "image_model": "chroma_radiance", "in_channels": 3, "out_channels": 3, "patch_size": 4,
-    "nerf_hidden_size": 16, "nerf_mlp_ratio": 2, "nerf_depth": 2, "nerf_max_freqs": 4, "nerf_tile_size": 8,
+    "nerf_hidden_size": 16, "nerf_mlp_ratio": 2, "nerf_depth": 2, "nerf_max_freqs": 4, "nerf_tile_size": 0,
     "nerf_final_head_type": "conv", "nerf_embedder_dtype": torch.float32, "use_x0": False,
     "use_sequential_txt_ids": False,
 }  # fmt: skip
