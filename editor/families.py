@@ -1,13 +1,13 @@
 """The families of models as people choose among them, each with what is recommended for it."""
 import torch
 
-from ..patches.models import REGISTRY, find_adapter
+from ..patches.models import adapters, find_adapter
 from ..patches.settings import Strength
 
 
 def all_families() -> dict[str, Strength]:
     """What is recommended for each family, by its name."""
-    return {name: strength for adapter in REGISTRY.values() for name, strength in adapter.families.items()}
+    return {name: strength for adapter in adapters() for name, strength in adapter.families.items()}
 
 
 def family_of(model: torch.nn.Module) -> tuple[str, Strength]:

@@ -11,6 +11,7 @@ from .backends import with_log_sum_exp
 from .equation import Equation
 from .masks import Masks, of_texts, without
 from .merge import guide_joint, image_of_each
+from .sizes import Sizes
 
 OVERRIDE = "optimized_attention_override"
 ARGUMENTS = ("mask", "attn_precision", "skip_reshape", "skip_output_reshape")  # of attention, behind `heads`
@@ -71,7 +72,7 @@ class CrossAttention(Override):
     """Cross-attention to the positive's text, followed by the negative's in the same sequence of keys.
 
     Args:
-        n_positive, n_negative: how many tokens each prompt has. Attention to another number of keys is left alone.
+        sizes: of the two prompts. Attention to another number of keys is left alone.
         n_image: how many keys the same module's attention to an image embedding has, which comes before that to the
             text; None where there is no such attention.
         negative_mask: of the negative's keys, where the module's mask is of the positive's alone.
@@ -81,29 +82,28 @@ class CrossAttention(Override):
         self,
         equation,
         transformer_options,
-        n_positive: int,
-        n_negative: int,
+        sizes: Sizes,
         n_image: int | None = None,
         negative_mask: torch.Tensor | None = None,
     ):
         super().__init__(equation, transformer_options)
-        self.sizes, self.negative_mask = (n_positive, n_negative), negative_mask
-        self.image_comes_first = n_image == n_positive + n_negative  # then the number of keys does not tell them apart
+        self.sizes, self.negative_mask = sizes, negative_mask
+        self.image_comes_first = n_image == sizes.text  # then the number of keys does not tell them apart
 
     def __call__(self, func, q, k, v, heads, *args, **options):
-        options = named(args, options)
+        options, sizes = named(args, options), self.sizes.each
         tokens = 2 if options.get("skip_reshape") else 1
-        if k.shape[tokens] != sum(self.sizes) or self.image_comes_first:
+        if k.shape[tokens] != sum(sizes) or self.image_comes_first:
             self.image_comes_first = False
             return self.attention(func, options)(q, k, v, heads)
         mask, by_head = options.pop("mask", None), options.pop("skip_output_reshape", False)
-        masks = of_texts(mask, q, q.shape[tokens], *self.sizes)
+        masks = of_texts(mask, q, q.shape[tokens], *sizes)
         if self.negative_mask is not None:
-            masks = masks[0], of_texts(self.negative_mask, q, q.shape[tokens], self.sizes[1], 0)[0]
+            masks = masks[0], of_texts(self.negative_mask, q, q.shape[tokens], sizes[1], 0)[0]
         attention = self.attention(func, options)
         positive, negative = (
             attention(q, k, v, heads, mask=mask)
-            for k, v, mask in zip(k.split(self.sizes, tokens), v.split(self.sizes, tokens), masks)
+            for k, v, mask in zip(k.split(sizes, tokens), v.split(sizes, tokens), masks)
         )
         # ComfyUI's own attention returns a tensor of its own; what another node returns may be in use elsewhere.
         z = self.equation(positive, negative, out=positive if self.earlier is None else None)
@@ -119,30 +119,18 @@ class JointAttention(Override):
     two branches are computed apart.
 
     Args:
-        n_positive, n_negative: how many text tokens each prompt has.
-        n_image: how many image tokens follow, where the model also has attention over other sequences, which is left
-            alone (SD3.5-medium's second one, over the image); None where all of its attention is joint.
+        sizes: of the two prompts' texts; and of the image where the model also has attention over other sequences,
+            which is left alone (SD3.5-medium's second one, over the image).
         masks: of these sizes, for all blocks of a model call; None makes some for this one.
     """
 
-    def __init__(
-        self,
-        equation,
-        transformer_options,
-        n_positive: int,
-        n_negative: int,
-        n_image: int | None = None,
-        masks: Masks | None = None,
-    ):
+    def __init__(self, equation, transformer_options, sizes: Sizes, masks: Masks | None = None):
         super().__init__(equation, transformer_options)
-        self.n_positive, self.n_text = n_positive, n_positive + n_negative
-        self.n_tokens = None if n_image is None else self.n_text + n_image
-        self.masks = masks or Masks(n_positive, n_negative)
+        self.sizes, self.masks = sizes, masks or Masks(sizes)
 
     def __call__(self, func, q, k, v, heads, *args, **options):
-        options = named(args, options)
-        n_tokens = q.shape[2 if options.get("skip_reshape") else 1]
-        if self.n_tokens is not None and self.n_tokens != n_tokens:  # torch.compile's symbolic sizes fail at `not in`
+        options, sizes = named(args, options), self.sizes.each
+        if len(sizes) == 3 and q.shape[2 if options.get("skip_reshape") else 1] != sum(sizes):
             return self.attention(func, options)(q, k, v, heads)
         mask, by_head = options.pop("mask", None), options.pop("skip_output_reshape", False)
         if not options.pop("skip_reshape", False):
@@ -160,7 +148,7 @@ class JointAttention(Override):
 
     def _merged(self, attend, q, k, v, mask):
         positive, negative, image = self.masks.positive, self.masks.negative, self.masks.image
-        from_negative = slice(self.n_positive, None)
+        from_negative = slice(self.sizes.positive, None)
         masks = self.masks.joint(mask, q)
         # All slices are views: the image is never concatenated with a prompt. The negative's queries meet the
         # positive's keys for nothing, which costs less than a further call for the positive's few queries.
@@ -169,7 +157,7 @@ class JointAttention(Override):
             attend(q, k[:, :, positive], v[:, :, positive], masks.to_positive),
             attend(q[:, :, from_negative], k[:, :, negative], v[:, :, negative], masks.to_negative),
         )
-        sizes = (self.n_positive, self.n_text - self.n_positive)
+        sizes = self.sizes.positive, self.sizes.negative
         self.equation.witness.guided = True
         if self.equation.statistics is not None:
             for z_pos, z_neg in image_of_each(*parts, *sizes):
@@ -177,15 +165,15 @@ class JointAttention(Override):
         return guide_joint(*parts, *sizes, *self.equation.numbers)
 
     def _apart(self, attend, q, k, v, mask):
-        n_positive, n_negative = self.n_positive, self.n_text - self.n_positive
+        n_positive, n_negative, n_text = self.sizes.positive, self.sizes.negative, self.sizes.text
         pos, neg = (
             attend(*(without(t, other, 2) for t in (q, k, v)), mask=of_branch)
             for other, of_branch in zip((self.masks.negative, self.masks.positive), self.masks.of_each(mask, q))
         )
         out = pos.new_empty(pos.shape[0], q.shape[2], pos.shape[2])
         out[:, :n_positive] = pos[:, :n_positive]
-        out[:, n_positive : self.n_text] = neg[:, :n_negative]
-        self.equation(pos[:, n_positive:], neg[:, n_negative:], out=out[:, self.n_text :])
+        out[:, n_positive:n_text] = neg[:, :n_negative]
+        self.equation(pos[:, n_positive:], neg[:, n_negative:], out=out[:, n_text:])
         return out
 
 
@@ -195,20 +183,19 @@ class SeparateAttention(Override):
     Both image streams go on from the guided features, as in the authors' code for Flux's single blocks.
 
     Args:
-        sizes: how many tokens each of the four parts has.
+        sizes: of the four parts.
     """
 
-    def __init__(self, equation, transformer_options, sizes: Sequence[int]):
+    def __init__(self, equation, transformer_options, sizes: Sizes):
         super().__init__(equation, transformer_options)
-        self.sizes = tuple(sizes)
-        self.masks = Masks(*self.sizes[:2])
+        self.sizes, self.masks = sizes, Masks(sizes)
 
     def __call__(self, func, q, k, v, heads, *args, **options):
-        options = named(args, options)
-        masks = self.masks.of_each(options.pop("mask", None), q[:, :, : sum(self.sizes[:3])])
+        options, sizes = named(args, options), self.sizes.each
+        masks = self.masks.of_each(options.pop("mask", None), q[:, :, : sum(sizes[:3])])
         attention = self.attention(func, options)
-        n_positive, n_negative = self.sizes[:2]
-        parts = [t.split(self.sizes, 2) for t in (q, k, v)]
+        n_positive, n_negative = sizes[:2]
+        parts = [t.split(sizes, 2) for t in (q, k, v)]
         pos, neg = (
             attention(*(torch.cat((part[i], part[i + 2]), 2) for part in parts), heads, mask=mask)
             for i, mask in enumerate(masks)

@@ -1,12 +1,14 @@
 """Lets torch.compile tell one use of NAG from another.
 
 A graph is taken for every call that passes its guards. No guard asks whether a module has got hooks since, and
-ComfyUI's TorchCompileModel (0.6 and newer) drops those that look into transformer_options: so a graph without NAG, or
-with another strength, would do. The type of an input is always looked at, so that is what differs.
+ComfyUI's TorchCompileModel (0.6 and newer) drops those that look into transformer_options: so a graph without NAG
+would do. The type of an input is always looked at, so that is what differs. Prompts of other lengths and other
+strengths are no other use: they come in tensors, see `sizes` and `Equation`.
 """
 import functools
 import sys
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch.utils.hooks import RemovableHandle
@@ -19,8 +21,7 @@ def marks(model: torch.nn.Module, use: Hashable) -> Iterator[RemovableHandle]:
 
     They come in front of the module itself, out of the graph, and behind ComfyUI's casts, which lose the type.
     """
-    dynamo = sys.modules.get("torch._dynamo")
-    if dynamo is None:  # nothing is compiled
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled
         return
 
     @torch.compiler.disable
@@ -29,11 +30,39 @@ def marks(model: torch.nn.Module, use: Hashable) -> Iterator[RemovableHandle]:
             if torch.is_tensor(kwargs.get(name)):
                 return args, {**kwargs, name: kwargs[name].as_subclass(_type_for(use))}
 
-    # What is compiled stands in for what was, which it still calls.
-    yield getattr(model, "_orig_mod", model).register_forward_pre_hook(mark, with_kwargs=True)
-    for module in model.modules():
-        if isinstance(module, dynamo.OptimizedModule) and module is not model:
-            yield module._orig_mod.register_forward_pre_hook(mark, with_kwargs=True)
+    yield model.register_forward_pre_hook(mark, with_kwargs=True)
+    for part in _compiled_parts(model):
+        if part is not model:
+            yield part.register_forward_pre_hook(mark, with_kwargs=True)
+
+
+def is_compiled(model: torch.nn.Module) -> bool:
+    """Whether torch.compile has put something around a model or a part of it."""
+    return any(True for _ in _compiled_parts(model))
+
+
+def entrances(modules: Iterable[torch.nn.Module], model: torch.nn.Module) -> list[torch.nn.Module]:
+    """Parts of a model, or what torch.compile has put around one, which has all of its attributes.
+
+    A hook in front of that stays out of the graph. In front of the module itself it would be compiled, as a graph of
+    its own, for each of the blocks.
+    """
+    around = {part._orig_mod: part for part in _compiled_parts(model)}
+    return [around.get(module, module) for module in modules]
+
+
+def uncompiled() -> AbstractContextManager:
+    """Within it what is compiled runs as it was written: an exception can't leave a graph."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled
+        return nullcontext()
+    set_stance = getattr(torch.compiler, "set_stance", None)  # since PyTorch 2.6
+    return nullcontext() if set_stance is None else set_stance("force_eager")
+
+
+def _compiled_parts(model):
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is not None:  # else nothing is
+        yield from (module for module in model.modules() if isinstance(module, dynamo.OptimizedModule))
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from .witness import Witness
 if TYPE_CHECKING:
     from .statistics import Statistics
 
+Numbers = tuple[float, float, float] | tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 BY_TRITON = (torch.float16, torch.bfloat16, torch.float32)
 # How many features are worked on at a time: on the CPU they stay in the cache, elsewhere the launches must not weigh.
 CHUNK = {"cpu": 1 << 18}
@@ -43,7 +44,8 @@ def guide(
             the output projection. They are left as they are, unless one is `out` too.
         scale: 1 + s, the `nag_scale` of ComfyUI nodes; 1 is off.
         tau: how many times the positive's L1 norm the extrapolated features may reach, at least 1.
-        alpha: share of the guided features in the result, 0 to 1; 0 is off.
+        alpha: share of the guided features in the result, 0 to 1; 0 is off. All three may be tensors, of one float32
+            each, where torch.compile traces.
         out: where the result goes, of positive's shape and dtype with any strides: `positive` itself, or memory that
             shares nothing with it. Then guidance takes no memory worth mention.
 
@@ -52,7 +54,7 @@ def guide(
         NAG off and there is no `out`. A token whose positive features are all zero stays zero, as the cap demands.
         What float16 cannot hold becomes its largest value.
     """
-    if scale == 1 or alpha == 0:
+    if is_off(scale, tau, alpha):
         return positive if out is None or out is positive else out.copy_(positive)
     if is_traced(positive, negative):
         z = guide_at_once(positive, negative, scale, tau, alpha, positive.dtype)
@@ -74,6 +76,7 @@ class Equation:
 
     Args:
         scale, tau, alpha: as for `guide`.
+        on_device: the same as float32 tensors, for torch.compile, which would make a graph for each float.
         statistics: counts in what it does, unless it is None.
         witness: told that attention was guided.
     """
@@ -81,11 +84,14 @@ class Equation:
     scale: float
     tau: float
     alpha: float
+    on_device: "tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None" = None
     statistics: "Statistics | None" = None
     witness: Witness = field(default_factory=Witness)
 
     @property
-    def numbers(self) -> tuple[float, float, float]:
+    def numbers(self) -> Numbers:
+        if self.on_device is not None and torch.compiler.is_compiling():
+            return self.on_device
         return self.scale, self.tau, self.alpha
 
     def __call__(
@@ -97,8 +103,16 @@ class Equation:
         return guide(positive, negative, *self.numbers, out=out)
 
 
+def is_off(scale: float | torch.Tensor, tau: float | torch.Tensor, alpha: float | torch.Tensor) -> bool:
+    """Whether these numbers leave all as it is. Of tensors nobody asks: the host would wait for them."""
+    return not isinstance(scale, torch.Tensor) and (scale == 1 or alpha == 0)
+
+
 def guide_at_once(positive, negative, scale, tau, alpha, dtype, out=None) -> torch.Tensor:
-    """`guide` by PyTorch, of some of the tokens, with a float32 copy of them. Result and `out` are of dtype `dtype`."""
+    """`guide` by PyTorch, of some of the tokens, with a float32 copy of them. Result and `out` are of dtype `dtype`.
+
+    Without an `out` the operations are plain ones, and the numbers may be tensors.
+    """
     # In float16 the L1 norm of a few thousand features overflows, and the picture turns black.
     precise = torch.promote_types(positive.dtype, torch.float32)
     z_pos, z_neg = positive.to(precise), negative.to(precise)
@@ -107,9 +121,11 @@ def guide_at_once(positive, negative, scale, tau, alpha, dtype, out=None) -> tor
     # min(r, tau) / r = min(1, tau |z+| / |z~|), which needs no division by the positive's norm.
     share = (vector_norm(z_pos, ord=1, dim=-1, keepdim=True) * (alpha * tau) / norm).clamp_max(alpha)
     # From here on z~ is not needed any more, and its overflow harms nothing: the share is zero then.
-    share_of_positive = torch.rsub(share, 1 - alpha, alpha=-scale)  # 1 - alpha + scale * share
-    z = torch.mul(z_pos, share_of_positive, out=None if out is None else z)
-    z = torch.addcmul(z, share, z_neg, value=1 - scale, out=out).to(dtype)
+    if out is None:
+        z = (z_pos * (1 - alpha + scale * share) + z_neg * (share * (1 - scale))).to(dtype)
+    else:
+        share_of_positive = torch.rsub(share, 1 - alpha, alpha=-scale)
+        z = torch.addcmul(torch.mul(z_pos, share_of_positive, out=z), share, z_neg, value=1 - scale, out=out)
     largest = torch.finfo(dtype).max
     return z.clamp_(-largest, largest) if dtype == torch.float16 else z
 

@@ -25,6 +25,11 @@ def replaced_forward(module: torch.nn.Module) -> str | None:
     return _origin(module.forward)
 
 
+def has_own_way(model: torch.nn.Module) -> bool:
+    """Whether it is another pack that calls a model's blocks: by a class of its own, or by a function set on it."""
+    return is_foreign(type(model)) or any(True for _ in _functions(model))
+
+
 def replaced(model: torch.nn.Module) -> list[str]:
     """What of a diffusion model is another pack's: its class, its blocks' classes, functions set on them.
 

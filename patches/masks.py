@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from .backends import as_bias
+from .sizes import Sizes
 
 _MISFIT = "An attention mask of shape {} does not fit {}."
 
@@ -35,16 +36,25 @@ class Masks:
     """The masks of one model call, whose blocks all come with the same one: made when first asked for.
 
     Args:
-        n_positive, n_negative: how many text tokens each prompt has.
-
-    Attributes:
-        positive, negative, image: where their tokens are in the sequence.
+        sizes: of the two prompts' texts, first of all.
     """
 
-    def __init__(self, n_positive: int, n_negative: int):
-        n_text = n_positive + n_negative
-        self.positive, self.negative, self.image = slice(0, n_positive), slice(n_positive, n_text), slice(n_text, None)
+    def __init__(self, sizes: Sizes):
+        self.sizes = sizes
         self._made_of = self._joint = self._of_each = None
+
+    @property
+    def positive(self) -> slice:
+        """Where its tokens are in the sequence."""
+        return slice(0, self.sizes.positive)
+
+    @property
+    def negative(self) -> slice:
+        return slice(self.sizes.positive, self.sizes.text)
+
+    @property
+    def image(self) -> slice:
+        return slice(self.sizes.text, None)
 
     def joint(self, mask: torch.Tensor | None, q: torch.Tensor) -> JointMasks:
         """For attention that keeps both prompts in one sequence; `q` is (batch, heads, tokens, head_dim)."""
@@ -84,8 +94,8 @@ class Masks:
 
     def _joined(self, mask, q):
         """(batch or 1, heads or 1, queries or 1, keys) over all tokens, and whether the model masks the negative's."""
-        n_all, n_negative = q.shape[2], self.negative.stop - self.negative.start
-        n_known = n_all - n_negative
+        n_all = q.shape[2]
+        n_known = n_all - self.sizes.negative
         mask = with_all_axes(mask, q.shape[0], n_known, n_all)
         n_queries, n_keys = mask.shape[-2:]
         if n_keys != n_all and n_keys != n_known or n_queries != n_all and n_queries != n_known and n_queries != 1:
@@ -97,9 +107,9 @@ class Masks:
 
     def _with_negative(self, mask, axis):
         """With the negative's tokens put in, which nothing masks."""
-        before, after = mask.tensor_split((self.negative.start,), axis)
+        before, after = mask.tensor_split((self.sizes.positive,), axis)
         shape = list(mask.shape)
-        shape[axis] = self.negative.stop - self.negative.start
+        shape[axis] = self.sizes.negative
         return torch.cat((before, mask.new_full(shape, mask.dtype == torch.bool), after), axis)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from .equation import guide_at_once, is_traced, kernels_for, tokens_at_once
+from .equation import guide_at_once, is_off, is_traced, kernels_for, tokens_at_once
 
 Part = tuple[torch.Tensor, torch.Tensor]
 
@@ -78,7 +78,13 @@ def image_of_each(
         (2, batch, tokens, heads * head_dim), the positive's and the negative's, some tokens at a time, in float32 at
         least.
     """
-    for chunk in _chunks(n_positive + n_negative, to_image[0].shape[2], tokens_at_once(to_image[0])):
+    start, stop = n_positive + n_negative, to_image[0].shape[2]
+    if is_traced(*(z for z, _ in (to_image, to_positive, to_negative))):
+        prompts = _of(to_positive, slice(start, None)), _of(to_negative, slice(start, None), n_positive)
+        image = _of(to_image, slice(start, None))
+        yield torch.stack([merge(image, prompt).transpose(1, 2).flatten(2) for prompt in prompts])
+        return
+    for chunk in _chunks(start, stop, tokens_at_once(to_image[0])):
         yield _of_each(to_image, to_positive, to_negative, chunk, n_positive)
 
 
@@ -96,7 +102,7 @@ def _plain(to_image, to_positive, to_negative, n_positive, n_text, numbers):
     z_pos, z_neg = z_pos.transpose(1, 2).flatten(2), z_neg.transpose(1, 2).flatten(2)
     n_negative, dtype = n_text - n_positive, to_image[0].dtype
     z = z_pos[:, n_text:]
-    if _is_on(*numbers):
+    if not is_off(*numbers):
         z = guide_at_once(z, z_neg[:, n_negative:], *numbers, dtype)
     return torch.cat([part.to(dtype) for part in (z_pos[:, :n_positive], z_neg[:, :n_negative], z)], 1)
 
@@ -112,7 +118,7 @@ def _in_chunks(to_image, to_positive, to_negative, n_positive, n_text, numbers, 
     for chunk in _chunks(n_positive, n_text, at_once):
         merge(_of(to_image, chunk), _of(to_negative, chunk, shift), by_head[:, :, chunk])
     for chunk in _chunks(n_text, n_tokens, at_once):
-        if _is_on(*numbers):
+        if not is_off(*numbers):
             z_pos, z_neg = _of_each(to_image, to_positive, to_negative, chunk, shift)
             guide_at_once(z_pos, z_neg, *numbers, out.dtype, out[:, chunk])
         else:
@@ -154,7 +160,3 @@ def _merge(a, b, out=None):
     (z_a, lse_a), (z_b, lse_b) = a, b
     share = torch.sigmoid(lse_b - lse_a).unsqueeze(-1)
     return torch.addcmul(z_b * share, z_a, 1 - share, out=out)
-
-
-def _is_on(scale, tau, alpha):
-    return scale != 1 and alpha != 0

@@ -7,7 +7,7 @@ import comfy.utils
 import torch
 
 from .models import Adapter
-from .request import check_widths
+from .request import check_inputs, check_widths
 from .settings import single
 
 
@@ -63,6 +63,8 @@ def encode_negative(model, adapter: Adapter, entries: list[dict], noise, **run) 
     entries = list(entries)
     comfy.samplers.calculate_start_end_timesteps(model, entries)
     comfy.samplers.encode_model_conds(model.extra_conds, entries, noise, noise.device, "negative", **run)
+    for entry in entries:
+        check_inputs("NAG negative", adapter, entry["model_conds"])
     return tuple(_encoded(entry, adapter, model, noise.device) for entry in entries)
 
 

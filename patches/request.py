@@ -15,8 +15,15 @@ ENCODERS = {
     768: "CLIP-L, as SD1.5 takes",
     1024: "OpenCLIP-H, as SD2 takes",
     1280: "CLIP-G, as the SDXL refiner takes",
-    2048: "CLIP-L and CLIP-G, as SDXL takes",
-    4096: "T5-XXL or UMT5-XXL, as SD3.5, Flux and Wan take",
+    2048: "CLIP-L and CLIP-G, as SDXL takes, or Ovis 2.5 2B, as Ovis-Image takes",
+    2304: "Gemma 2 2B, as Lumina 2 takes",
+    2560: "Qwen3-4B or Qwen3-VL-4B, as Z-Image and MageFlow take",
+    3584: "Qwen2.5-VL-7B, as Qwen-Image and LongCat-Image take",
+    4096: "T5-XXL or UMT5-XXL, as SD3.5, Flux, Chroma and Wan take",
+    7680: "three layers of Qwen3-4B, as Flux.2 Klein 4B takes",
+    12288: "three layers of Qwen3-8B, as Flux.2 Klein 9B takes",
+    15360: "three layers of Mistral 3 Small, as Flux.2 dev takes",
+    30720: "twelve layers of Qwen3-VL-4B, as Krea 2 takes",
 }
 
 
@@ -100,6 +107,17 @@ def check_text(name: str, adapter: "Adapter", model: torch.nn.Module, tokens: to
             f"{expected}{_made_by(expected)}. Encode the {name.split()[-1]} with the model's own text encoder: "
             f"{adapter.text_encoder}."
         )
+
+
+def check_inputs(name: str, adapter: "Adapter", conds: dict) -> None:
+    """Raise a ValueError if a conditioning brings what NAG can't do with.
+
+    Args:
+        conds: what the model made of it, by the names of `extra_conds`.
+    """
+    for each, reason in adapter.refused_inputs.items():
+        if each in conds:
+            raise ValueError(f"The {name} brings what NAG can't guide yet, {reason}.")
 
 
 def _made_by(width):

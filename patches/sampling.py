@@ -1,5 +1,6 @@
 """The way into sampling: ComfyUI's wrappers, carried by a model or by a conditioning."""
 import dataclasses
+import functools
 import itertools
 import logging
 from contextlib import contextmanager
@@ -7,19 +8,20 @@ from contextlib import contextmanager
 import comfy.conds
 import comfy.hooks
 import comfy.sampler_helpers
+import torch
 from comfy.patcher_extension import WrappersMP
 
 from .compiled import marks
 from .conditioning import Guidance, GuidanceRows, Rows
-from .foreign import replaced
+from .foreign import has_own_way, replaced
 from .hook_groups import check_loras, drop_hook, explained_hooks
-from .hooks import hooked
+from .hooks import hooked, only_inside
 from .memory import MemoryWrapper
 from .models import Adapter, ModelCall, check_forwards, find_adapter
 from .models.rehearsal import Rehearsals
 from .negative import encode_negative
 from .notices import IGNORED, of_request, say
-from .request import Request, check_fits, check_model, check_not_empty, check_text
+from .request import Request, check_fits, check_inputs, check_model, check_not_empty, check_text
 from .statistics import Statistics
 from .watch import Watch
 from .witness import Witness
@@ -137,6 +139,7 @@ class SamplingWrapper:
         for request, conditionings in self._to_guide(guider.conds):
             for conditioning in conditionings:
                 check_text("positive", adapter, model.diffusion_model, conditioning.get("cross_attn"))
+                check_inputs("positive", adapter, conditioning["model_conds"])
             negatives = negative_entries(request, guider)
             guidance = make_guidance(model, adapter, request, negatives, guider, noise, run)
             say(request, of_request(request, guidance.settings, _texts(negatives), _texts(conditionings)))
@@ -275,6 +278,7 @@ class ModelWrapper:
 
     def __init__(self, adapter: Adapter, witness: Witness):
         self.adapter, self.witness = adapter, witness
+        self.on_device = functools.cache(_on_device)  # once a run
 
     def __call__(
         self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs
@@ -286,6 +290,8 @@ class ModelWrapper:
         with self.witness.call(model, _is_guided(rows, active, transformer_options)):
             if active is None:
                 return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+            if active.statistics is not None:
+                active.statistics.expect(x.device)
             call = ModelCall(
                 x=x,
                 context=c_crossattn.to(x.device),  # newer ComfyUI does this later, inside the call
@@ -293,14 +299,17 @@ class ModelWrapper:
                 rehearse=Rehearsals(executor.class_obj, self.adapter, x, t, c_concat, transformer_options, kwargs),
                 guided=active.guided,
                 settings=active.settings,
+                on_device=self.on_device(active.settings, x.device),
                 statistics=active.statistics,
                 witness=self.witness,
                 control=control,
                 transformer_options=transformer_options,
             )
+            apart = self.witness.blocks if self.adapter.block_lists and has_own_way(model) else ()
             with (
+                hooked(only_inside(apart)),
                 self.adapter.guided(model, call) as (context, options),
-                hooked(marks(model, call.shape)),
+                hooked(marks(model, call.use)),
                 _explained(model),
             ):
                 return executor(x, t, c_concat, context, control, options, **kwargs)
@@ -323,3 +332,9 @@ def _explained(model):
         if not foreign:
             raise
         raise RuntimeError(OTHER_CODE.format(", ".join(foreign), type(error).__name__, error)) from error
+
+
+def _on_device(settings, device):
+    """nag_scale, nag_tau and nag_alpha as tensors; filled in there, so that the host does not wait."""
+    numbers = (settings.nag_scale, settings.nag_tau, settings.nag_alpha)
+    return tuple(torch.full((), value, dtype=torch.float32, device=device) for value in numbers)

@@ -54,6 +54,10 @@ class Statistics:
         self.ended = 0  # steps
         self.arriving: list[_Arriving] = []
 
+    def expect(self, device: torch.device) -> None:
+        """Called before a model call there. A compiled graph may not look whether it is the first to count."""
+        self.sums.setdefault(device, torch.zeros(4, device=device))
+
     def add(self, positive: torch.Tensor, negative: torch.Tensor, scale: float, tau: float, alpha: float) -> None:
         """Count in what `equation.guide` is about to do with these features."""
         tokens = tokens_at_once(positive)

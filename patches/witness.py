@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import torch
 
+from .compiled import is_compiled
 from .foreign import named, replaced
 from .hooks import hooked
 
@@ -35,6 +36,7 @@ class Witness:
         self._asked = False  # for a prediction in which NAG was to act
         self._called = False  # the model
         self._seen = _Seen()
+        self._listeners = []  # the hooks of the prediction at work
 
     @contextmanager
     def prediction(self) -> Iterator[None]:
@@ -49,7 +51,7 @@ class Witness:
             yield
             return
         may_be_cached, self._seen = self._called, _Seen()
-        with hooked(self._listening(self._seen)):
+        with hooked(self._listening(self._seen)) as self._listeners:
             yield
         if not self.guided and self._seen.unguided(may_be_cached):
             raise RuntimeError(self._nothing_guided())
@@ -64,6 +66,9 @@ class Witness:
         if getattr(model, "_orig_mod", model) is not self.model:  # another device's, maybe at the same time
             yield
             return
+        if is_compiled(model):  # with these hooks it would be another graph, which notes nothing
+            for listener in self._listeners:
+                listener.remove()
         with self._seen.during(to_guide):
             yield
         self._called = True

@@ -32,6 +32,7 @@ class Family:
         sound: that of the sound's latent, where the model makes sound, too.
         image_streams: those that differ in this family.
         inputs: what its conditionings hold besides text, by ComfyUI's names, made anew for each.
+        offsets: how the names of its weights end that lie around 0, as biases do.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Family:
     latent: tuple[int, ...]
     image_streams: tuple[str, ...] = ("shared",)
     inputs: Callable[[], dict] = dict
+    offsets: tuple[str, ...] = ("bias",)
     sound: tuple[int, ...] | None = None
 
     def __str__(self):
@@ -63,16 +65,15 @@ def _patcher(family, dtype):
     torch.manual_seed(0)
     net = model.diffusion_model
     for name, tensor in (*net.named_parameters(), *net.named_buffers()):
-        tensor.requires_grad_(False).copy_(_random(name, tensor))
+        tensor.requires_grad_(False).copy_(_random(tensor, not name.endswith(family.offsets)))
     cpu = torch.device("cpu")
     return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
 
 
-def _random(name, tensor):
+def _random(tensor, is_gain):
     """Weights with which no layer blows up, vanishes, or does nothing."""
     noise = torch.randn(tensor.shape)
     if tensor.ndim == 1:
-        is_gain = not name.endswith("bias")
         return is_gain + 0.2 * noise
     return noise / math.sqrt(tensor[0].numel())
 

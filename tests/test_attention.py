@@ -25,21 +25,27 @@ def equation(patches):
 
 
 @pytest.fixture
-def joint(patches, equation):
+def sizes(patches):
+    return patches("sizes").Sizes
+
+
+@pytest.fixture
+def joint(patches, equation, sizes):
     def make(transformer_options=None, n_image=IMAGE):
-        return patches("attention").JointAttention(equation, transformer_options or {}, POSITIVE, NEGATIVE, n_image)
+        of_all = sizes(POSITIVE, NEGATIVE, *([] if n_image is None else [n_image]))
+        return patches("attention").JointAttention(equation, transformer_options or {}, of_all)
 
     return make
 
 
 @pytest.fixture
-def separate(patches, equation):
-    return patches("attention").SeparateAttention(equation, {}, (POSITIVE, NEGATIVE, IMAGE, IMAGE))
+def separate(patches, equation, sizes):
+    return patches("attention").SeparateAttention(equation, {}, sizes(POSITIVE, NEGATIVE, IMAGE, IMAGE))
 
 
 @pytest.fixture
-def cross(patches, equation):
-    return patches("attention").CrossAttention(equation, {}, POSITIVE, NEGATIVE)
+def cross(patches, equation, sizes):
+    return patches("attention").CrossAttention(equation, {}, sizes(POSITIVE, NEGATIVE))
 
 
 def random(*tokens):
@@ -125,15 +131,15 @@ def test_merge_survives_extreme_scores(joint):
 
 @functions
 @pytest.mark.parametrize("sharing", [1, 2])
-def test_joint_counts_what_it_guides(patches, monkeypatch, function, sharing):
+def test_joint_counts_what_it_guides(patches, sizes, monkeypatch, function, sharing):
     if sharing > 1:
         skip_without_shared_heads(function)
     monkeypatch.setitem(patches("equation").CHUNK, "cpu", 2 * HEADS * HEAD_DIM * 3)  # three tokens at a time
     counted = patches("statistics").Statistics([1.0, 0.0], torch.device("cpu"), None)
-    equation = patches("equation").Equation(NAG.scale, NAG.tau, NAG.alpha, counted)
+    equation = patches("equation").Equation(NAG.scale, NAG.tau, NAG.alpha, statistics=counted)
     q, k, v = random(*[POSITIVE + NEGATIVE + IMAGE] * 3)
     (k_few, k), (v_few, v) = with_shared_heads(sharing, k, v)
-    joint = patches("attention").JointAttention(equation, {}, POSITIVE, NEGATIVE)
+    joint = patches("attention").JointAttention(equation, {}, sizes(POSITIVE, NEGATIVE))
     close(call(function, joint, q, k_few, v_few, enable_gqa=sharing > 1), exact_joint(q, k, v))
 
     parts = [t.double().split((POSITIVE, NEGATIVE, IMAGE), 1) for t in (q, k, v)]
@@ -462,11 +468,11 @@ def peak_memory(run):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_cross_attention_takes_one_feature_tensor_more(patches, equation, dtype, inference_mode):
+def test_cross_attention_takes_one_feature_tensor_more(patches, equation, sizes, dtype, inference_mode):
     """As a video of many frames needs it: 14B Wan's features at 720p take 774 MB."""
     n_image, heads, n_text = 16384, 4, 64
     q, k, v = (torch.randn(1, n, 256, dtype=dtype) for n in (n_image, 2 * n_text, 2 * n_text))
-    attention = patches("attention").CrossAttention(equation, {}, n_text, n_text)
+    attention = patches("attention").CrossAttention(equation, {}, sizes(n_text, n_text))
     guided = {"optimized_attention_override": attention}
     text = slice(n_text)
 

@@ -41,8 +41,8 @@ ENGINE = list((PACK / "patches").rglob("*.py"))
 
 @pytest.mark.parametrize("path", ENGINE, ids=lambda path: path.name)
 def test_everything_used_is_asked_for(patches, path):
-    registry = patches("models").REGISTRY
-    needed = [*NEEDED, *TRIED, *(need for adapter in registry.values() for need in adapter.needed)]
+    adapters = patches("models").adapters()
+    needed = [*NEEDED, *TRIED, *(need for adapter in adapters for need in adapter.needed)]
     asked = {need.partition("(")[0].replace(":", ".") for need in needed}
     covered = lambda name: any(need == name or need.startswith(f"{name}.") for need in asked)
     assert {name for name in names_from_comfyui(path) if not covered(name)} == set()
@@ -56,7 +56,7 @@ def test_what_is_tried_is_used():
 def test_this_comfyui_has_everything(patches):
     capabilities = patches("capabilities")
     assert capabilities.missing() == []
-    for adapter in patches("models").REGISTRY.values():
+    for adapter in patches("models").adapters():
         assert capabilities.missing(adapter.needed) == []
 
 

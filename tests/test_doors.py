@@ -1,12 +1,14 @@
 """Families whose negative waits at the doors, through ComfyUI's samplers, against the model itself in lockstep."""
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
-from door_families import FAMILIES
+from door_families import BY_NAME, FAMILIES
 from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
-from subject import conditioning_node, model_node
+from stock import stock
+from subject import conditioning_node, model_node, out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
@@ -31,3 +33,107 @@ def test_batch_of_two_with_cfg_and_a_part_of_the_steps(nodes, family, window):
     nag = Nag(family.conditioning(11, 9), start_percent=window[0], end_percent=window[1])
     expected = run.sample(family.lockstep(), guided_by(run.positive, nag))
     assert_close(run.sample(patcher, conditioning_node(nodes, run.positive, nag)), expected)
+
+
+ONE_OF_A_KIND = [BY_NAME[name] for name in ("qwen_image", "z_image")]
+
+
+@pytest.mark.parametrize("family", ONE_OF_A_KIND, ids=str)
+def test_what_other_nodes_see_between_the_blocks(nodes, family):
+    """Their patches of blocks get a sequence without the negative, and what they change is changed."""
+    run, patcher = Run(family), family.patcher()
+
+    def patched(model, seen):
+        def see(given):
+            shapes = [given[name].shape for name in ("img", "txt", "pe") if name in given]
+            seen.append((given["block_index"], *shapes))
+            return {"img": given["img"] * 1.01, "txt": given["txt"]}
+
+        model = model.clone()
+        model.set_model_patch(see, "double_block")
+        return model
+
+    nag, plain, guided, exact = Nag(run.negative), [], [], []
+    run.sample(patched(patcher, plain))
+    if not plain:
+        pytest.skip("this ComfyUI has no such patches here")
+    result = run.sample(patched(model_node(nodes, patcher, nag), guided))
+    assert guided == plain
+    lockstep = run.sample(patched(family.lockstep(), exact), guided_by(run.positive, nag))
+    assert_close(result, lockstep)
+
+
+@pytest.mark.parametrize("family", ONE_OF_A_KIND, ids=str)
+@pytest.mark.parametrize("backend", ["eager"])
+def test_compiled_as_a_whole(nodes, family, backend, nothing_compiled):
+    """One graph without the negative's rehearsal, for prompts of all lengths and all strengths."""
+    patcher = family.patcher()
+    for lengths, scale in [((6, 4), 4.0), ((5, 9), 4.0), ((7, 3), 6.0), ((12, 8), 2.0), ((3, 5), 9.0)]:
+        run = Run(family, steps=2, positive_tokens=lengths[0], negative_tokens=lengths[1])
+        model = model_node(nodes, patcher, Nag(run.negative, scale=scale))
+        assert_close(run.sample(stock("TorchCompileModel", model=model, backend=backend)[0]), run.sample(model))
+    assert 0 < counters["stats"]["unique_graphs"] <= 3
+
+
+@every_family
+def test_two_regions_with_a_negative_each(nodes, family):
+    run, patcher = Run(family, cfg=3.0), family.patcher()
+    mask = torch.zeros(1, *family.latent[1:])
+    mask[..., :5] = 1.0
+    positives = [family.conditioning(seed, 6, mask=area) for seed, area in ((22, mask), (23, 1 - mask))]
+    nags = [Nag(family.conditioning(24, 3)), Nag(family.conditioning(25, 8), scale=2.5)]
+    expected = [part for each in zip(positives, nags) for part in guided_by(*each)]
+    guided = [part for positive, nag in zip(positives, nags) for part in conditioning_node(nodes, positive, nag)]
+    assert_close(run.sample(patcher, guided), run.sample(family.lockstep(), expected))
+
+
+@every_family
+def test_two_entries_of_a_negative(nodes, family):
+    """Their order means nothing, and each counts; apart in time, each is what it would be alone."""
+    run, patcher = Run(family, steps=4), family.patcher()
+    guided = lambda negative: run.sample(model_node(nodes, patcher, Nag(negative), nag_negative=negative))
+    first, second = family.conditioning(12, 3), family.conditioning(13, 5)
+    assert_close(guided(first + second), guided(second + first))
+    assert min(difference(guided(first + second), guided(each)) for each in (first, second)) > 1e-4
+    early = family.conditioning(12, 3, start_percent=0.0, end_percent=0.5)
+    late = family.conditioning(13, 5, start_percent=0.5001, end_percent=1.0)
+    halfway = model_node(nodes, patcher, Nag(first, end_percent=0.5), nag_negative=first)
+    assert_close(guided(early), run.sample(halfway))
+    assert difference(guided(early + late), guided(early)) > 1e-4
+
+
+@every_family
+@pytest.mark.parametrize("numbers", [{"nag_scale": 1.0}, {"nag_alpha": 0.0}], ids=str)
+def test_off(nodes, family, numbers):
+    run, patcher = Run(family), family.patcher()
+    assert torch.equal(run.sample(out(nodes.NAGModel, patcher, **numbers)), run.sample(patcher))
+
+
+@every_family
+def test_the_text_of_another_encoder(nodes, family):
+    negative = [[torch.randn(1, 4, family.width + 8), {"pooled_output": torch.randn(1, 20)}]]
+    with pytest.raises(ValueError, match=f"{family.width + 8} wide.*takes {family.width}"):
+        out(nodes.NAGModel, family.patcher(), negative)
+
+
+@every_family
+def test_nothing_is_left_on_the_model(nodes, family):
+    run, patcher = Run(family, steps=2), family.patcher()
+    run.sample(patcher)
+    state = lambda: {
+        name: (type(module), sorted(vars(module)), *(len(getattr(module, hooks)) for hooks in HOOKS))
+        for name, module in patcher.model.named_modules()
+    }
+    before = state()
+    run.sample(model_node(nodes, patcher, Nag(run.negative)))
+    assert state() == before
+
+
+HOOKS = ("_forward_pre_hooks", "_forward_hooks")
+
+
+@every_family
+def test_bfloat16(nodes, family):
+    run, patcher = Run(family, steps=2), family.patcher(torch.bfloat16)
+    exact = run.sample(model_node(nodes, family.patcher(), Nag(run.negative)))
+    assert difference(run.sample(model_node(nodes, patcher, Nag(run.negative))), exact) < 0.06

@@ -257,6 +257,17 @@ def test_arguments_are_left_alone(guide):
     assert torch.equal(positive, copies[0]) and torch.equal(negative, copies[1])
 
 
+@pytest.mark.usefixtures("nothing_compiled")
+def test_compiled_once_for_all_numbers(equation):
+    positive, negative = features()
+    compiled = torch.compile(lambda nag: nag(positive, negative), backend="eager", fullgraph=True)
+    for numbers in [(4.0, 1.5, 0.5), (1.2, 1.0, 1.0), (11.0, 2.5, 0.25)]:
+        nag = equation.Equation(*numbers, on_device=tuple(map(torch.tensor, numbers)))
+        assert nag.numbers == numbers
+        close(compiled(nag), exactly(positive, negative, *numbers))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
 @dtypes
 def test_gradients(equation, dtype):
     positive, negative = (t.requires_grad_() for t in features(dtype))

@@ -10,13 +10,14 @@ from .transformers import TRANSFORMERS
 from .unet import UNet
 from .wan import Wan
 
-# By name, so that a ComfyUI without one of these modules still loads the others.
-REGISTRY: dict[str, Adapter] = {
+# By name, so that a ComfyUI without one of these modules still loads the others. Where models of several families share
+# a class, the first adapter that serves a model is its.
+REGISTRY: dict[str, Adapter | tuple[Adapter, ...]] = {
     "comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel": UNet(),
     "comfy.ldm.modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": SD3(),
-    "comfy.ldm.flux.model.Flux": Flux(),
     "comfy.ldm.wan.model.WanModel": Wan(),
     **TRANSFORMERS,
+    "comfy.ldm.flux.model.Flux": (*TRANSFORMERS["comfy.ldm.flux.model.Flux"], Flux()),
 }
 OWN_FORWARD = (
     "Another node has put its own forward() in the place of {block}'s ({origin}), so that NAG can't tell what becomes "
@@ -25,16 +26,26 @@ OWN_FORWARD = (
 OWN_BLOCKS = "can't guide it: its {blocks} hold {found}, and NAG knows those of ComfyUI only"
 
 
+def adapters() -> list[Adapter]:
+    """All that there are, each once."""
+    return list(dict.fromkeys(adapter for of_class in REGISTRY.values() for adapter in _several(of_class)))
+
+
+def _several(of_class):
+    return of_class if isinstance(of_class, tuple) else (of_class,)
+
+
 def adapter_of(model: torch.nn.Module) -> Adapter:
     """The adapter for a comfy.model_base.BaseModel, by its diffusion model's class or the nearest that it derives from.
 
     Raises:
         ValueError: there is none; it names the class and the supported families.
     """
-    for cls in type(_diffusion_model(model)).__mro__:
-        adapter = REGISTRY.get(f"{cls.__module__}.{cls.__qualname__}")
-        if adapter is not None:
-            return adapter
+    diffusion_model = _diffusion_model(model)
+    for cls in type(diffusion_model).__mro__:
+        for adapter in _several(REGISTRY.get(f"{cls.__module__}.{cls.__qualname__}", ())):
+            if adapter.serves(diffusion_model):
+                return adapter
     raise ValueError(_refusal(model, "has no adapter for it yet"))
 
 
@@ -91,9 +102,9 @@ def _diffusion_model(model):
 
 
 def _refusal(model, reason):
-    families = ", ".join(adapter.name for adapter in REGISTRY.values())
+    families = ", ".join(adapter.name for adapter in adapters())
     kind = named(type(_diffusion_model(model)))
     return f"The diffusion model is a {kind}, and NAG {reason}. Supported families: {families}."
 
 
-__all__ = ["Adapter", "ModelCall", "adapter_of", "check_forwards", "find_adapter"]
+__all__ = ["Adapter", "ModelCall", "adapter_of", "adapters", "check_forwards", "find_adapter"]

@@ -9,6 +9,7 @@ import torch
 
 from ..equation import Equation
 from ..settings import IMAGE_STREAMS, Settings, Strength
+from ..sizes import Sizes
 from ..statistics import Statistics
 from ..witness import Witness
 
@@ -27,6 +28,7 @@ class ModelCall:
             patches of other nodes; small: with a patch of the image.
         guided: which rows NAG guides, as slices in ascending order.
         settings: none of the numbers is None.
+        on_device: nag_scale, nag_tau and nag_alpha, as float32 tensors on x's device.
         statistics: counts in what the equation does, unless it is None.
         witness: told when the equation is at work.
         control: residuals of a ControlNet, as ComfyUI passes them, or None.
@@ -39,6 +41,7 @@ class ModelCall:
     rehearse: Callable[[dict, bool], object]
     guided: tuple[slice, ...]
     settings: Settings
+    on_device: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     statistics: Statistics | None
     witness: Witness
     control: dict | None
@@ -47,15 +50,27 @@ class ModelCall:
     @property
     def equation(self) -> Equation:
         numbers = (self.settings.nag_scale, self.settings.nag_tau, self.settings.nag_alpha)
-        return Equation(*numbers, self.statistics, self.witness)
+        return Equation(*numbers, self.on_device, self.statistics, self.witness)
+
+    def sizes(self, *further: int) -> Sizes:
+        """Of the two prompts, and of further parts of a sequence behind them."""
+        return Sizes(self.context.shape[1], self.negative.shape[1], *further)
 
     @property
-    def shape(self) -> tuple:
-        """What the operations of the call depend on: calls of the same shape differ in the tensors' values only."""
+    def all_guided(self) -> bool:
+        """Whether NAG guides every row."""
+        return self.guided == (slice(0, self.context.shape[0]),)
+
+    @property
+    def use(self) -> tuple:
+        """What the operations depend on: calls of the same use differ in the tensors' values and the numbers of tokens.
+
+        A size of 1 is the one that torch.compile never lets change.
+        """
         options = self.settings.options
-        how = (self.equation.numbers, options.image_stream, options.modality, self.statistics is not None)
-        tokens = (self.context.shape[1], self.negative.shape[1])
-        return how, tokens, tuple((s.start, s.stop) for s in self.guided)
+        how = (options.image_stream, options.modality, self.statistics is not None)
+        single = (self.context.shape[1] == 1, self.negative.shape[1] == 1)
+        return how, single, None if self.all_guided else tuple((s.start, s.stop) for s in self.guided)
 
     @functools.cached_property
     def negative(self) -> torch.Tensor:
@@ -88,6 +103,8 @@ class Adapter(ABC):
     """The modules of a diffusion model that it puts hooks on, by the ends of their names."""
     text_inputs: tuple[str, ...] = ()
     """What the model is given of a text besides "c_crossattn" and "y", by the names of `extra_conds`."""
+    refused_inputs: dict[str, str] = {}
+    """What else a prompt may bring that NAG can't do with, by the names of `extra_conds`: what it is, and why."""
     image_streams = IMAGE_STREAMS[:1]
     """Those of settings.IMAGE_STREAMS that differ in this family."""
     block_lists: tuple[str, ...] = ()
@@ -108,6 +125,10 @@ class Adapter(ABC):
     def recommended(self, model: torch.nn.Module) -> Strength:
         """The paper's settings for a comfy.model_base.BaseModel."""
         return self.families[self.family(model)]
+
+    def serves(self, model: torch.nn.Module) -> bool:
+        """Whether a diffusion model of the adapter's class is of its families, where others share the class."""
+        return True
 
     @abstractmethod
     def blocks(self, model: torch.nn.Module) -> list[torch.nn.Module]:

@@ -15,6 +15,7 @@ from ..attention import CrossAttention, JointAttention, attending_by
 from ..hooks import hooked
 from ..masks import Masks
 from ..settings import MODALITIES
+from ..sizes import Sizes
 from .arguments import Arguments
 from .rehearsal import rehearse
 
@@ -51,7 +52,7 @@ class Door:
     def find(self, model: torch.nn.Module) -> list[torch.nn.Module]:
         """The modules of a diffusion model, in order."""
         path = re.compile(re.escape(self.blocks).replace("N", r"\d+"))
-        return [module for name, module in model.named_modules() if path.fullmatch(name.replace("._orig_mod", ""))]
+        return [module for name, module in model.named_modules() if path.fullmatch(name.replace("_orig_mod.", ""))]
 
     def meets_in(self, block: torch.nn.Module) -> torch.nn.Module:
         """The module of a block in which its text meets its image."""
@@ -156,7 +157,7 @@ class _Visit:
             _joined_masks([entry.tokens.shape[1] for entry in entries], [entry.mask for entry in entries])
             for entries in brought
         ]
-        self.n_positive = self.masks = None
+        self.n_positive = self.sizes = self.masks = None
         self.places = (None, None)  # those of a block and the joined ones, which as a rule are the same for all blocks
 
     @property
@@ -174,7 +175,7 @@ class _Visit:
         if door.indices and given[door.indices] is not None:
             changed[door.indices] = self._moved(given[door.indices])
         options = given[OPTIONS] or {}
-        attention = JointAttention(self.equation, options, self.n_positive, self.n_negative, masks=self.masks)
+        attention = JointAttention(self.equation, options, self.sizes, self.masks)
         return given.changed(**changed, **{OPTIONS: attention.install(options)})
 
     def leave(self, door, block, args, out):
@@ -194,12 +195,13 @@ class _Visit:
 
     def attend(self, number, options):
         """The override inside of the module that attends to the text."""
-        n_negative, mask = self.of_kinds[number].shape[1], self.masks_of_kinds[number]
-        return CrossAttention(self.equation, options, self.n_positive, n_negative, negative_mask=mask)
+        sizes = Sizes(self.n_positive, self.of_kinds[number].shape[1])
+        return CrossAttention(self.equation, options, sizes, negative_mask=self.masks_of_kinds[number])
 
     def _know_positive(self, n):
         if self.n_positive != n:
-            self.n_positive, self.masks, self.places = n, Masks(n, self.n_negative), (None, None)
+            self.n_positive, self.sizes = n, Sizes(n, self.n_negative)
+            self.masks, self.places = Masks(self.sizes), (None, None)
 
     def _joined(self, t, axis, negative):
         """With the negative's part behind the positive's."""
@@ -241,8 +243,12 @@ class _Visit:
         """Places in the sequence behind the positive's text, of which a block knows by number."""
         if isinstance(indices, int):
             return indices + self.n_negative
-        move = lambda at: at + self.n_negative if at is not None and at > self.n_positive else at
-        return [(move(start), move(stop), *rest) for start, stop, *rest in indices]
+        n = self.n_positive
+        moved = lambda at, is_behind: at + self.n_negative if is_behind else at
+        return [
+            (moved(start, start >= n), moved(stop, stop is not None and stop > n), *rest)
+            for start, stop, *rest in indices
+        ]
 
 
 def _joined_masks(sizes, masks):

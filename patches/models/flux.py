@@ -7,9 +7,11 @@ from functools import cache, partial
 import torch
 
 from ..attention import JointAttention, SeparateAttention, attending_by
+from ..compiled import entrances
 from ..hooks import hooked, modules_of_kind
 from ..masks import Masks
 from ..settings import IMAGE_STREAMS, Strength
+from ..sizes import Sizes
 from .adapter import Adapter
 from .hooks import PooledShift
 
@@ -36,12 +38,6 @@ class Flux(Adapter):
     def blocks(self, model):
         return [*itertools.chain(*_blocks(model))]
 
-    def unsupported(self, model):
-        params = model.diffusion_model.params
-        if getattr(params, "txt_ids_dims", []) or len(params.axes_dim) != 3 or params.vec_in_dim is None:
-            return "its text tokens have positions, as Flux.2's have; so far NAG knows those of Flux.1"
-        return None
-
     def text_width(self, model):
         return model.params.context_in_dim
 
@@ -50,7 +46,7 @@ class Flux(Adapter):
 
     @contextmanager
     def guided(self, model, call):
-        texts = _Texts(call.context.shape[1], call.negative.shape[1])
+        texts = _Texts(call.sizes())
         with hooked(_hooks(model, call, texts)):
             yield call.joined_text(), texts.apart_from_patches(call.transformer_options)
 
@@ -62,16 +58,11 @@ class _Texts:
         masks: of these sizes.
     """
 
-    def __init__(self, n_positive: int, n_negative: int):
-        self.n_negative = n_negative
-        self.resize(n_positive)
+    def __init__(self, sizes: Sizes):
+        self.resize(sizes)
 
-    def resize(self, n_positive: int) -> None:
-        self.n_positive, self.masks = n_positive, Masks(n_positive, self.n_negative)
-
-    @property
-    def n_both(self) -> int:
-        return self.n_positive + self.n_negative
+    def resize(self, sizes: Sizes) -> None:
+        self.sizes, self.masks = sizes, Masks(sizes)
 
     def apart_from_patches(self, options: dict) -> dict:
         """The transformer_options with other nodes' `post_input` patches around the positive's text alone.
@@ -83,11 +74,11 @@ class _Texts:
             return options
 
         def patch(inputs):
-            parts = {name: inputs[name].tensor_split((self.n_positive,), 1) for name in ("txt", "txt_ids")}
+            parts = {name: inputs[name].tensor_split((self.sizes.positive,), 1) for name in ("txt", "txt_ids")}
             inputs = {**inputs, **{name: positive for name, (positive, _) in parts.items()}}
             for each in patches["post_input"]:
                 inputs = each(inputs)
-            self.resize(inputs["txt"].shape[1])
+            self.resize(Sizes(inputs["txt"].shape[1], self.sizes.negative))
             joined = {name: torch.cat((inputs[name], negative), 1) for name, (_, negative) in parts.items()}
             return {**inputs, **joined}
 
@@ -98,10 +89,8 @@ def _hooks(model, call, texts):
     shift = PooledShift(call.pooled[:, : model.params.vec_in_dim])
     yield model.vector_in.register_forward_hook(shift)
     equation = call.equation
-    joint = attending_by(
-        lambda options: JointAttention(equation, options, texts.n_positive, texts.n_negative, masks=texts.masks)
-    )
-    double_blocks, single_blocks = _blocks(model)
+    joint = attending_by(lambda options: JointAttention(equation, options, texts.sizes, texts.masks))
+    double_blocks, single_blocks = (entrances(blocks, model) for blocks in _blocks(model))
     modulation = _TextModulation(shift, texts)
     for block in double_blocks:
         yield block.register_forward_pre_hook(joint, with_kwargs=True)
@@ -145,7 +134,7 @@ class _TextModulation:
             yield block.txt_mod.register_forward_hook(_add_an_axis)
 
     def by_segment(self, block, args, kwargs):
-        n = self.texts.n_positive
+        n = self.texts.sizes.positive
         return args, {**kwargs, "modulation_dims_txt": [(0, n, 0), (n, None, 1)]}
 
 
@@ -168,14 +157,14 @@ class _SequenceModulation:
     @property
     def negatives(self):
         """Where the negative's tokens are, as slices."""
-        text = slice(self.texts.n_positive, self.texts.n_both)
+        text = slice(self.texts.sizes.positive, self.texts.sizes.text)
         return [text] if self.images is None else [text, self.images.second]
 
     def hooks(self, block):
         yield block.register_forward_pre_hook(self.enter)
         yield block.modulation.register_forward_pre_hook(self.shift.both_vectors)
         yield block.modulation.register_forward_hook(self.keep_negatives_modulation)
-        yield block.linear1.register_forward_pre_hook(partial(self.modulate, block))
+        yield block.linear1.register_forward_pre_hook(partial(self.modulate, block.pre_norm))
         yield block.linear2.register_forward_hook(self.keep_added)
         yield block.register_forward_hook(self.leave)
 
@@ -186,9 +175,9 @@ class _SequenceModulation:
         of_positive, self.modulation = ({k: v[:, i : i + 1] for k, v in vars(modulations[0]).items()} for i in (0, 1))
         return (dataclasses.replace(modulations[0], **of_positive), *modulations[1:])
 
-    def modulate(self, block, linear, args):
+    def modulate(self, pre_norm, linear, args):
         for part, tokens in zip(self.negatives, self.tokens):
-            modulated = torch.addcmul(self.modulation["shift"], block.pre_norm(tokens), 1 + self.modulation["scale"])
+            modulated = torch.addcmul(self.modulation["shift"], pre_norm(tokens), 1 + self.modulation["scale"])
             args[0][:, part] = modulated
 
     def keep_added(self, linear, args, out):
@@ -228,13 +217,13 @@ class _TwoImageStreams:
 
     def __init__(self, call, texts):
         self.equation, self.control, self.texts = call.equation, call.control, texts
-        self.n_image = None  # only the model knows
+        self.sizes = None  # of the four parts; only the model knows that of the image
         self.n_controlled = 0  # blocks whose residuals the second image has
 
     @property
     def second(self) -> slice:
         """Where the second image is."""
-        return slice(self.texts.n_both + self.n_image, None)
+        return slice(sum(self.sizes.each[:3]), None)
 
     def hooks(self, model, blocks):
         for i, block in enumerate(blocks):
@@ -242,16 +231,16 @@ class _TwoImageStreams:
         yield model.final_layer.register_forward_pre_hook(self.leave)
 
     def enter(self, index, block, args, kwargs):
-        tokens, pe, n_text = args[0], kwargs["pe"], self.texts.n_both
-        if self.n_image is None:
-            self.n_image = tokens.shape[1] - n_text
+        tokens, pe, n_text = args[0], kwargs["pe"], self.texts.sizes.text
+        if self.sizes is None:
+            n_image = tokens.shape[1] - n_text
+            self.sizes = Sizes(*self.texts.sizes.each, n_image, n_image)
             tokens = torch.cat((tokens, tokens[:, n_text:]), 1)
         else:
             self._add_control(index, tokens[:, self.second])
         self.n_controlled = index
         options = kwargs.get("transformer_options") or {}
-        sizes = (self.texts.n_positive, self.texts.n_negative, self.n_image, self.n_image)
-        attention = SeparateAttention(self.equation, options, sizes)
+        attention = SeparateAttention(self.equation, options, self.sizes)
         changed = {"pe": torch.cat((pe, pe[:, :, n_text:]), 2), "transformer_options": attention.install(options)}
         return (tokens, *args[1:]), {**kwargs, **changed}
 
@@ -266,8 +255,9 @@ class _TwoImageStreams:
                 second_image[:, : residual.shape[1]] += residual
 
     def drop_second(self, last_block, args, tokens):
-        return tokens[:, : self.texts.n_both + self.n_image]
+        return tokens[:, : self.second.start]
 
     def leave(self, final_layer, args):
         """Where another node has skipped the last block."""
-        return (args[0][:, : self.n_image], *args[1:])
+        if self.sizes is not None:  # else it has skipped all
+            return (args[0][:, : self.sizes.each[2]], *args[1:])

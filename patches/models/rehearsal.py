@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 from ..attention import OVERRIDE
+from ..compiled import uncompiled
 from ..hooks import hooked
 from .arguments import Arguments
 
@@ -34,7 +35,7 @@ def rehearse(run: Callable[[], object], doors: Iterable[torch.nn.Module]) -> lis
             raise _Stopped
 
     try:
-        with hooked(door.register_forward_pre_hook(note, with_kwargs=True) for door in doors):
+        with hooked(door.register_forward_pre_hook(note, with_kwargs=True) for door in doors), uncompiled():
             run()
     except _Stopped:
         return [caught[door] for door in doors]

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import torch
 
 from ..attention import JointAttention, attending_by
+from ..compiled import entrances, is_compiled
 from ..hooks import hooked, modules_of_kind
 from ..masks import Masks
 from ..settings import Strength
@@ -48,27 +49,27 @@ class SD3(Adapter):
 
 
 def _hooks(blocks, model, call):
-    n_positive, n_negative = call.context.shape[1], call.negative.shape[1]
+    n_image = math.prod(math.ceil(size / model.patch_size) for size in call.x.shape[-2:])
+    sizes = call.sizes(n_image)
     shift = PooledShift(call.pooled)
     yield model.y_embedder.register_forward_hook(shift)
     if model.context_processor is not None:
-        yield from _prompts_apart(model.context_processor, n_positive)
-    n_image = math.prod(math.ceil(size / model.patch_size) for size in call.x.shape[-2:])
-    equation, masks = call.equation, Masks(n_positive, n_negative)
-    joint = attending_by(lambda options: JointAttention(equation, options, n_positive, n_negative, n_image, masks))
-    rows = _TextInRows(n_positive, n_negative, shift)
-    for block in blocks:
+        yield from _prompts_apart(model.context_processor, sizes)
+    equation, masks = call.equation, Masks(sizes)
+    joint = attending_by(lambda options: JointAttention(equation, options, sizes, masks))
+    rows = _TextInRows(sizes, 1 if is_compiled(model) else math.gcd(*sizes.each[:2]), shift)
+    for block in entrances(blocks, model):
         yield block.register_forward_pre_hook(joint, with_kwargs=True)
         yield from rows.hooks(block)
 
 
-def _prompts_apart(module, n_positive):
+def _prompts_apart(module, sizes):
     """Hooks that let a module that mixes tokens see one prompt at a time."""
     negative = []
 
     def keep_positive(module, args):
-        negative.append(args[0][:, n_positive:])
-        return (args[0][:, :n_positive],)
+        negative.append(args[0][:, sizes.positive :])
+        return (args[0][:, : sizes.positive],)
 
     def add_negative(module, args, out):
         return torch.cat((out, module.forward(negative.pop())), 1)
@@ -81,17 +82,21 @@ class _TextInRows:
     """Hooks that let each prompt's text have a modulation of its own.
 
     A text block has one for all tokens of a row, in methods that no hook reaches. So inside of a block the text comes
-    in rows of as many tokens as go into both prompts, as a rule one row for each. All of it is views.
+    in rows of as many tokens as go into both prompts, as a rule one row for each. All of it is views. torch.compile
+    would make a graph for each such number, so there each token is a row.
 
     Args:
-        n_positive, n_negative: how many text tokens each prompt has.
+        sizes: of the two prompts' texts, first of all.
+        size: how many tokens a row has.
         shift: of the positive's modulation vector, to get the negative's.
     """
 
-    def __init__(self, n_positive, n_negative, shift):
-        self.size = math.gcd(n_positive, n_negative)
-        self.rows = n_positive // self.size, n_negative // self.size
-        self.shift = shift
+    def __init__(self, sizes, size, shift):
+        self.sizes, self.size, self.shift = sizes, size, shift
+
+    @property
+    def rows(self):
+        return self.sizes.positive // self.size, self.sizes.negative // self.size
 
     def hooks(self, block):
         text = block.context_block

@@ -2,7 +2,7 @@
 import dataclasses
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -11,7 +11,7 @@ from .adapter import Adapter
 from .doors import Door, Doors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Transformer(Adapter):
     """A family whose negative waits at the doors.
 
@@ -22,6 +22,9 @@ class Transformer(Adapter):
             what gives, of a diffusion model, all the widths that it takes, the usual first.
         pooled: the path of the module that takes the pooled output. The image goes by the positive's.
         which: of several families, the name of that of a diffusion model.
+        only: whether it is for a diffusion model, where others share its class.
+        refused: why a diffusion model of the class can't be guided, or None.
+        refused_inputs: see Adapter.
     """
 
     families: dict[str, Strength]
@@ -30,12 +33,21 @@ class Transformer(Adapter):
     width: str | tuple[str, ...] | Callable[[torch.nn.Module], tuple[int, ...]]
     text_inputs: tuple[str, ...] = ("attention_mask",)
     which: Callable[[torch.nn.Module], str] | None = None
+    only: Callable[[torch.nn.Module], bool] = lambda model: True
+    refused: Callable[[torch.nn.Module], str | None] = lambda model: None
+    refused_inputs: dict[str, str] = field(default_factory=dict)
     pooled: str | None = None
     needed: tuple[str, ...] = ()
 
     @property
     def block_lists(self):
         return tuple(dict.fromkeys(door.blocks.partition(".")[0] for door in self.doors.kinds))
+
+    def serves(self, model):
+        return self.only(model)
+
+    def unsupported(self, model):
+        return self.refused(model.diffusion_model)
 
     def family(self, model):
         return super().family(model) if self.which is None else self.which(model.diffusion_model)
@@ -67,9 +79,18 @@ class Transformer(Adapter):
 
 NOBODYS = Strength(nag_scale=5.0, nag_tau=2.5, nag_alpha=0.25)  # Flux's; nobody has published any
 
+NEWBIE = "the pooled output of its second text encoder modulates the picture (NewBie), which NAG does not know yet"
+OMNI = "their places and the picture's hang on the length of the prompt"
+
+# Turbo's values; Z-Image has the same sizes, so that the model does not tell which of the two it is.
 LUMINA = Transformer(
     families={"Z-Image": Strength(1.8, 2.5, 0.25), "Lumina 2": NOBODYS},
     which=lambda model: "Lumina 2" if getattr(model, "pad_tokens_multiple", None) is None else "Z-Image",
+    refused=lambda model: None if getattr(model, "clip_text_pooled_proj", None) is None else NEWBIE,
+    refused_inputs={  # without these, the model makes nothing of "siglip_feats"
+        "ref_latents": f"reference images (Z-Image Omni): {OMNI}",
+        "ref_contexts": f"prompts of reference images (Z-Image Omni): {OMNI}",
+    },
     text_encoder="Qwen3-4B (CLIPLoader, type lumina2) for Z-Image, Gemma 2 2B for Lumina 2",
     doors=Doors(
         (Door("layers.N", sequence="x", places="freqs_cis", indices="timestep_zero_index"),),
@@ -80,32 +101,66 @@ LUMINA = Transformer(
     width="cap_embedder.1",
     text_inputs=("attention_mask", "num_tokens", "clip_text_pooled"),
 )
+QWEN_DOORS = Doors(
+    (
+        Door(
+            "transformer_blocks.N",
+            text="encoder_hidden_states",
+            out=0,
+            places="image_rotary_emb",
+            text_mask="encoder_hidden_states_mask",
+        ),
+    )
+)
 QWEN_IMAGE = Transformer(
     families={"Qwen-Image": NOBODYS},
     text_encoder="Qwen2.5-VL-7B (CLIPLoader, type qwen_image)",
-    doors=Doors(
-        (
-            Door(
-                "transformer_blocks.N",
-                text="encoder_hidden_states",
-                out=0,
-                places="image_rotary_emb",
-                text_mask="encoder_hidden_states_mask",
-            ),
-        )
-    ),
+    doors=QWEN_DOORS,
     width="txt_in",
 )
-CHROMA = Transformer(
-    families={"Chroma": Strength(5.0, 2.5, 0.25)},
-    text_encoder="T5-XXL (CLIPLoader, type chroma)",
-    doors=Doors(
-        (
-            Door("double_blocks.N", text="txt", out=1, places="pe"),
-            Door("single_blocks.N", sequence="x", places="pe"),
-        )
-    ),
+MAGE_FLOW = Transformer(
+    families={"MageFlow": NOBODYS},
+    text_encoder="Qwen3-VL-4B (CLIPLoader, type mage)",
+    doors=QWEN_DOORS,
     width="txt_in",
+)
+FLUX_BLOCKS = (
+    Door("double_blocks.N", text="txt", out=1, places="pe"),
+    Door("single_blocks.N", sequence="x", places="pe", indices="modulation_dims"),
+)
+CHROMA = Transformer(
+    families={"Chroma": Strength(5.0, 2.5, 0.25), "Chroma Radiance": NOBODYS},
+    which=lambda model: "Chroma Radiance" if hasattr(model, "nerf_blocks") else "Chroma",
+    text_encoder="T5-XXL (CLIPLoader, type chroma)",
+    doors=Doors(FLUX_BLOCKS),
+    width="txt_in",
+)
+# Klein's values, which are a user's, for 4B and 9B, distilled and base; only dev embeds its guidance.
+FLUX_2 = Transformer(
+    families={"Flux.2 Klein": Strength(6.0, 2.0, 0.25), "Flux.2": NOBODYS},
+    which=lambda model: "Flux.2" if model.params.guidance_embed else "Flux.2 Klein",
+    only=lambda model: getattr(model.params, "global_modulation", False),
+    text_encoder="Mistral 3 Small for dev, Qwen3-4B for Klein 4B, Qwen3-8B for Klein 9B (CLIPLoader, type flux2)",
+    doors=Doors(FLUX_BLOCKS),
+    width="txt_in",
+)
+FLUX_WITHOUT_POOLED = Transformer(
+    families={"LongCat-Image": NOBODYS, "Ovis-Image": NOBODYS},
+    which=lambda model: "Ovis-Image" if model.params.txt_norm else "LongCat-Image",
+    only=lambda model: model.params.vec_in_dim is None,
+    text_encoder="Qwen2.5-VL-7B (CLIPLoader, type longcat_image) for LongCat-Image, Ovis 2.5 2B (type ovis) for Ovis",
+    doors=Doors(FLUX_BLOCKS, image_is_behind=True),
+    width="txt_in",
+)
+# Wan2GP's values for Turbo, which it says are the most that it bears; the model does not tell whether it is Turbo.
+KREA_2 = Transformer(
+    families={"Krea 2": Strength(1.5, 3.5, 0.5)},
+    text_encoder="Qwen3-VL-4B (CLIPLoader, type krea2)",
+    doors=Doors(
+        (Door("blocks.N", sequence="x", places="freqs", indices="timestep_zero_index"),),
+        text_module="txtmlp",
+    ),
+    width=("txtlayers", "txtdim"),
 )
 LTXV = Transformer(
     families={"LTX-Video": NOBODYS},
@@ -164,10 +219,13 @@ KANDINSKY5 = Transformer(
     width="text_embeddings.in_layer",
     pooled="pooled_text_embeddings.in_layer",
 )
-TRANSFORMERS: dict[str, Transformer] = {
+TRANSFORMERS: dict[str, Transformer | tuple[Transformer, ...]] = {
     "comfy.ldm.lumina.model.NextDiT": LUMINA,
     "comfy.ldm.qwen_image.model.QwenImageTransformer2DModel": QWEN_IMAGE,
+    "comfy.ldm.mage_flow.model.MageFlowTransformer2DModel": MAGE_FLOW,
     "comfy.ldm.chroma.model.Chroma": CHROMA,
+    "comfy.ldm.flux.model.Flux": (FLUX_2, FLUX_WITHOUT_POOLED),
+    "comfy.ldm.krea2.model.SingleStreamDiT": KREA_2,
     "comfy.ldm.lightricks.model.LTXVModel": LTXV,
     "comfy.ldm.lightricks.av_model.LTXAVModel": LTX2,
     "comfy.ldm.cosmos.predict2.MiniTrainDIT": COSMOS,

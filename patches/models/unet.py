@@ -6,6 +6,7 @@ from comfy.ldm.modules.attention import optimized_attention
 
 from ..attention import OVERRIDE
 from ..settings import Strength
+from ..sizes import may_change
 from .adapter import Adapter
 
 OTHER_TEXT = (
@@ -81,11 +82,12 @@ class _GuidedAttention:
     """The two patches of one model call; the first one leaves for the second how long the positive is."""
 
     def __init__(self, call):
-        self.call, self.equation = call, call.equation
+        self.equation = call.equation
+        self.guided = (slice(None),) if call.all_guided else call.guided
         self.n_positive = None
         self.text = self.joined = None
         # Rows that are not guided need keys too, to ride in the same tensor; nothing attends to theirs.
-        self.negative = call.context.new_zeros(call.context.shape[0], *call.negative.shape[1:])
+        self.negative = may_change(call.context.new_zeros(call.context.shape[0], *call.negative.shape[1:]), 1)
         start = 0
         for rows in call.guided:
             stop = start + rows.stop - rows.start
@@ -129,7 +131,7 @@ class _GuidedAttention:
             out = attention(q, k[:, :n], v[:, :n], options)
             if attention is not _stock_attention or OVERRIDE in options:
                 out = out.clone()  # what another node returns may be in use elsewhere
-            for rows in self.call.guided:
+            for rows in self.guided:
                 positive = out[rows]
                 negative = attention(q[rows], k[rows, n:], v[rows, n:], _options_of_rows(options, rows, q.shape[0]))
                 self.equation(positive, negative, out=positive)
@@ -149,7 +151,7 @@ class _GuidedAttention:
 
 def _options_of_rows(options, rows, n_rows):
     """The options as they would be if only these rows had been batched: patches tell rows apart by them."""
-    if rows.stop - rows.start == n_rows:
+    if rows == slice(None):
         return options
     size = n_rows // len(options["cond_or_uncond"])
     kinds = slice(rows.start // size, rows.stop // size)

@@ -5,8 +5,10 @@ import math
 from contextlib import contextmanager
 
 from ..attention import CrossAttention
+from ..compiled import entrances
 from ..hooks import hooked
 from ..settings import Strength
+from ..sizes import Sizes
 from .adapter import Adapter
 
 CACHE = "crossattn_cache"  # the argument by which a block keeps the text's keys and values from call to call
@@ -38,7 +40,7 @@ class Wan(Adapter):
 
 
 def _hooks(attentions, model, call):
-    n_positive, n_negative = call.context.shape[1], call.negative.shape[1]
+    equation, sizes = call.equation, call.sizes()
     n_queries = _n_tokens(model, call.x) if hasattr(model, "rope_encode_pose") else None
 
     def enter(module, args, kwargs):
@@ -46,16 +48,15 @@ def _hooks(attentions, model, call):
             return args, kwargs
         options = kwargs.get("transformer_options") or {}
         n_image = kwargs.get("context_img_len") if hasattr(module, "k_img") else None
-        override = CrossAttention(call.equation, options, n_positive, n_negative, n_image)
+        override = CrossAttention(equation, options, sizes, n_image)
         return args, {**kwargs, "transformer_options": override.install(options)}
 
-    for module in attentions:
+    for module in entrances(attentions, model):
         yield module.register_forward_pre_hook(enter, with_kwargs=True)
-    for module in model.modules():
-        if _takes(type(module), CACHE):
-            yield module.register_forward_pre_hook(_without_cache, with_kwargs=True)
+    for module in entrances([module for module in model.modules() if _takes(type(module), CACHE)], model):
+        yield module.register_forward_pre_hook(_without_cache, with_kwargs=True)
     if n_queries is not None:
-        yield model.register_forward_pre_hook(_PoseText(n_positive), with_kwargs=True)
+        yield model.register_forward_pre_hook(_PoseText(sizes), with_kwargs=True)
 
 
 def _n_tokens(model, x):
@@ -78,10 +79,10 @@ class _PoseText:
     It is the same for both prompts, as the image is, and the model may keep what it makes of it for other calls.
     """
 
-    def __init__(self, n_positive: int):
-        self.n_positive = n_positive
+    def __init__(self, sizes: Sizes):
+        self.sizes = sizes
 
     def __call__(self, model, args, kwargs):
         if kwargs.get(POSE) is None:
-            kwargs = {**kwargs, POSE: kwargs["context"][:, : self.n_positive]}
+            kwargs = {**kwargs, POSE: kwargs["context"][:, : self.sizes.positive]}
         return args, kwargs

@@ -15,7 +15,8 @@ from .equation import guide
 from .sampling import KEY, Run
 
 OVERRIDE = "optimized_attention_override"
-OF_IMAGE = ("ref_latents", "latent_shapes", "denoise_mask", "audio_denoise_mask")  # what the model is given
+# Of what the model is given, what is the picture's, whatever the negative brings.
+OF_IMAGE = ("ref_latents", "ref_latents_method", "c_concat", "latent_shapes", "denoise_mask", "audio_denoise_mask")
 PATIENCE = 60  # seconds for the other thread to come
 
 
