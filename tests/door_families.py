@@ -212,7 +212,8 @@ KANDINSKY5 = {
 }  # fmt: skip
 VIDEO, FEW_CHANNELS = (128, 3, 4, 6), (16, 3, 6, 8)
 SOUND = (8, 7, 16)  # channels, moments, frequencies
-PICTURE_AND_SOUND = lambda packed: (math.prod(VIDEO[1:]), SOUND[1])  # the latent comes packed
+PICTURE_AND_SOUND = lambda latent: (math.prod(VIDEO[1:]), SOUND[1])  # which comes packed
+of_ltx2 = connectors(TEXT, TEXT)
 of_ltx23 = connectors(32, 16, needs=("cross_attention_adaln",))
 of_kandinsky = Tokens(patches_of(2), cross=True, vector=("visual_transformer_blocks.N", 2))
 FAMILIES = [
@@ -322,11 +323,11 @@ FAMILIES = [
         tokens=Tokens(patches_of(1), cross=True), of_text=seen,
     ),
     DoorFamily(
-        "ltx2", model("LTXAV", "LTXAV", changed=connectors(TEXT, TEXT), **LTX2), None, (11.0, 2.5, 0.25), VIDEO, sound=SOUND,
+        "ltx2", model("LTXAV", "LTXAV", changed=of_ltx2, **LTX2), None, (11.0, 2.5, 0.25), VIDEO, sound=SOUND,
         tokens=Tokens(PICTURE_AND_SOUND, cross=True), width=2 * TEXT,
     ),
     DoorFamily(
-        "ltx2_raw", model("LTXAV", "LTXAV", changed=connectors(TEXT, TEXT), **LTX2), None, (11.0, 2.5, 0.25), VIDEO, sound=SOUND,
+        "ltx2_raw", model("LTXAV", "LTXAV", changed=of_ltx2, **LTX2), None, (11.0, 2.5, 0.25), VIDEO, sound=SOUND,
         tokens=Tokens(PICTURE_AND_SOUND, lambda n: 1024, cross=True),
     ),
     DoorFamily(
@@ -342,7 +343,8 @@ FAMILIES = [
         tokens=Tokens(patches_of(2), cross=True),
     ),
     DoorFamily(
-        "anima", model("Anima", "Anima", changed=tiny_adapter, **{**COSMOS, "image_model": "anima"}), None, (6.0, 2.0, 0.1),
+        "anima", model("Anima", "Anima", changed=tiny_adapter, **{**COSMOS, "image_model": "anima"}), None,
+        (6.0, 2.0, 0.1),
         (16, 1, 8, 12), tokens=Tokens(patches_of(2), lambda n: 512, cross=True), of_text=t5_tokens,
     ),
     DoorFamily(
@@ -354,4 +356,6 @@ FAMILIES = [
         (5.0, 2.5, 0.25), PICTURE, tokens=of_kandinsky,
     ),
 ]  # fmt: skip
+JOINT = [family for family in FAMILIES if not family.tokens.cross]
+CROSS = [family for family in FAMILIES if family.tokens.cross]
 BY_NAME = {family.name: family for family in FAMILIES}

@@ -122,6 +122,16 @@ def test_unknown_image_stream(nodes):
         out(nodes.NAGOptions, 0.0, 1.0, "both")
 
 
+def test_unknown_modality(nodes):
+    with pytest.raises(ValueError, match="modality.*both, picture, sound.*'smell'"):
+        out(nodes.NAGOptions, 0.0, 1.0, "shared", False, "smell")
+
+
+def test_options_of_a_graph_that_knows_no_modality(nodes, patches):
+    options = out(nodes.NAGOptions, 0.0, 1.0, "shared", True)
+    assert options == patches("settings").Options(0.0, 1.0, "shared", True, "both")
+
+
 EMPTY = {"empty": [], "without text": [[None, {"pooled_output": torch.zeros(1, POOLED)}]]}
 
 

@@ -182,8 +182,20 @@ LTX2 = Transformer(
     text_encoder="Gemma 3 12B with the model's own projection (LTXV Audio Text Encoder Loader)",
     doors=Doors(
         (
-            Door("transformer_blocks.N", "v_context", text_mask="attention_mask", cross="attn2", modality="picture"),
-            Door("transformer_blocks.N", "a_context", text_mask="attention_mask", cross="audio_attn2", modality="sound"),
+            Door(
+                "transformer_blocks.N",
+                text="v_context",
+                text_mask="attention_mask",
+                cross="attn2",
+                modality="picture",
+            ),
+            Door(
+                "transformer_blocks.N",
+                text="a_context",
+                text_mask="attention_mask",
+                cross="audio_attn2",
+                modality="sound",
+            ),
         )
     ),
     width=_takes_two_texts,
