@@ -343,7 +343,8 @@ FAMILIES = [
         tokens=Tokens(patches_of(2), cross=True),
     ),
     DoorFamily(
-        "anima", model("Anima", "Anima", changed=tiny_adapter, **{**COSMOS, "image_model": "anima"}), None, (6.0, 2.0, 0.1),
+        "anima", model("Anima", "Anima", changed=tiny_adapter, **{**COSMOS, "image_model": "anima"}), None,
+        (6.0, 2.0, 0.1),
         (16, 1, 8, 12), tokens=Tokens(patches_of(2), lambda n: 512, cross=True), of_text=t5_tokens,
     ),
     DoorFamily(
@@ -355,4 +356,6 @@ FAMILIES = [
         (5.0, 2.5, 0.25), PICTURE, tokens=of_kandinsky,
     ),
 ]  # fmt: skip
+JOINT = [family for family in FAMILIES if not family.tokens.cross]
+CROSS = [family for family in FAMILIES if family.tokens.cross]
 BY_NAME = {family.name: family for family in FAMILIES}

@@ -6,14 +6,13 @@ import node_helpers
 import pytest
 import torch
 
-from door_families import BY_NAME, FAMILIES
+from door_families import BY_NAME, CROSS
 from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
 from subject import conditioning_node, model_node, out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-CROSS = [family for family in FAMILIES if family.tokens.cross]
 every_family = pytest.mark.parametrize("family", CROSS, ids=str)
 with_sound = pytest.mark.parametrize("family", [family for family in CROSS if family.sound], ids=str)
 

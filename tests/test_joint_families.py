@@ -5,17 +5,17 @@ import pytest
 import torch
 
 import door_families as table
-from door_families import BY_NAME, FAMILIES, DoorFamily, model, references
+from door_families import BY_NAME, JOINT, DoorFamily, model, references
 from oracle.equation import Nag
 from oracle.lockstep import Tokens
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
 from stock import stock
 from subject import conditioning_node, model_node, out
-from test_traces import Everything, Failure
+from traces import Everything, Failure
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-every_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
+every_family = pytest.mark.parametrize("family", JOINT, ids=str)
 
 MASKED = [BY_NAME[name] for name in ("qwen_image", "qwen_image_edit_2511", "mage_flow")]
 KREA_WITHOUT_METHOD = dataclasses.replace(
