@@ -141,6 +141,16 @@ def attached(patcher):
     return {name: (of(module), hooks(module)) for name, module in patcher.model.named_modules()}
 
 
+def test_blocks_compiled_one_by_one(nodes, monkeypatch, nothing_compiled):
+    family = BY_NAME["ltxv"]
+    run, patcher = Run(family), family.patcher()
+    nag, blocks = Nag(run.negative), patcher.model.diffusion_model.transformer_blocks
+    expected = run.sample(family.lockstep(), guided_by(run.positive, nag))
+    compiled = torch.nn.ModuleList([torch.compile(block, backend="eager") for block in blocks])
+    monkeypatch.setitem(patcher.model.diffusion_model._modules, "transformer_blocks", compiled)
+    assert_close(run.sample(model_node(nodes, patcher, nag)), expected)
+
+
 @every_family
 def test_a_negative_of_another_encoder(nodes, patches, family):
     patcher = family.patcher()
