@@ -15,11 +15,6 @@ _TOOLTIPS = {
     "nag_alpha": "How much of the moved features goes into the result. 0 is off, 1 takes them whole.",
     "nag_sigma_end": "NAG acts while sigma is at least this. 0: until the end. More: it stops early, which is faster.",
 }
-_RECOMMENDED = {
-    "nag_scale": "SDXL 3, SD1.5 2, SD3.5 and Flux 5, Wan 11",
-    "nag_tau": "2.5 for every family",
-    "nag_alpha": "SDXL and SD1.5 0.5, SD3.5 0.125, Flux and Wan 0.25",
-}
 
 
 def strength_inputs() -> list[io.Input]:
@@ -30,7 +25,7 @@ def strength_inputs() -> list[io.Input]:
                 name,
                 default=AUTO,
                 optional=True,
-                tooltip=f"{_TOOLTIPS[name]} {AUTO}: what suits the model ({_RECOMMENDED[name]}). "
+                tooltip=f"{_TOOLTIPS[name]} {AUTO}: what suits the model, see this node's help. "
                 "Or a number from {:g} to {:g}.".format(*RANGES[name]),
             ),
             types=[io.Float, io.Int],

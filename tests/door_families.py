@@ -85,10 +85,10 @@ def padded(tokens, multiple):
     return -(-tokens // multiple) * multiple
 
 
-def references(*shapes, method=None):
-    """What a conditioning with reference latents of these shapes holds."""
+def references(*shapes, method=None, **values):
+    """What a conditioning with reference latents of these shapes, and other values, holds."""
     how = {} if method is None else {"reference_latents_method": method}
-    return lambda: {"reference_latents": [torch.randn(1, *shape) for shape in shapes], **how}
+    return lambda: {"reference_latents": [torch.randn(1, *shape) for shape in shapes], **how, **values}
 
 
 NEXT_DIT = "lumina.model.NextDiT"
@@ -292,7 +292,7 @@ FAMILIES = [
         "flux2_dev",
         model("Flux2", "Flux2", FLUX, **{**FLUX_2, "guidance_embed": True}),
         None, NOBODYS, PACKED,
-        inputs=references((128, 2, 3), (128, 1, 4)),
+        inputs=references((128, 2, 3), (128, 1, 4), guidance=4.0),  # see families.py
         tokens=Tokens(patches_of(1, 6 + 4)),
     ),
     DoorFamily(

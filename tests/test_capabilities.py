@@ -83,18 +83,25 @@ def without(patches, monkeypatch):
 
 
 @pytest.fixture
-def loaded_anew(monkeypatch, caplog):
-    """Loads the pack as a server does that starts now; gives its nodes by id."""
+def loaded_anew():
+    """Loads the pack as a server does that starts now; gives its nodes by id. Then it is as it was before."""
+    name = str(PACK).replace(".", "_x_")
+    of_pack = lambda: {path: each for path, each in sys.modules.items() if path == name or path.startswith(f"{name}.")}
+    before = of_pack()
+
+    def forget():
+        for path in of_pack():
+            del sys.modules[path]
 
     def load():
-        name = str(PACK).replace(".", "_x_")
-        for module in [module for module in sys.modules if module == name or module.startswith(f"{name}.")]:
-            monkeypatch.delitem(sys.modules, module)
+        forget()
         extension = asyncio.run(load_pack().comfy_entrypoint())
         nodes = asyncio.run(extension.get_node_list())
         return {node.GET_SCHEMA().node_id: node for node in nodes}
 
-    return load
+    yield load
+    forget()
+    sys.modules.update(before)
 
 
 @pytest.mark.parametrize("need", NEEDED)

@@ -14,6 +14,7 @@ import nodes as comfy_nodes
 import pytest
 import torch
 
+from door_families import FAMILIES as WITH_DOORS
 from families import FLUX_SAYS, SD15_SAYS, SD35_SAYS, SDXL_SAYS, WAN_SAYS
 
 COMFY_EXTRAS = Path(custom_sampling.__file__).parent
@@ -483,7 +484,7 @@ def test_no_file_outside_the_model_folders_is_read(plan, model_folder, name):
 
 def test_families_and_their_settings(plan):
     says = {tuple(each[name] for name in STRENGTH) for each in plan({})["families"]}
-    assert says == {SD15_SAYS, SDXL_SAYS, SD35_SAYS, FLUX_SAYS, WAN_SAYS}
+    assert says == {SD15_SAYS, SDXL_SAYS, SD35_SAYS, FLUX_SAYS, WAN_SAYS, *(each.recommended for each in WITH_DOORS)}
 
 
 # ---------------------------------------------------------------- ways through a graph

@@ -30,6 +30,12 @@ class Arguments:
         return args, values
 
 
+def takes(module: torch.nn.Module, name: str) -> bool:
+    """Whether a module's forward() has an argument of this name, or takes any."""
+    parameters = inspect.signature(type(getattr(module, "_orig_mod", module)).forward).parameters
+    return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+
+
 @functools.cache
 def names_of(forward: Callable) -> tuple[str, ...]:
     """The names of a forward()'s parameters, without self."""

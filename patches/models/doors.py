@@ -16,7 +16,7 @@ from ..hooks import hooked
 from ..masks import Masks
 from ..settings import MODALITIES
 from ..sizes import Sizes
-from .arguments import Arguments
+from .arguments import Arguments, takes
 from .rehearsal import rehearse
 
 OPTIONS = "transformer_options"
@@ -57,6 +57,11 @@ class Door:
     def meets_in(self, block: torch.nn.Module) -> torch.nn.Module:
         """The module of a block in which its text meets its image."""
         return block if self.cross is None else getattr(block, "_orig_mod", block).get_submodule(self.cross)
+
+    def missing(self, block: torch.nn.Module) -> list[str]:
+        """The arguments without which NAG does not get into a block, and that it does not have."""
+        wanted = [(block, self.text or self.sequence), (self.meets_in(block), OPTIONS)]
+        return [f"{type(module).__name__}.forward({name})" for module, name in wanted if not takes(module, name)]
 
     def serves(self, modality: str) -> bool:
         """Whether NAG is to act here; modality: one of settings.MODALITIES."""

@@ -55,6 +55,12 @@ class Transformer(Adapter):
     def blocks(self, model):
         return [door.meets_in(block) for door in self.doors.kinds for block in door.find(model)]
 
+    def missing(self, model):
+        kinds = [(door, block) for door in self.doors.kinds for block in door.find(model)[:1]]
+        if not kinds:
+            return [f"{self.doors.kinds[0].blocks} in {type(model).__name__}"]
+        return [each for door, block in kinds for each in door.missing(block)]
+
     def text_widths(self, model):
         return self.width(model) if callable(self.width) else (self.text_width(model),)
 
