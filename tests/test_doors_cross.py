@@ -53,10 +53,10 @@ HIDDEN = {"in the positive": (2, 0), "in the negative": (0, 3), "in both": (4, 1
 
 @pytest.mark.parametrize("hidden", HIDDEN.values(), ids=HIDDEN)
 @pytest.mark.parametrize("batch", [1, 2])
-def test_hidden_tokens(nodes, hidden, batch):
-    family = BY_NAME["ltxv"]
+@pytest.mark.parametrize("family", [BY_NAME["ltxv"], BY_NAME["ltx2"]], ids=str)
+def test_hidden_tokens(nodes, family, hidden, batch):
     run, patcher = Run(family, cfg=3.0, batch=batch), family.patcher()
-    positive, negative = (with_hidden(family.conditioning(*text), n) for text, n in zip(((1, 6), (11, 7)), hidden))
+    positive, negative = (with_hidden(family.conditioning(*text), n) for text, n in zip(((1, 6), (11, 9)), hidden))
     nag = Nag(negative)
     result = run.sample(patcher, conditioning_node(nodes, positive, nag))
     assert_close(result, run.sample(family.lockstep(), guided_by(positive, nag)))
