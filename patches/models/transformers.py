@@ -89,6 +89,8 @@ NEWBIE = "the pooled output of its second text encoder modulates the picture (Ne
 OMNI = "their places and the picture's hang on the length of the prompt"
 
 # Turbo's values; Z-Image has the same sizes, so that the model does not tell which of the two it is.
+# Where the picture is padded to a multiple of tokens, its pads stand at position 0 in every prompt's run, so that one
+# picture for two prompts of different lengths can't be exact for both: there these few tokens are a little off.
 LUMINA = Transformer(
     families={"Z-Image": Strength(1.8, 2.5, 0.25), "Lumina 2": NOBODYS},
     which=lambda model: "Lumina 2" if getattr(model, "pad_tokens_multiple", None) is None else "Z-Image",
