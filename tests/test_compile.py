@@ -4,9 +4,9 @@ import shutil
 import pytest
 from torch._dynamo.utils import counters
 
+from compiling import compiled
 from families import BY_NAME, FAMILY_AND_STREAM
 from runs import Run, assert_close
-from stock import stock
 from subject import out
 
 ONE_OF_A_KIND = ["sdxl", "sd35_large", "flux_dev", "wan21_i2v"]
@@ -22,11 +22,6 @@ def guided(nodes):
         return out(nodes.NAGModel, patcher, nag_scale=nag_scale, nag_tau=2.5, nag_alpha=0.3, options=options)
 
     return guided
-
-
-def compiled(patcher, backend="eager"):
-    """By ComfyUI's node. Dynamo's "eager" traces, guards and runs as any backend does, and needs no C++ compiler."""
-    return stock("TorchCompileModel", model=patcher, backend=backend)[0]
 
 
 def graphs():

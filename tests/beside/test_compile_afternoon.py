@@ -7,11 +7,10 @@ import torch
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from torch._dynamo.utils import counters
 
+from compiling import DITS, WAYS, blocks_of, compiled
 from families import BY_NAME
 from runs import Run, assert_close
 from subject import out
-from test_compile import compiled
-from test_dit_compile import DITS, WAYS, blocks_of
 
 pytestmark = pytest.mark.usefixtures("nothing_compiled", "inference_mode")
 LENGTHS = [(2 + 7 * i % 20, 2 + 3 * i % 11) for i in range(20)]  # of positive and negative
