@@ -36,6 +36,11 @@ def marks(model: torch.nn.Module, use: Hashable) -> Iterator[RemovableHandle]:
             yield part.register_forward_pre_hook(mark, with_kwargs=True)
 
 
+def plain(module: torch.nn.Module) -> torch.nn.Module:
+    """A module without what torch.compile has put around it."""
+    return getattr(module, "_orig_mod", module)
+
+
 def is_compiled(model: torch.nn.Module) -> bool:
     """Whether torch.compile has put something around a model or a part of it."""
     return any(True for _ in _compiled_parts(model))

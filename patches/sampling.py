@@ -11,7 +11,7 @@ import comfy.sampler_helpers
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from .compiled import marks
+from .compiled import marks, plain
 from .conditioning import Guidance, GuidanceRows, Rows
 from .foreign import has_own_way, replaced
 from .hook_groups import check_loras, drop_hook, explained_hooks
@@ -206,8 +206,7 @@ def _watched(guider, model_options, adapter):
 
     A model and a conditioning that both bring NAG share these wrappers.
     """
-    diffusion_model = guider.inner_model.diffusion_model
-    diffusion_model = getattr(diffusion_model, "_orig_mod", diffusion_model)
+    diffusion_model = plain(guider.inner_model.diffusion_model)
     wrappers = model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
     of_calls = wrappers.setdefault(WrappersMP.APPLY_MODEL, {})
     if KEY not in of_calls:

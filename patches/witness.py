@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import torch
 
-from .compiled import is_compiled
+from .compiled import is_compiled, plain
 from .foreign import named, replaced
 from .hooks import hooked
 
@@ -63,7 +63,7 @@ class Witness:
         to_guide: whether NAG is to act in it; None: it is the positive's, and has lost what is to guide it.
         """
         self._asked |= bool(to_guide)
-        if getattr(model, "_orig_mod", model) is not self.model:  # another device's, maybe at the same time
+        if plain(model) is not self.model:  # another device's, maybe at the same time
             yield
             return
         if is_compiled(model):  # with these hooks it would be another graph, which notes nothing

@@ -2,6 +2,7 @@
 import torch
 
 from ..capabilities import missing, refusal
+from ..compiled import plain
 from ..foreign import is_foreign, named, replaced_forward
 from .adapter import Adapter, ModelCall
 from .flux import Flux
@@ -41,7 +42,7 @@ def adapter_of(model: torch.nn.Module) -> Adapter:
     Raises:
         ValueError: there is none; it names the class and the supported families.
     """
-    diffusion_model = _diffusion_model(model)
+    diffusion_model = plain(model.diffusion_model)
     for cls in type(diffusion_model).__mro__:
         for adapter in _several(REGISTRY.get(f"{cls.__module__}.{cls.__qualname__}", ())):
             if adapter.serves(diffusion_model):
@@ -57,7 +58,7 @@ def find_adapter(model: torch.nn.Module) -> Adapter:
             where NAG would act; it says which.
         RuntimeError: this ComfyUI lacks what the adapter stands on; it names that.
     """
-    adapter, diffusion_model = adapter_of(model), _diffusion_model(model)
+    adapter, diffusion_model = adapter_of(model), plain(model.diffusion_model)
     reason = adapter.unsupported(model)
     if reason is not None:
         raise ValueError(_refusal(model, f"can't guide it: {reason}"))
@@ -74,7 +75,7 @@ def _refuse(lacking):
 
 def _check_blocks(adapter, model):
     """Raise a ValueError if the lists of blocks that the adapter hooks hold another pack's."""
-    diffusion_model = _diffusion_model(model)
+    diffusion_model = plain(model.diffusion_model)
     blocks = set(adapter.blocks(diffusion_model))
     for name in adapter.block_lists:
         for element in getattr(diffusion_model, name, ()):
@@ -88,7 +89,7 @@ def check_forwards(adapter: Adapter, model: torch.nn.Module) -> None:
 
     To be called when a run starts: before, a model may still have what belongs to another workflow.
     """
-    diffusion_model = _diffusion_model(model)
+    diffusion_model = plain(model.diffusion_model)
     blocks = set(adapter.blocks(diffusion_model)) if adapter.block_lists else ()
     for name, module in diffusion_model.named_modules():
         origin = replaced_forward(module) if module in blocks else None
@@ -96,14 +97,9 @@ def check_forwards(adapter: Adapter, model: torch.nn.Module) -> None:
             raise ValueError(OWN_FORWARD.format(block=name, origin=origin))
 
 
-def _diffusion_model(model):
-    """Without what torch.compile has put around it."""
-    return getattr(model.diffusion_model, "_orig_mod", model.diffusion_model)
-
-
 def _refusal(model, reason):
     families = ", ".join(adapter.name for adapter in adapters())
-    kind = named(type(_diffusion_model(model)))
+    kind = named(type(plain(model.diffusion_model)))
     return f"The diffusion model is a {kind}, and NAG {reason}. Supported families: {families}."
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import torch
 
+from ..compiled import plain
+
 
 class Arguments:
     """The arguments of one call of a module, by name; those that are changed go on as they came.
@@ -15,7 +17,7 @@ class Arguments:
     """
 
     def __init__(self, module: torch.nn.Module, args: tuple, kwargs: dict):
-        self._names = names_of(type(getattr(module, "_orig_mod", module)).forward)
+        self._names = names_of(type(plain(module)).forward)
         self._n_positional = len(args)
         self.values = {**dict(zip(self._names, args)), **kwargs}
 
@@ -32,7 +34,7 @@ class Arguments:
 
 def takes(module: torch.nn.Module, name: str) -> bool:
     """Whether a module's forward() has an argument of this name, or takes any."""
-    parameters = inspect.signature(type(getattr(module, "_orig_mod", module)).forward).parameters
+    parameters = inspect.signature(type(plain(module)).forward).parameters
     return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 

@@ -3,7 +3,6 @@
 What lies between the blocks (other nodes' patches, ControlNets, caches, the model's own slices) sees a sequence without
 them. Inside of a block they stand between the positive's and the image's, and the attention override parts the prompts.
 """
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from functools import partial
 import torch
 
 from ..attention import CrossAttention, JointAttention, attending_by
+from ..compiled import plain
 from ..hooks import hooked
 from ..masks import Masks
 from ..settings import MODALITIES
@@ -27,7 +27,7 @@ class Door:
     """The facts about one kind of block.
 
     Args:
-        blocks: the path of these modules, with N for a number: "double_blocks.N".
+        blocks: the name of the model's list of them.
         text: the argument with the text alone; None where it comes in one sequence with the image.
         sequence: the argument with [text | image]; None where the text comes alone.
         out: which of a block's outputs is the text, where it comes alone.
@@ -51,12 +51,11 @@ class Door:
 
     def find(self, model: torch.nn.Module) -> list[torch.nn.Module]:
         """The modules of a diffusion model, in order."""
-        path = re.compile(re.escape(self.blocks).replace("N", r"\d+"))
-        return [module for name, module in model.named_modules() if path.fullmatch(name.replace("_orig_mod.", ""))]
+        return list(getattr(plain(model), self.blocks, ()))
 
     def meets_in(self, block: torch.nn.Module) -> torch.nn.Module:
         """The module of a block in which its text meets its image."""
-        return block if self.cross is None else getattr(block, "_orig_mod", block).get_submodule(self.cross)
+        return block if self.cross is None else plain(block).get_submodule(self.cross)
 
     def missing(self, block: torch.nn.Module) -> list[str]:
         """The arguments without which NAG does not get into a block, and that it does not have."""

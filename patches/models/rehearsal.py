@@ -53,10 +53,8 @@ class Rehearsals:
     """
 
     def __init__(self, model, adapter, x, t, c_concat, transformer_options, given: dict):
-        of_text = ("y", *adapter.text_inputs)
         self.model, self.x, self.t, self.c_concat = model, x, t, c_concat
-        self.given = {name: value for name, value in given.items() if name not in of_text}
-        self.options = {name: value for name, value in transformer_options.items() if name not in OF_OTHERS}
+        self.of_text, self.given, self.options = ("y", *adapter.text_inputs), given, transformer_options
 
     def __call__(self, entry: dict, small: bool):
         x, c_concat = self.x, self.c_concat
@@ -65,4 +63,6 @@ class Rehearsals:
             x, c_concat = (t if t is None else t[..., :patch, :patch] for t in (x, c_concat))
         text = dict(entry)
         tokens = text.pop("c_crossattn").to(x.device)
-        return self.model._apply_model(x, self.t, c_concat, tokens, None, dict(self.options), **self.given, **text)
+        of_picture = {name: value for name, value in self.given.items() if name not in self.of_text}
+        options = {name: value for name, value in self.options.items() if name not in OF_OTHERS}
+        return self.model._apply_model(x, self.t, c_concat, tokens, None, options, **of_picture, **text)

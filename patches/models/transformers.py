@@ -1,5 +1,6 @@
 """The families that are a declaration: what a reader takes in at one look, and no code."""
 import dataclasses
+import math
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ class Transformer(Adapter):
 
     @property
     def block_lists(self):
-        return tuple(dict.fromkeys(door.blocks.partition(".")[0] for door in self.doors.kinds))
+        return tuple(dict.fromkeys(door.blocks for door in self.doors.kinds))
 
     def serves(self, model):
         return self.only(model)
@@ -69,10 +70,7 @@ class Transformer(Adapter):
             return self.width(model)[0]
         if isinstance(self.width, str):
             return model.get_submodule(self.width).in_features
-        first, *others = (getattr(model, name) for name in self.width)
-        for each in others:
-            first *= each
-        return first
+        return math.prod(getattr(model, name) for name in self.width)
 
     def pooled_width(self, model):
         return model.get_submodule(self.pooled).in_features if self.pooled else None
@@ -101,7 +99,7 @@ LUMINA = Transformer(
     },
     text_encoder="Qwen3-4B (CLIPLoader, type lumina2) for Z-Image, Gemma 2 2B for Lumina 2",
     doors=Doors(
-        (Door("layers.N", sequence="x", places="freqs_cis", indices="timestep_zero_index"),),
+        (Door("layers", sequence="x", places="freqs_cis", indices="timestep_zero_index"),),
         text_module="context_refiner.1",
         image_is_behind=True,
         refines_image=True,
@@ -112,7 +110,7 @@ LUMINA = Transformer(
 QWEN_DOORS = Doors(
     (
         Door(
-            "transformer_blocks.N",
+            "transformer_blocks",
             text="encoder_hidden_states",
             out=0,
             places="image_rotary_emb",
@@ -133,8 +131,8 @@ MAGE_FLOW = Transformer(
     width="txt_in",
 )
 FLUX_BLOCKS = (
-    Door("double_blocks.N", text="txt", out=1, places="pe"),
-    Door("single_blocks.N", sequence="x", places="pe", indices="modulation_dims"),
+    Door("double_blocks", text="txt", out=1, places="pe"),
+    Door("single_blocks", sequence="x", places="pe", indices="modulation_dims"),
 )
 CHROMA = Transformer(
     families={"Chroma": Strength(5.0, 2.5, 0.25), "Chroma Radiance": NOBODYS},
@@ -165,7 +163,7 @@ KREA_2 = Transformer(
     families={"Krea 2": Strength(1.5, 3.5, 0.5)},
     text_encoder="Qwen3-VL-4B (CLIPLoader, type krea2)",
     doors=Doors(
-        (Door("blocks.N", sequence="x", places="freqs", indices="timestep_zero_index"),),
+        (Door("blocks", sequence="x", places="freqs", indices="timestep_zero_index"),),
         text_module="txtmlp",
     ),
     width=("txtlayers", "txtdim"),
@@ -173,7 +171,7 @@ KREA_2 = Transformer(
 LTXV = Transformer(
     families={"LTX-Video": NOBODYS},
     text_encoder="T5-XXL (CLIPLoader, type ltxv)",
-    doors=Doors((Door("transformer_blocks.N", text="context", text_mask="attention_mask", cross="attn2"),)),
+    doors=Doors((Door("transformer_blocks", text="context", text_mask="attention_mask", cross="attn2"),)),
     width="caption_projection.linear_1",
 )
 
@@ -191,14 +189,14 @@ LTX2 = Transformer(
     doors=Doors(
         (
             Door(
-                "transformer_blocks.N",
+                "transformer_blocks",
                 text="v_context",
                 text_mask="attention_mask",
                 cross="attn2",
                 modality="picture",
             ),
             Door(
-                "transformer_blocks.N",
+                "transformer_blocks",
                 text="a_context",
                 text_mask="attention_mask",
                 cross="audio_attn2",
@@ -211,7 +209,7 @@ LTX2 = Transformer(
 COSMOS = Transformer(
     families={"Cosmos Predict2": NOBODYS},
     text_encoder="T5-XXL 1.0 (CLIPLoader, type cosmos)",
-    doors=Doors((Door("blocks.N", text="crossattn_emb", cross="cross_attn"),)),
+    doors=Doors((Door("blocks", text="crossattn_emb", cross="cross_attn"),)),
     width="blocks.0.cross_attn.k_proj",
 )
 ANIMA = dataclasses.replace(
@@ -223,7 +221,7 @@ ANIMA = dataclasses.replace(
 KANDINSKY5 = Transformer(
     families={"Kandinsky 5": NOBODYS},
     text_encoder="Qwen2.5-VL-7B and CLIP-L (DualCLIPLoader, type kandinsky5 or kandinsky5_image)",
-    doors=Doors((Door("visual_transformer_blocks.N", text="text_embed", cross="cross_attention"),)),
+    doors=Doors((Door("visual_transformer_blocks", text="text_embed", cross="cross_attention"),)),
     width="text_embeddings.in_layer",
     pooled="pooled_text_embeddings.in_layer",
 )

@@ -1,6 +1,4 @@
 """Wan 2.1 and 2.2: text-to-video, image-to-video, VACE and the other models with Wan's cross-attention."""
-import functools
-import inspect
 import math
 from contextlib import contextmanager
 
@@ -10,6 +8,7 @@ from ..hooks import hooked
 from ..settings import Strength
 from ..sizes import Sizes
 from .adapter import Adapter
+from .arguments import names_of
 
 CACHE = "crossattn_cache"  # the argument by which a block keeps the text's keys and values from call to call
 POSE = "context_pose"  # the argument with a text of its own for WanAnimate2's branch of the pose video
@@ -53,7 +52,7 @@ def _hooks(attentions, model, call):
 
     for module in entrances(attentions, model):
         yield module.register_forward_pre_hook(enter, with_kwargs=True)
-    for module in entrances([module for module in model.modules() if _takes(type(module), CACHE)], model):
+    for module in entrances([module for module in model.modules() if CACHE in names_of(type(module).forward)], model):
         yield module.register_forward_pre_hook(_without_cache, with_kwargs=True)
     if n_queries is not None:
         yield model.register_forward_pre_hook(_PoseText(sizes), with_kwargs=True)
@@ -61,11 +60,6 @@ def _hooks(attentions, model, call):
 
 def _n_tokens(model, x):
     return math.prod(math.ceil(size / patch) for size, patch in zip(x.shape[2:], model.patch_size))
-
-
-@functools.cache
-def _takes(kind, argument):
-    return argument in inspect.signature(kind.forward).parameters
 
 
 def _without_cache(block, args, kwargs):
