@@ -16,6 +16,7 @@ from host.client import Client, PromptRejected
 from host.inside import COMFYUI
 from host.server import PACK_NAME, ComfyServer, make_base_directory
 from listening import messages_of
+
 from strangers import Unknown, unknown_model
 
 OTHER = "Other-NAG"
