@@ -2,6 +2,7 @@
 pack knows."""
 import copy
 
+import comfy.model_patcher
 import torch
 
 NAG = ["nag_scale", "nag_tau", "nag_alpha", "nag_sigma_end"]
@@ -50,9 +51,9 @@ class MakeUnknown:
         return {"required": {"model": ("MODEL",)}}
 
     def make(self, model):
-        model = copy.deepcopy(model)
-        model.model.diffusion_model = Unknown(model.model.diffusion_model)
-        return (model,)
+        other = copy.copy(model.model)
+        other._modules = {**other._modules, "diffusion_model": Unknown(other.diffusion_model)}
+        return (comfy.model_patcher.ModelPatcher(other, model.load_device, model.offload_device),)
 
 
 NODE_CLASS_MAPPINGS = {name: type("Theirs", (Theirs,), {"REQUIRED": names}) for name, names in REQUIRED.items()}
