@@ -33,9 +33,9 @@ def keep_ids(node_list: list[type[io.ComfyNode]]) -> None:
         if others:
             logging.warning(
                 "NAG: %s, too, has the nodes %s. Those of %s are used.",
-                " and ".join(sorted(set(map(pack_of, others.values())))),
+                " and ".join(sorted(set(map(_pack_of, others.values())))),
                 ", ".join(sorted(others)),
-                pack_of(node_list[0]),
+                _pack_of(node_list[0]),
             )
 
     server.app.on_startup.append(settle)
@@ -46,7 +46,13 @@ def other_packs_node(node_id: str) -> type | None:
     return _replaced.get(node_id)
 
 
-def pack_of(node: type | None) -> str:
+def whose_instead(node_id: str) -> str:
+    """A sentence on whose node of this id does what ours can't; empty where there is none."""
+    theirs = other_packs_node(node_id)
+    return "" if theirs is None else f"{_pack_of(theirs)}'s {node_id} does it instead."
+
+
+def _pack_of(node):
     """The folder under custom_nodes that a node comes from; empty for ComfyUI's own and for none."""
     origin = getattr(node, "RELATIVE_PYTHON_MODULE", None) or ""
     return origin.removeprefix(PACKS) if origin.startswith(PACKS) else ""
@@ -55,4 +61,4 @@ def pack_of(node: type | None) -> str:
 def _of_other_packs(ours):
     """{id: the node that has it now}, for those of our ids that another pack has."""
     registered = {node_id: nodes.NODE_CLASS_MAPPINGS.get(node_id) for node_id in ours}
-    return {node_id: node for node_id, node in registered.items() if node is not ours[node_id] and pack_of(node)}
+    return {node_id: node for node_id, node in registered.items() if node is not ours[node_id] and _pack_of(node)}

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ..patches.checks import UnknownFamily
 from . import comfyui
-from .names import other_packs_node, pack_of
+from .names import other_packs_node, whose_instead
 
 
 def or_theirs(execute):
@@ -29,8 +29,8 @@ def or_theirs(execute):
             inputs = theirs and _inputs_of(theirs, given)
             if inputs is None:
                 raise
-            ignored = ", without the options" if "options" in given.keys() - inputs.keys() else ""
-            logging.warning("NAG: %s %s's %s does it instead%s.", refusal, pack_of(theirs), node_id, ignored)
+            ignored = " NAG Options has no effect on it." if "options" in given.keys() - inputs.keys() else ""
+            logging.warning("NAG: %s %s%s", refusal, whose_instead(node_id), ignored)
         return io.NodeOutput(*comfyui.run(theirs, **inputs))
 
     return ours_or_theirs

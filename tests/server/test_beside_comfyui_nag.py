@@ -138,7 +138,7 @@ def test_theirs_take_no_options(host, caplog):
     host.start(OTHER, PACK_NAME)
     options = comfy_nodes.NODE_CLASS_MAPPINGS["NAGOptions"].execute(0.0, 0.5, "shared").result[0]
     called("NAGGuider", {**inputs_of("NAGGuider"), "options": options})
-    assert said(caplog)[-1].endswith("NAGGuider does it instead, without the options.")
+    assert said(caplog)[-1].endswith("NAGGuider does it instead. NAG Options has no effect on it.")
 
 
 @pytest.mark.parametrize("node_id", SHARED)
