@@ -8,7 +8,7 @@ BENCHMARK_ARGS ?=
 WORKFLOWS_ARGS ?=
 IN_HOST = $(PYTHON) host/install.py
 
-.PHONY: demo test measure benchmark workflows clean
+.PHONY: demo test measure benchmark workflows tables clean
 
 demo:  ## paint one picture of what NAG does; DEMO_ARGS="--save FILE"
 	@$(IN_HOST) -m host.demo $(DEMO_ARGS)
@@ -24,6 +24,9 @@ benchmark:  ## measure what NAG costs; BENCHMARK_ARGS="--cases Flux"
 
 workflows:  ## write workflows/api/ anew from the graphs in workflows/; needs Chromium; WORKFLOWS_ARGS="flux_dev"
 	@$(IN_HOST) -m host.export $(WORKFLOWS_ARGS)
+
+tables:  ## write what auto stands for into README.md and web/docs/, from the families' declarations
+	@$(IN_HOST) -m host.tables
 
 clean:  ## remove the set-up and the output
 	rm -rf .host output

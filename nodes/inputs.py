@@ -52,7 +52,8 @@ def options_input() -> io.Input:
     return NagOptions.Input(
         "options",
         optional=True,
-        tooltip="From NAG Options: when NAG acts, how Flux computes its image stream, and statistics."
+        tooltip="From NAG Options: when NAG acts, how Flux computes its image stream, and statistics. Not connected: "
+        "NAG stops where that is recommended for the model, see this node's help.",
     )
 
 
@@ -66,17 +67,19 @@ def settings(
     nag_scale: float | str | None = AUTO,
     nag_tau: float | str | None = AUTO,
     nag_alpha: float | str | None = AUTO,
-    nag_sigma_end: float = 0.0,
+    nag_sigma_end: float | None = None,
     options: Options | None = None,
 ) -> Settings:
     """The settings that widgets stand for. None is "auto", too: before a prompt runs, ComfyUI has it for every value
-    that another node is to bring.
+    that another node is to bring. Without nag_sigma_end and options NAG stops where that is recommended.
 
     Raises:
         ValueError: a value is neither a number nor "auto", or out of range; the options are not of NAG Options.
     """
     if options is None:
         options = Options()
+    elif nag_sigma_end is None:
+        nag_sigma_end = 0.0
     if not isinstance(options, Options):
         raise ValueError(f"options must come from a NAG Options node, and is {options!r}.")
     return Settings(

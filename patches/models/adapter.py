@@ -22,8 +22,8 @@ class ModelCall:
         context: (batch, tokens, width), the text of all rows.
         entries: what the model is given of each entry of the negative, by ComfyUI's names: "c_crossattn", (guided rows,
             tokens, width), "y", (guided rows, width), where the family has a pooled output, and what else there is.
-        rehearse: rehearse(entry, small) calls the model for one of the entries in the positive's place, without the
-            patches of other nodes; small: with a patch of the image.
+        rehearse: rehearse(entry, lists, small) calls the model for one of the entries in the positive's place, without
+            what other nodes do to it; lists: its blocks, by the names of their lists; small: with a patch of the image.
         guided: which rows NAG guides, as slices in ascending order.
         settings: none of the numbers is None.
         equation: with the settings' numbers.
@@ -34,7 +34,7 @@ class ModelCall:
     x: torch.Tensor
     context: torch.Tensor
     entries: tuple[dict, ...]
-    rehearse: Callable[[dict, bool], object]
+    rehearse: Callable[[dict, dict, bool], object]
     guided: tuple[slice, ...]
     settings: Settings
     equation: Equation

@@ -3,6 +3,7 @@
 What lies between the blocks (other nodes' patches, ControlNets, caches, the model's own slices) sees a sequence without
 them. Inside of a block they stand in front of the positive's, and the attention override parts the prompts.
 """
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,7 +58,8 @@ class Door:
 
     def find(self, model: torch.nn.Module) -> list[torch.nn.Module]:
         """The modules of a diffusion model, in order, also where a cache of another pack has put itself around them."""
-        listed = getattr(plain(model), self.blocks, ())
+        net = plain(model)
+        listed = getattr(net, self.blocks, ()) or [each for each in _in_lists(net) if not is_comfys(each)]
         return [block for each in listed for block in ([each] if is_comfys(each) else self._inside(each))]
 
     def _inside(self, module):
@@ -77,6 +79,11 @@ class Door:
     def serves(self, modality: str) -> bool:
         """Whether NAG is to act here; modality: one of settings.MODALITIES."""
         return modality == MODALITIES[0] or self.modality in (None, modality)
+
+
+def _in_lists(model):
+    lists = (child for child in model.children() if isinstance(child, torch.nn.ModuleList))
+    return itertools.chain.from_iterable(lists)
 
 
 @dataclass(frozen=True)
@@ -113,8 +120,9 @@ class Doors:
         kinds = found if found[0][0].cross else found[:1]
         if kinds[0][0].vector:
             entry = {**entry, "y": call.pooled}  # all entries' tokens go by one vector
+        lists = {door.blocks: blocks for door, blocks in kinds}
         caught = rehearse(
-            lambda: call.rehearse(entry, self.refines_image), [(blocks[0], door.names) for door, blocks in kinds]
+            lambda: call.rehearse(entry, lists, self.refines_image), [(blocks[0], door.names) for door, blocks in kinds]
         )
         return [brought_to(door, arguments, count.n_tokens) for (door, _), arguments in zip(kinds, caught)]
 

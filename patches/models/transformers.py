@@ -83,16 +83,20 @@ class Transformer(Adapter):
             yield call.context, call.transformer_options
 
 
-NOBODYS = Strength(nag_scale=5.0, nag_tau=2.5, nag_alpha=0.25)  # Flux's; nobody has published any
+NOBODYS = Strength(5.0, 2.5, 0.25, whose="Flux.1's: nobody has published any")
 
 NEWBIE = "the pooled output of its second text encoder modulates the picture (NewBie), which NAG does not know yet"
 OMNI = "their places and the picture's hang on the length of the prompt"
 
-# Turbo's values; Z-Image has the same sizes, so that the model does not tell which of the two it is.
+# Z-Image and its Turbo have the same sizes, so that the model does not tell which of the two it is.
 # Where the picture is padded to a multiple of tokens, its pads stand at position 0 in every prompt's run, so that one
 # picture for two prompts of different lengths can't be exact for both: there these few tokens are a little off.
 LUMINA = Transformer(
-    families={"Z-Image": Strength(1.8, 2.5, 0.25), "Lumina 2": NOBODYS},
+    families={
+        "Z-Image": Strength(1.8, 2.5, 0.25, 0.7, "users of ComfyUI-NAG, for Turbo"),
+        "Z-Image base": Strength(5.0, 1.0, 0.1, 0.85, "NAG-Extended's workflow, at cfg 4"),
+        "Lumina 2": NOBODYS,
+    },
     which=lambda model: "Lumina 2" if getattr(model, "pad_tokens_multiple", None) is None else "Z-Image",
     refused=lambda model: None if getattr(model, "clip_text_pooled_proj", None) is None else NEWBIE,
     refused_inputs={  # without these, the model makes nothing of "siglip_feats"
@@ -137,15 +141,15 @@ FLUX_BLOCKS = (
     Door("single_blocks", sequence="x", places="pe", indices="modulation_dims"),
 )
 CHROMA = Transformer(
-    families={"Chroma": Strength(5.0, 2.5, 0.25), "Chroma Radiance": NOBODYS},
+    families={"Chroma": Strength(5.0, 2.5, 0.25, 0.75, "the authors' workflow, at cfg 4"), "Chroma Radiance": NOBODYS},
     which=lambda model: "Chroma Radiance" if hasattr(model, "nerf_blocks") else "Chroma",
     text_encoder="T5-XXL (CLIPLoader, type chroma)",
     doors=Doors(FLUX_BLOCKS),
     width="txt_in",
 )
-# Klein's values, which are a user's, for 4B and 9B, distilled and base; only dev embeds its guidance.
+# Klein is 4B and 9B, distilled and base; only dev embeds its guidance.
 FLUX_2 = Transformer(
-    families={"Flux.2 Klein": Strength(6.0, 2.0, 0.25), "Flux.2": NOBODYS},
+    families={"Flux.2 Klein": Strength(6.0, 2.0, 0.25, 0.75, "a user's workflows"), "Flux.2": NOBODYS},
     which=lambda model: "Flux.2" if model.params.guidance_embed else "Flux.2 Klein",
     only=lambda model: getattr(model.params, "global_modulation", False),
     text_encoder="Mistral 3 Small for dev, Qwen3-4B for Klein 4B, Qwen3-8B for Klein 9B (CLIPLoader, type flux2)",
@@ -160,9 +164,9 @@ FLUX_WITHOUT_POOLED = Transformer(
     doors=Doors(FLUX_BLOCKS, image_is_behind=True),
     width="txt_in",
 )
-# Wan2GP's values for Turbo, which it says are the most that it bears; the model does not tell whether it is Turbo.
+# The model does not tell whether it is Turbo.
 KREA_2 = Transformer(
-    families={"Krea 2": Strength(1.5, 3.5, 0.5)},
+    families={"Krea 2": Strength(1.5, 3.5, 0.5, whose="Wan2GP, as the most that Turbo bears")},
     text_encoder="Qwen3-VL-4B (CLIPLoader, type krea2)",
     doors=Doors(
         (Door("blocks", sequence="x", places="freqs", indices="timestep_zero_index"),),
@@ -185,7 +189,10 @@ def _takes_two_texts(model):
 
 
 LTX2 = Transformer(
-    families={"LTX-2": Strength(11.0, 2.5, 0.25), "LTX-2.3": Strength(5.0, 2.5, 0.25)},
+    families={
+        "LTX-2": Strength(11.0, 2.5, 0.25, whose="KJNodes"),
+        "LTX-2.3": Strength(5.0, 2.5, 0.25, whose="users, who try 3 to 7"),
+    },
     which=lambda model: "LTX-2.3" if getattr(model, "cross_attention_adaln", False) else "LTX-2",
     text_encoder="Gemma 3 12B with the model's own projection (LTXV Audio Text Encoder Loader)",
     doors=Doors(
@@ -216,7 +223,7 @@ COSMOS = Transformer(
 )
 ANIMA = dataclasses.replace(
     COSMOS,
-    families={"Anima": Strength(6.0, 2.0, 0.1)},
+    families={"Anima": Strength(6.0, 2.0, 0.1, 0.75, "NAG-Extended's workflow, with a turbo LoRA")},
     text_encoder="Qwen3-0.6B (CLIPLoader, any type)",
     text_inputs=("t5xxl_ids", "t5xxl_weights"),
 )

@@ -23,8 +23,10 @@ every_dit = pytest.mark.parametrize(("family", "stream"), DITS, ids=str)
 class Patches(dit.Others):
     """ComfyUI's patches in transformer_options, called where ComfyUI does, in float32.
 
-    A block's replacement gets both prompts' tokens in one sequence: what it does to one token it does to all.
+    A block's replacement gets what the model knows of: the positive's text, and of two images the first.
     """
+
+    sees_negative = False
 
     def __init__(self, options):
         self.patches = options.get("patches", {})
@@ -41,6 +43,8 @@ class Patches(dit.Others):
         replacement = self.replacements.get(place)
         if replacement is None:
             return run()
+        if not self.sees_negative:
+            texts, images = texts[:1], images[:1]
         streams = {"txt": texts, "img": images} if place[0] == "double_block" else {"img": [*texts, *images]}
 
         def original(args):
@@ -49,6 +53,12 @@ class Patches(dit.Others):
             return gathered(streams)
 
         spread(replacement(gathered(streams), {"original_block": original}), streams)
+
+
+class PatchesOfJoinedText(Patches):
+    """Where the negative's text comes to the blocks behind the positive's: what is done to one is done to both."""
+
+    sees_negative = True
 
 
 def gathered(streams):
@@ -65,7 +75,7 @@ def spread(tensors, streams):
 
 def exact_dit(family, patcher):
     """A clone of a ModelPatcher in whose place the oracle answers, and does what patches in the model say."""
-    return exact_model(family.forward, patcher, Patches)
+    return exact_model(family.forward, patcher, PatchesOfJoinedText if family.name.startswith("wan") else Patches)
 
 
 def own_patcher(family, change=lambda weights: None):
