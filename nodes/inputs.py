@@ -7,6 +7,7 @@ AUTO = "auto"
 # Of a schema: the id by which the editor knows a node, and that ComfyUI's cache tells it from one with the same inputs.
 OWN_NAME = {"hidden": [io.Hidden.unique_id], "not_idempotent": True}
 NagOptions = io.Custom("NAG_OPTIONS")
+STOPS = "Not connected: NAG stops where that is recommended for the model, see this node's help."
 
 _TOOLTIPS = {
     "nag_scale": "How far the attention is moved away from the negative. 1 is off; more is stronger; below 1 it moves "
@@ -48,13 +49,10 @@ def negative_input(otherwise: str | None = None) -> io.Input:
     return io.Conditioning.Input("nag_negative", optional=True, tooltip=f"{tooltip} Not connected: {otherwise}.")
 
 
-def options_input() -> io.Input:
-    return NagOptions.Input(
-        "options",
-        optional=True,
-        tooltip="From NAG Options: when NAG acts, how Flux computes its image stream, and statistics. Not connected: "
-        "NAG stops where that is recommended for the model, see this node's help.",
-    )
+def options_input(otherwise: str = "") -> io.Input:
+    """otherwise: what holds where it is not connected, a sentence."""
+    what = "From NAG Options: when NAG acts, how Flux computes its image stream, and statistics."
+    return NagOptions.Input("options", optional=True, tooltip=f"{what} {otherwise}".rstrip())
 
 
 def unused_latent_input() -> io.Input:
