@@ -91,7 +91,7 @@ class _Lockstep:
 
     def negative(self, model, nag, x, t):
         to_sigma = model.model_sampling.percent_to_sigma
-        if not to_sigma(nag.end_percent) <= t[0] <= to_sigma(nag.start_percent):
+        if not max(to_sigma(nag.end_percent), nag.sigma_end) <= t[0] <= to_sigma(nag.start_percent):
             return None
         (entry,) = Run(None, model, x, x, None).encoded({"negative": nag.negative})["negative"]
         values = {name: value.cond for name, value in entry["model_conds"].items()}
