@@ -137,8 +137,9 @@ def test_auto_stops_where_that_is_recommended(nodes, patches, name):
         for end in (sigma, 0.0)
     ]
     assert difference(*exact) > 1e-3
+    whole = out(nodes.NAGOptions, 0.0, 1.0, "shared")
     assert_close(run.sample(out(nodes.NAGModel, patcher, **strength)), exact[0])
-    assert_close(run.sample(out(nodes.NAGModel, patcher, **strength, options=out(nodes.NAGOptions, 0.0, 1.0))), exact[1])
+    assert_close(run.sample(out(nodes.NAGModel, patcher, **strength, options=whole)), exact[1])
     assert_close(run.sample(patcher, out(nodes.NAGConditioning, run.positive, run.negative, **strength)), exact[0])
 
 
