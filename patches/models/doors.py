@@ -15,7 +15,7 @@ from ..attention.override import CrossAttention, JointAttention, attending_by
 from ..attention.sizes import Sizes
 from ..settings import MODALITIES
 from .arguments import Arguments, takes
-from .compiled import plain
+from .compiled import marked, plain
 from .hooks import hooked
 from .rehearsal import rehearse
 
@@ -93,7 +93,7 @@ class Doors:
         with hooked(module.register_forward_hook(count) for module in counting):
             brought = [self._rehearsed(found, call, entry, count) for entry in call.entries]
             count.n_tokens = None  # of the positive's, from now on
-            visit = _Visit(call.equation, [*zip(*brought)], count, self.image_is_behind)
+            visit = _Visit(call.equation, call.use, [*zip(*brought)], count, self.image_is_behind)
             with hooked(_hooks(found, visit)):
                 yield
 
@@ -150,11 +150,13 @@ class _Visit:
     """The negative at the doors, in one model call.
 
     Args:
+        use: see ModelCall.use.
         brought: for each kind of door, what each entry of the negative brings.
     """
 
-    def __init__(self, equation, brought: Sequence[tuple[_Brought, ...]], count: _Count, image_is_behind: bool):
-        self.equation, self.brought, self.count, self.image_is_behind = equation, brought, count, image_is_behind
+    def __init__(self, equation, use, brought: Sequence[tuple[_Brought, ...]], count: _Count, image_is_behind: bool):
+        self.equation, self.use, self.brought = equation, use, brought
+        self.count, self.image_is_behind = count, image_is_behind
         self.of_kinds = [torch.cat([entry.tokens for entry in entries], 1) for entries in brought]
         self.tokens = self.of_kinds[0]  # as they are between two blocks
         self.masks_of_kinds = [
@@ -162,6 +164,7 @@ class _Visit:
             for entries in brought
         ]
         self.n_positive = self.sizes = self.masks = None
+        self.sizes_of_kinds = [Sizes(0, 0)] * len(brought)  # where text and image meet in cross-attention
         self.places = (None, None)  # those of a block and the joined ones, which as a rule are the same for all blocks
 
     @property
@@ -173,7 +176,7 @@ class _Visit:
         self._know_positive(given[name].shape[1] if door.text else self.n_positive or self.count.n_tokens)
         changed = {name: self._joined(given[name], 1, self.tokens)}
         if door.places and given[door.places] is not None:
-            changed[door.places] = self._joined_places(given[door.places])
+            changed[door.places] = marked(self._joined_places(given[door.places]), block, self.use)
         if door.text_mask:
             changed[door.text_mask] = self._joined_mask(given[name], given[door.text_mask])
         if door.indices and given[door.indices] is not None:
@@ -194,13 +197,15 @@ class _Visit:
         """In front of a block with cross-attention, whose text is the model's own for each block."""
         given = Arguments(block, args, kwargs)
         text, negative = given[door.text], self.of_kinds[number]
-        self.n_positive = text.shape[1]
-        return given.changed(**{door.text: torch.cat((text, negative.to(text)), 1)})
+        if self.sizes_of_kinds[number].positive != text.shape[1]:
+            self.sizes_of_kinds[number] = Sizes(text.shape[1], negative.shape[1])
+        joined = torch.cat((text, negative.to(text)), 1)
+        return given.changed(**{door.text: marked(joined, block, self.use)})
 
     def attend(self, number, options):
         """The override inside of the module that attends to the text."""
-        sizes = Sizes(self.n_positive, self.of_kinds[number].shape[1])
-        return CrossAttention(self.equation, options, sizes, negative_mask=self.masks_of_kinds[number])
+        masks = self.masks_of_kinds[number]
+        return CrossAttention(self.equation, options, self.sizes_of_kinds[number], negative_mask=masks)
 
     def _know_positive(self, n):
         if self.n_positive != n:
