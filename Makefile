@@ -1,7 +1,7 @@
 # Set-up happens by itself, once, under .host/. COMFYUI_PATH=/some/ComfyUI runs a target on that checkout; with
 # COMFYUI_PYTHON=/its/python as well nothing is set up.
 PYTHON ?= python3
-PYTEST_ARGS ?= tests
+PYTEST_ARGS ?= tests -n 2 --dist loadgroup
 DEMO_ARGS ?=
 MEASURE_ARGS ?=
 BENCHMARK_ARGS ?=
