@@ -2,11 +2,12 @@
 import torch
 
 from ..capabilities import missing, refusal
+from ..checks import UnknownFamily
 from .adapter import Adapter, ModelCall
 from .compiled import plain
-from .flux import Flux
+from .flux import FLUX
 from .foreign import is_foreign, named, replaced_forward
-from .sd3 import SD3
+from .sd3 import STABLE_DIFFUSION_3
 from .transformers import TRANSFORMERS
 from .unet import UNet
 from .wan import Wan
@@ -15,10 +16,10 @@ from .wan import Wan
 # a class, the first adapter that serves a model is its.
 REGISTRY: dict[str, Adapter | tuple[Adapter, ...]] = {
     "comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel": UNet(),
-    "comfy.ldm.modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": SD3(),
+    "comfy.ldm.modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": STABLE_DIFFUSION_3,
     "comfy.ldm.wan.model.WanModel": Wan(),
     **TRANSFORMERS,
-    "comfy.ldm.flux.model.Flux": (*TRANSFORMERS["comfy.ldm.flux.model.Flux"], Flux()),
+    "comfy.ldm.flux.model.Flux": (*TRANSFORMERS["comfy.ldm.flux.model.Flux"], FLUX),
 }
 OWN_FORWARD = (
     "Another node has put its own forward() in the place of {block}'s ({origin}), so that NAG can't tell what becomes "
@@ -40,14 +41,14 @@ def adapter_of(model: torch.nn.Module) -> Adapter:
     """The adapter for a comfy.model_base.BaseModel, by its diffusion model's class or the nearest that it derives from.
 
     Raises:
-        ValueError: there is none; it names the class and the supported families.
+        UnknownFamily: there is none; it names the class and the supported families.
     """
     diffusion_model = plain(model.diffusion_model)
     for cls in type(diffusion_model).__mro__:
         for adapter in _several(REGISTRY.get(f"{cls.__module__}.{cls.__qualname__}", ())):
             if adapter.serves(diffusion_model):
                 return adapter
-    raise ValueError(_refusal(model, "has no adapter for it yet"))
+    raise UnknownFamily(_refusal(model, "has no adapter for it yet"))
 
 
 def find_adapter(model: torch.nn.Module) -> Adapter:
