@@ -4,8 +4,9 @@ import time
 
 import pytest
 from host.client import ExecutionError
-from mechanisms import BY_NAME, is_here
 from painter import PATIENCE, STEPS, WAYS, Painter, sampling
+
+from mechanisms import BY_NAME, is_here
 
 MODULES = {  # of each family: the first that runs, one in the middle of a block, the last
     "flux_dev": ("img_in", "single_blocks.1.linear2", "final_layer"),
