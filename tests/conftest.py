@@ -17,17 +17,7 @@ from host.environment import ROOT  # noqa: E402
 from host.inside import COMFYUI, load_pack, start_comfyui  # noqa: E402
 from host.server import ComfyServer  # noqa: E402
 
-APART = ("server", "browser", "test_install.py")  # tests that start servers, browsers and set-ups
-
 start_comfyui(COMFYUI, "--base-directory", str(ROOT / "tests"))  # before any test module imports a part of ComfyUI
-
-
-def pytest_collection_modifyitems(config, items):
-    """Of several processes, by pytest-xdist's `--dist loadgroup`, one runs all tests that start further ones."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            if item.path.relative_to(REPOSITORY / "tests").parts[0] in APART:
-                item.add_marker(pytest.mark.xdist_group("apart"))
 
 
 @pytest.fixture(scope="session")
