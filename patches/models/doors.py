@@ -130,9 +130,9 @@ class Doors:
         """brought: for each kind of cross-attention, or for the first kind of block, what each entry brings."""
         if found[0][0].cross:
             for (door, blocks), entries in zip(found, brought):
-                yield from CrossVisit(door, call.equation, entries).hooks(blocks)
+                yield from CrossVisit(door, call.equation, call.use, entries).hooks(blocks)
             return
-        visit = JointVisit(call.equation, brought[0], count, self.image_is_behind)
+        visit = JointVisit(call.equation, call.use, brought[0], count, self.image_is_behind)
         for door, blocks in found:
             within = None if door.within is None else door.within(visit, call, model)
             for block in blocks:

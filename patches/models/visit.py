@@ -1,5 +1,5 @@
 """The negative at the doors of one kind, in one model call."""
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -10,6 +10,7 @@ from ..attention.masks import Masks
 from ..attention.override import CrossAttention, JointAttention, Override
 from ..attention.sizes import Sizes
 from .arguments import OPTIONS, Arguments
+from .compiled import marked
 from .rehearsal import Brought, token_axis
 
 
@@ -35,14 +36,15 @@ class CrossVisit:
 
     Args:
         door: see Door.
+        use: see ModelCall.
         entries: what each entry of the negative brings.
     """
 
-    def __init__(self, door, equation: Equation, entries: Sequence[Brought]):
-        self.door, self.equation = door, equation
+    def __init__(self, door, equation: Equation, use: Hashable, entries: Sequence[Brought]):
+        self.door, self.equation, self.use = door, equation, use
         self.tokens = torch.cat([entry.tokens for entry in entries], 1)
         self.mask = joined_masks(entries)
-        self.n_positive = None
+        self.sizes = None
 
     def hooks(self, blocks: Sequence[torch.nn.Module]) -> Iterator[RemovableHandle]:
         attending = attending_by(self.attend)
@@ -53,19 +55,21 @@ class CrossVisit:
     def join(self, block, args, kwargs):
         given = Arguments(block, args, kwargs)
         text = given[self.door.text]
-        self.n_positive = text.shape[1]
-        return given.changed(**{self.door.text: torch.cat((text, self.tokens.to(text)), 1)})
+        if self.sizes is None or self.sizes.positive != text.shape[1]:
+            self.sizes = Sizes(text.shape[1], self.tokens.shape[1])
+        joined = torch.cat((text, self.tokens.to(text)), 1)
+        return given.changed(**{self.door.text: marked(joined, block, self.use)})
 
     def attend(self, given, options):
         """The override inside of the module that attends to the text."""
-        sizes = Sizes(self.n_positive, self.tokens.shape[1])
-        return CrossAttention(self.equation, options, sizes, negative_mask=self.mask)
+        return CrossAttention(self.equation, options, self.sizes, negative_mask=self.mask)
 
 
 class JointVisit:
     """At joint attention: the negative stands in front of the text, and its tokens go from block to block.
 
     Args:
+        use: see ModelCall.
         entries: what each entry of the negative brings.
         count: whose `n_tokens` the text has, where it comes in one sequence with the image.
         image_is_behind: see Doors.
@@ -76,8 +80,9 @@ class JointVisit:
         vector: the negative's modulation, or None.
     """
 
-    def __init__(self, equation: Equation, entries: Sequence[Brought], count, image_is_behind: bool):
-        self.equation, self.entries, self.count, self.image_is_behind = equation, entries, count, image_is_behind
+    def __init__(self, equation: Equation, use: Hashable, entries: Sequence[Brought], count, image_is_behind: bool):
+        self.equation, self.use, self.entries = equation, use, entries
+        self.count, self.image_is_behind = count, image_is_behind
         self.tokens = torch.cat([entry.tokens for entry in entries], 1)
         self.vector = entries[0].vector
         self.sizes = self.masks = None
@@ -100,7 +105,7 @@ class JointVisit:
         self._know_sizes(door, given)
         changed = {name: self._joined_tokens(given[name])}
         if door.places and given[door.places] is not None:
-            changed[door.places] = self._joined_places(given[door.places])
+            changed[door.places] = marked(self._joined_places(given[door.places]), block, self.use)
         if door.text_mask:
             changed[door.text_mask] = self._joined_mask(given[name], given[door.text_mask])
         if door.indices and given[door.indices] is not None:
