@@ -40,7 +40,7 @@ class Method:
 
 def stock(patcher, size, cfg=1.0):
     guider = comfy.samplers.CFGGuider(patcher)
-    guider.set_conds(size.conditioning(1), size.conditioning(2))
+    guider.set_conds(*(size.conditioning(seed, patcher.model) for seed in (1, 2)))
     guider.set_cfg(cfg)
     return guider
 
@@ -72,10 +72,11 @@ def other_pack(path):
 
     def guider(patcher, size):
         node = find_node(path, "NAGCFGGuider")
-        inputs = dict(model=patcher, positive=size.conditioning(1), negative=size.conditioning(2), cfg=1.0,
-                      nag_negative=size.conditioning(2), nag_sigma_end=0.0, **NAG)
+        positive, negative = (size.conditioning(seed, patcher.model) for seed in (1, 2))
+        inputs = dict(model=patcher, positive=positive, negative=negative, cfg=1.0, nag_negative=negative,
+                      nag_sigma_end=0.0, **NAG)
         if hasattr(node, "get_guider"):
-            return node().get_guider(**inputs, latent_image={"samples": torch.zeros(1, *size.latent)})[0]
+            return node().get_guider(**inputs, latent_image={"samples": size.latents(torch.zeros)})[0]
         return node.execute(**inputs).result[0]
 
     return guider
