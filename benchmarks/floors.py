@@ -143,6 +143,11 @@ def least(size):
     return sum(modules.operations(size.text) for modules in PATHS[size.family](size.config, size.image, size))
 
 
+def width(size):
+    """That of the attention in which text and image meet, the widest where there are several."""
+    return max(modules.width for modules in PATHS[size.family](size.config, size.image, size))
+
+
 def _unet_levels(size):
     """(transformer blocks, width, image tokens) of each resolution."""
     config = size.config
