@@ -11,6 +11,7 @@ import torch
 
 from . import host, report
 
+
 def parse():
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -45,24 +46,34 @@ def main():
         report_operations(cases, compared, options)
     if not options.only_operations:
         for case in cases:
-            report_times(case, compared, options, on_gpu)
+            if on_gpu or case.small:
+                report_times(case, compared, options, on_gpu)
+
+
+COUNTED = {"cfg": "CFG", "separate": "NAG, separate", "exact": "NAG, two exact calls", "nag": "NAG"}
 
 
 def report_operations(cases, compared, options):
     """Full size, whatever this machine is."""
+    compared = [method for method in compared if method.key in ("base", *COUNTED)]
+    columns = ["", "base, a step", *COUNTED.values(), "floor", "aim for the time"]
+    table = report.table(columns, [row_of_operations(case, compared) for case in cases])
+    heading = "Operations at full size, counted on the meta device"
+    report.show(options.output, heading, [*table, "", report.provenance()])
+
+
+def row_of_operations(case, compared):
     from . import floors, timing
 
-    columns = {"cfg": "CFG", "separate": "NAG, separate", "exact": "NAG, two exact calls", "nag": "NAG"}
-    rows = []
-    for case in cases:
-        chosen = [method for method in compared if case.full.family in (method.families or [case.full.family])]
-        counted = floors.count(case.full, [method for method in chosen if method.key in ("base", *columns)])
-        base = counted["base"]
-        ratios = [report.over(counted[key] / base) if key in counted else "" for key in columns]
-        floor = report.over(1 + floors.least(case.full) / base)
-        rows.append([case.name, f"{base / 1e12:.1f} T", *ratios, floor, f"{case.aim:+.0%}" if case.aim else ""])
-    table = report.table(["", "base, a step", *columns.values(), "floor", "aim for the time"], rows)
-    report.show(options.output, "Operations at full size, counted on the meta device", [*table, "", report.provenance()])
+    chosen = [method for method in compared if case.full.family in (method.families or [case.full.family])]
+    failed = timing.Figures()
+    counted = timing.attempt(failed, lambda: floors.count(case.full, chosen))
+    if counted is None:
+        return [case.name, failed.reason, *[""] * (len(COUNTED) + 2)]
+    base = counted["base"]
+    ratios = [report.over(counted[key] / base) if key in counted else "" for key in COUNTED]
+    floor = report.over(1 + floors.least(case.full) / base)
+    return [case.name, f"{base / 1e12:.1f} T", *ratios, floor, f"{case.aim:+.0%}" if case.aim else ""]
 
 
 def report_times(case, compared, options, on_gpu):

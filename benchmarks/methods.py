@@ -12,8 +12,12 @@ from patches.request import Request
 from patches.sampling import guide_model
 from patches.settings import Options, Settings
 
+from .models import ARCHITECTURES
+
 CFG = 4.0
 NAG = {"nag_scale": 5.0, "nag_tau": 2.5, "nag_alpha": 0.25}  # the cost does not depend on them
+JOINT = tuple(family for family, architecture in ARCHITECTURES.items() if architecture.joint)
+CORES = ("sdxl", "flux", "flux2", "chroma", "krea2")  # the others have no place for NAGuidance's patch
 STOP, STEPS_IN_ALL, STEPS_BEFORE = 0.25, 7, 2  # of seven steps, two begin in the first quarter
 
 
@@ -110,12 +114,12 @@ def methods(compare=()):
         Method("base", "base", stock, floor=lambda nag: 0),
         Method("cfg", "base + CFG", lambda patcher, size: stock(patcher, size, CFG), floor=lambda nag: 1),
         Method("nag", "NAG", ours(), floor=lambda nag: nag),
-        Method("exact", "NAG, two exact calls", exact, ("sd3", "flux"), floor=lambda nag: nag),
+        Method("exact", "NAG, two exact calls", exact, JOINT, floor=lambda nag: nag),
         Method("early", early, ours(end_percent=STOP), steps=STEPS_IN_ALL, stops_after=STEPS_BEFORE,
                floor=lambda nag: nag * STEPS_BEFORE / STEPS_IN_ALL),
         Method("nag+cfg", "NAG + CFG", ours(CFG), floor=lambda nag: 1 + nag),
         Method("separate", "NAG, image_stream separate", ours(image_stream="separate"), ("flux",)),
     ]
     if importlib.util.find_spec("comfy_extras.nodes_nag"):
-        found.append(Method("core", "ComfyUI's NAGuidance", core))
+        found.append(Method("core", "ComfyUI's NAGuidance", core, CORES))
     return found + [Method(path.name, path.name, other_pack(path)) for path in compare]

@@ -68,8 +68,9 @@ ARCHITECTURES = {
     ),
     "sd3": Architecture(
         "SD3", "SD3", {
-            "in_channels": 16, "out_channels": 16, "patch_size": 2, "depth": 38, "input_size": None, "num_patches": 36864,
-            "pos_embed_max_size": 192, "pos_embed_scaling_factor": None, "adm_in_channels": 2048, "qk_norm": "rms",
+            "in_channels": 16, "out_channels": 16, "patch_size": 2, "depth": 38, "input_size": None,
+            "num_patches": 36864, "pos_embed_max_size": 192, "pos_embed_scaling_factor": None,
+            "adm_in_channels": 2048, "qk_norm": "rms",
             "context_embedder_config": {
                 "target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 2432}
             },
@@ -80,15 +81,15 @@ ARCHITECTURES = {
         "Flux", "Flux", {
             "image_model": "flux", "in_channels": 16, "out_channels": 16, "patch_size": 2, "vec_in_dim": 768,
             "context_in_dim": 4096, "hidden_size": 3072, "mlp_ratio": 4.0, "num_heads": 24, "depth": 19,
-            "depth_single_blocks": 38, "axes_dim": [16, 56, 56], "theta": 10000, "qkv_bias": True, "guidance_embed": True,
-            "txt_ids_dims": [],
+            "depth_single_blocks": 38, "axes_dim": [16, 56, 56], "theta": 10000, "qkv_bias": True,
+            "guidance_embed": True, "txt_ids_dims": [],
         },
         OF_FLUX, takes="flux.model.FluxParams",
     ),
     "wan": Architecture(
         "WAN21", "WAN21_T2V", {
-            "image_model": "wan2.1", "model_type": "t2v", "dim": 5120, "ffn_dim": 13824, "num_heads": 40, "num_layers": 40,
-            "text_dim": 4096, "freq_dim": 256, "in_dim": 16, "out_dim": 16, "patch_size": (1, 2, 2),
+            "image_model": "wan2.1", "model_type": "t2v", "dim": 5120, "ffn_dim": 13824, "num_heads": 40,
+            "num_layers": 40, "text_dim": 4096, "freq_dim": 256, "in_dim": 16, "out_dim": 16, "patch_size": (1, 2, 2),
             "window_size": (-1, -1), "qk_norm": True, "cross_attn_norm": True, "eps": 1e-6,
         },
         {CROSS: "num_layers"}, joint=False,
