@@ -161,6 +161,6 @@ def _merge(a, b, out=None):
     """`merge`, of finite log-sum-exps."""
     (z_a, lse_a), (z_b, lse_b) = a, b
     share = torch.sigmoid(lse_b - lse_a).unsqueeze(-1)
-    if {t.dtype for t in (z_a, z_b, share, *([] if out is None else [out]))} == {share.dtype}:
+    if z_a.dtype == z_b.dtype == share.dtype and (out is None or out.dtype == share.dtype):
         return torch.lerp(z_a, z_b, share, out=out)  # one pass, where nothing has to be converted
     return torch.addcmul(z_b * share, z_a, 1 - share, out=out)
