@@ -42,7 +42,7 @@ def main():
     if options.methods:
         wanted = {"base", *options.methods, *(path.resolve().name for path in options.compare)}
         compared = [method for method in compared if method.key in wanted]
-    if not on_gpu or options.only_operations:
+    if options.only_operations or not on_gpu and len(cases) == len(CASES):
         report_operations(cases, compared, options)
     if not options.only_operations:
         for case in cases:

@@ -93,7 +93,8 @@ def _fused():
 
 
 def writes_of_blocks(method, size):
-    """Figures of one block more of each kind: differences of whole calls, so that hooks and doors are in them."""
+    """Figures of one block more of each kind, and of what a call has besides: differences of whole calls, so that hooks
+    and doors are in them."""
     from . import floors, models
 
     depths = models.ARCHITECTURES[size.family].blocks
@@ -107,17 +108,18 @@ def writes_of_blocks(method, size):
         return writes.figures
 
     least = whole()
-    return {kind: (whole(entry) - least).tolist() for kind, entry in depths.items()}
+    blocks = {kind: whole(entry) - least for kind, entry in depths.items()}
+    return {kind: figures.tolist() for kind, figures in blocks.items()}, (least - 2 * sum(blocks.values())).tolist()
 
 
-def row(name, size, base, nag):
-    """Of the figures of a block without NAG and with it."""
+def row(name, size, base, nag, call):
+    """Of the figures of a block without NAG and with it, and of a call with NAG."""
     from . import floors
 
     sequence = (size.image + 2 * size.text) * floors.width(size) * torch.bfloat16.itemsize
     operators, copies = (f"{base[i]} to {nag[i]}" for i in (0, 2))
     written, copied = (f"{base[i] / 2**20:.0f} to {nag[i] / 2**20:.0f} MiB" for i in (1, 3))
-    return [name, operators, written, copies, copied, f"{nag[4] / sequence:.2f}"]
+    return [name, operators, written, copies, copied, *(f"{figures[4] / sequence:.2f}" for figures in (nag, call))]
 
 
 def host_times(chosen, steps=20, rounds=7):
@@ -144,7 +146,8 @@ def main():
     for case in models.CASES:
         if models.ARCHITECTURES[case.full.family].blocks and any(part in case.name for part in sys.argv[1:] or [""]):
             rows += rows_of(case, chosen["base"], chosen["nag"])
-    columns = ["from base to NAG", "operators", "written, large", "copies, large", "copied", "sequences copied by NAG"]
+    columns = ["from base to NAG", "operators", "written, large", "copies, large", "copied"]
+    columns += ["sequences copied by NAG", "once a call"]
     lines = [*report.table(columns, rows), "", report.provenance("benchmarks.block")]
     report.show(report.RESULTS, "One block more, at full size in bfloat16, on the meta device", lines)
     times = host_times([chosen[key] for key in ("base", "cfg", "nag")])
@@ -159,8 +162,9 @@ def rows_of(case, base, nag):
     failed = timing.Figures()
     found = timing.attempt(failed, lambda: [writes_of_blocks(method, case.full) for method in (base, nag)])
     if found is None:
-        return [[case.name, failed.reason, "", "", "", ""]]
-    return [row(f"{case.name}: {kind}", case.full, *(of_method[kind] for of_method in found)) for kind in found[0]]
+        return [[case.name, failed.reason, *[""] * 5]]
+    (of_base, _), (of_nag, call) = found
+    return [row(f"{case.name}: {kind}", case.full, of_base[kind], of_nag[kind], call) for kind in of_base]
 
 
 if __name__ == "__main__":

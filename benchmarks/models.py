@@ -1,9 +1,9 @@
 """The cases: real architectures at real sizes, and the same scaled down for a CPU, with random weights.
 
 Configurations are those that ComfyUI's model_detection gives for the published checkpoints. Sizes that it reads from
-the weights are their publishers'; for Krea 2, LTX-2 and Kandinsky 5 Lite they are the defaults of ComfyUI's classes, for
-Anima those of Cosmos Predict2 2B, from which it was made. Flux.2's and Anima's prompts always have 512 tokens, LTX-2's
-have 1024.
+the weights are their publishers'; for Krea 2, LTX-2 and Kandinsky 5 Lite they are the defaults of ComfyUI's classes,
+for Anima those of Cosmos Predict2 2B, from which it was made. Flux.2's and Anima's prompts always have 512 tokens,
+LTX-2's have 1024.
 
 A scaled-down case divides the model's width and the number of image and text tokens by about the same factor, so that
 attention and projections keep their shares, and with them the ratios; heads stay as wide as they are.
