@@ -238,7 +238,7 @@ def _qwen_image(text):
 
 def _z_image(text):
     changes = {"dim": 512, "n_layers": 8, "n_heads": 4, "n_kv_heads": 4, "cap_feat_dim": 341, "pad_tokens_multiple": 4}
-    return Size("z_image", (16, 128, 128), text), Size("z_image", (16, 48, 46), round(text / 7.5), changes)
+    return Size("z_image", (16, 128, 128), text), Size("z_image", (16, 48, 46), 4 * round(text / 30), changes)
 
 
 SDXL_SMALL = Size("sdxl", (4, 40, 40), 8, {"model_channels": 64, "context_dim": 408})
