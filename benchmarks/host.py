@@ -2,6 +2,7 @@
 import ctypes
 import importlib.util
 import logging
+import os
 import sys
 import types
 
@@ -25,7 +26,7 @@ def start(on_gpu):
 
 def keep_memory():
     """Let glibc keep what is freed, as PyTorch does on a GPU: to fetch it again takes time, now and then."""
-    libc = ctypes.CDLL(None)
+    libc = ctypes.CDLL(None) if os.name == "posix" else None
     if hasattr(libc, "mallopt"):
         for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD: bytes
             libc.mallopt(parameter, 2**30)
