@@ -8,7 +8,8 @@ ONE_STREAM = ["lumina2", "z_image", "krea2"]
 ONE_BEHIND_TWO = ["chroma", "flux2_klein"]
 TWO_STREAMS = ["qwen_image"]
 CROSS = ["ltxv", "ltx2", "cosmos_predict2"]
-EACH = [BY_NAME[name] for name in (*ONE_STREAM, *ONE_BEHIND_TWO, *TWO_STREAMS, *CROSS)]
+JOINT = [*ONE_STREAM, *ONE_BEHIND_TWO, *TWO_STREAMS]
+EACH = [BY_NAME[name] for name in (*JOINT, *CROSS)]
 every_mechanism = pytest.mark.parametrize("family", EACH, ids=str)
 
 

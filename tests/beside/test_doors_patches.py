@@ -3,13 +3,23 @@ import pytest
 from comfy.patcher_extension import WrappersMP
 
 from door_families import BY_NAME
-from doors_others import every_mechanism, exactly
+from doors_others import CROSS, JOINT, ONE_BEHIND_TWO, TWO_STREAMS, exactly
 from oracle.equation import Nag
 from oracle.sampling import guided_by
-from other_nodes import by_node, cooler_override, every_order, in_turn, overriding, patched_by
+from other_nodes import (
+    by_conditioning,
+    by_node,
+    cooler_override,
+    in_turn,
+    model_first,
+    model_last,
+    overriding,
+    patched_by,
+)
 from runs import Run, assert_close, difference
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
+WITH_TWO = [*ONE_BEHIND_TWO, *TWO_STREAMS]
 
 
 def brighter(given):
@@ -37,45 +47,47 @@ def replaced(function, *blocks):
     return in_turn(*(patched_by("set_model_patch_replace", function, "dit", *block) for block in blocks))
 
 
-BOTH = [(kind, i) for kind in ("double_block", "single_block") for i in range(3)]
-OTHERS = {
-    "post_input": patched_by("set_model_patch", brighter, "post_input"),
-    "noise_refiner": patched_by("set_model_patch", brighter, "noise_refiner"),
-    "double_block": patched_by("set_model_patch", brighter, "double_block"),
-    "blocks changed": replaced(changing, *BOTH),
-    "first block skipped": replaced(skipping, ("double_block", 0)),
-    "last double block skipped": replaced(skipping, ("double_block", 1)),
-    "first single block skipped": replaced(skipping, ("single_block", 0)),
-    "last single block skipped": replaced(skipping, ("single_block", 1)),
-    "double blocks skipped": replaced(skipping, *(("double_block", i) for i in range(3))),
-    "single blocks skipped": replaced(skipping, *(("single_block", i) for i in range(3))),
-    "SkipLayerGuidanceDiT": by_node(
-        "SkipLayerGuidanceDiT", double_layers="1", single_layers="0", scale=2.0, start_percent=0.0, end_percent=0.7,
-        rescaling_scale=0.4,
+DOUBLE, SINGLE = ([(kind, i) for i in range(3)] for kind in ("double_block", "single_block"))
+SKIPPED = {"scale": 2.0, "start_percent": 0.0, "end_percent": 0.7, "rescaling_scale": 0.4}
+OTHERS = {  # what another node does, and in which families
+    "post_input": (patched_by("set_model_patch", brighter, "post_input"), ["krea2", "flux2_klein", "qwen_image"]),
+    "noise_refiner": (patched_by("set_model_patch", brighter, "noise_refiner"), ["z_image"]),
+    "double_block": (patched_by("set_model_patch", brighter, "double_block"), ["z_image", "qwen_image"]),
+    "blocks changed": (replaced(changing, *DOUBLE, *SINGLE), [*WITH_TWO, *CROSS]),
+    "first block skipped": (replaced(skipping, DOUBLE[0]), [*WITH_TWO, *CROSS]),
+    "last double block skipped": (replaced(skipping, DOUBLE[1]), ONE_BEHIND_TWO),
+    "first single block skipped": (replaced(skipping, SINGLE[0]), ONE_BEHIND_TWO),
+    "last single block skipped": (replaced(skipping, SINGLE[1]), ONE_BEHIND_TWO),
+    "double blocks skipped": (replaced(skipping, *DOUBLE), ONE_BEHIND_TWO),
+    "single blocks skipped": (replaced(skipping, *SINGLE), ONE_BEHIND_TWO),
+    "SkipLayerGuidanceDiT": (
+        by_node("SkipLayerGuidanceDiT", double_layers="1", single_layers="0", **SKIPPED), [*WITH_TWO, *CROSS]
     ),
 }  # fmt: skip
+CASES = [(name, other) for other, (_, names) in OTHERS.items() for name in names]
 
 
-def check(nodes, family, order, change):
+def check(nodes, name, order, change, of_oracle=None):
     """NAG beside another node against the oracle beside it; the test is skipped where that node does nothing."""
+    family = BY_NAME[name]
     run, patcher = Run(family, cfg=3.0, batch=2, steps=2), family.patcher()
     nag = Nag(family.conditioning(11, 5))
-    expected = run.sample(exactly(family, patcher, change), guided_by(run.positive, nag))
+    expected = run.sample(exactly(family, patcher, of_oracle or change), guided_by(run.positive, nag))
     if difference(expected, run.sample(exactly(family, patcher), guided_by(run.positive, nag))) < 1e-3:
-        pytest.skip("this model has no such place, or this ComfyUI lets no other node there")
+        pytest.skip("this ComfyUI lets no other node there")
     model, positive = order(nodes, patcher, run.positive, nag, change)
     assert_close(run.sample(model, positive), expected)
 
 
-@pytest.mark.parametrize("other", OTHERS)
-@every_mechanism
-@every_order
-def test_model_patched_by_another_node(nodes, family, other, order):
-    try:
-        check(nodes, family, order, OTHERS[other])
-    except RuntimeError as error:
-        # Without a block with text, there is nothing to guide.
-        assert other in ("double blocks skipped",) and "no attention was guided" in str(error)
+@pytest.mark.parametrize(("name", "other"), CASES)
+def test_model_patched_by_another_node(nodes, name, other):
+    check(nodes, name, model_last, OTHERS[other][0])
+
+
+@pytest.mark.parametrize("name", [*WITH_TWO, *CROSS])
+@pytest.mark.parametrize("order", [model_first, by_conditioning])
+def test_order_of_the_nodes(nodes, name, order):
+    check(nodes, name, order, OTHERS["blocks changed"][0])
 
 
 def image_of(options):
@@ -104,20 +116,17 @@ def cooler_query(q, k, v, **given):
 
 
 IN_ATTENTION = {
-    "attn1_patch": ("joint", patched_by("set_model_attn1_patch", cooler_image)),
-    "attn1_output_patch": ("joint", patched_by("set_model_attn1_output_patch", weaker_image)),
-    "attn2_patch": ("cross", patched_by("set_model_attn2_patch", cooler_query)),
+    "attn1_patch": (patched_by("set_model_attn1_patch", cooler_image), JOINT),
+    "attn1_output_patch": (patched_by("set_model_attn1_output_patch", weaker_image), JOINT),
+    "attn2_patch": (patched_by("set_model_attn2_patch", cooler_query), ["cosmos_predict2"]),
 }
 
 
-@pytest.mark.parametrize("other", IN_ATTENTION)
-@every_mechanism
-@every_order
-def test_attention_patched_by_another_node(nodes, family, other, order):
-    where, change = IN_ATTENTION[other]
-    if family.tokens.cross != (where == "cross"):
-        pytest.skip("for other mechanisms")
-    check(nodes, family, order, change)
+@pytest.mark.parametrize(
+    ("name", "other"), [(name, other) for other, (_, names) in IN_ATTENTION.items() for name in names]
+)
+def test_attention_patched_by_another_node(nodes, name, other):
+    check(nodes, name, model_last, IN_ATTENTION[other][0])
 
 
 def overriding_late(patcher):
@@ -136,8 +145,7 @@ def _is_options(value):
     return isinstance(value, dict) and "sigmas" in value
 
 
-@every_mechanism
-@every_order
+@pytest.mark.parametrize("name", [*JOINT, *CROSS])
 @pytest.mark.parametrize("change", [overriding, overriding_late])
-def test_attention_of_another_node(nodes, family, order, change):
-    check(nodes, family, order, change)
+def test_attention_of_another_node(nodes, name, change):
+    check(nodes, name, model_last, change, overriding)
