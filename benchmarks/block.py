@@ -75,7 +75,7 @@ class Fused:
 @contextmanager
 def _fused():
     """As with Triton on a GPU."""
-    from patches import equation, merge
+    from patches.arithmetic import equation, merge
 
     with mock.patch.object(equation, "kernels_for", return_value=Fused):
         with mock.patch.object(merge, "kernels_for", return_value=Fused):

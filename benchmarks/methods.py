@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import comfy.samplers
 import torch
-from patches.attention import OVERRIDE
-from patches.request import Request
-from patches.sampling import guide_model
+from patches.attention.override import OVERRIDE
+from patches.sampling.entry import guide_model
+from patches.sampling.request import Request
 from patches.settings import Options, Settings
 
 CFG = 4.0

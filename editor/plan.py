@@ -6,7 +6,7 @@ from contextlib import suppress
 import torch
 
 from ..nodes import inputs
-from ..patches.notices import of_settings
+from ..patches.sampling.notices import of_settings
 from ..patches.settings import Options, single
 from . import sampling
 from .families import all_families, family_of

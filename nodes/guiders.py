@@ -2,7 +2,7 @@
 import comfy.samplers
 from comfy_api.latest import io
 
-from ..patches.request import check_not_empty
+from ..patches.checks import check_not_empty
 from . import comfyui, inputs
 from .guiding import GuidingNode
 

@@ -4,7 +4,7 @@ from types import ModuleType
 from comfy_api.latest import io
 
 from ..patches import capabilities
-from ..patches.request import Request
+from ..patches.sampling.request import Request
 from ..patches.settings import Settings
 from . import inputs
 from .prompt import has_blank_negative
@@ -44,12 +44,12 @@ class StrengthNode(GuidingNode):
 
 
 def engine() -> ModuleType:
-    """The module `patches.sampling`, imported only here: the nodes are there on any ComfyUI.
+    """The module `patches.sampling.entry`, imported only here: the nodes are there on any ComfyUI.
 
     Raises:
         RuntimeError: this ComfyUI lacks what the engine stands on; it names that.
     """
     capabilities.check()
-    from ..patches import sampling
+    from ..patches.sampling import entry
 
-    return sampling
+    return entry

@@ -5,7 +5,7 @@ The order matters: a saved graph carries its widgets' values as a list.
 import nodes  # ComfyUI's module of this name
 from comfy_api.latest import io
 
-from ..patches.request import check_not_empty
+from ..patches.checks import check_not_empty
 from . import comfyui, inputs
 from .guiding import GuidingNode
 from .sampler import denoise_input, latent_input, model_input, sampler_inputs, seed_input, steps_input

@@ -2,7 +2,7 @@
 import dataclasses
 from collections.abc import Callable
 
-from ..patches.statistics import Step
+from ..patches.sampling.statistics import Step
 from .comfyui import send
 
 STATISTICS, NOTICES = "nag.statistics", "nag.notices"  # events

@@ -3,7 +3,7 @@ import comfy.samplers
 import nodes  # ComfyUI's module of this name
 from comfy_api.latest import io
 
-from ..patches.request import check_not_empty
+from ..patches.checks import check_not_empty
 from . import comfyui, inputs
 from .guiding import StrengthNode
 

@@ -1,1 +1,5 @@
-"""How NAG gets into a model: the equation, the attention, the sampling wrappers and the settings. No node classes."""
+"""How NAG gets into a model. No node classes.
+
+What is asked for (settings, checks, capabilities) goes down through sampling, models and attention to arithmetic, each
+of which knows those below it, and none above.
+"""

@@ -103,6 +103,11 @@ class Settings:
                 check_range(name, value)
 
     @property
+    def numbers(self) -> tuple[float | None, float | None, float | None]:
+        """Those of the equation, as `arithmetic.equation.guide` takes them."""
+        return self.nag_scale, self.nag_tau, self.nag_alpha
+
+    @property
     def off(self) -> bool:
         """Whether these settings leave every feature as it is."""
         return self.nag_scale == 1 or self.nag_alpha == 0

@@ -64,7 +64,7 @@ def interpreter(patches, monkeypatch):
     """Makes Triton's kernels run on CPU tensors: they are imported anew, for Triton's interpreter, and forgotten."""
     import torch
 
-    equation = patches("equation")
+    equation = patches("arithmetic.equation")
     monkeypatch.setenv("TRITON_INTERPRET", "1")  # `triton.jit` asks for it
     triton = pytest.importorskip("triton", reason="Triton is not installed")
     for function, value in list(vars(triton.language).items()):

@@ -21,31 +21,31 @@ pytestmark = pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # of 
 
 @pytest.fixture
 def equation(patches):
-    return patches("equation").Equation(NAG.scale, NAG.tau, NAG.alpha)
+    return patches("arithmetic.equation").Equation(NAG.scale, NAG.tau, NAG.alpha)
 
 
 @pytest.fixture
 def sizes(patches):
-    return patches("sizes").Sizes
+    return patches("attention.sizes").Sizes
 
 
 @pytest.fixture
 def joint(patches, equation, sizes):
     def make(transformer_options=None, n_image=IMAGE):
         of_all = sizes(POSITIVE, NEGATIVE, *([] if n_image is None else [n_image]))
-        return patches("attention").JointAttention(equation, transformer_options or {}, of_all)
+        return patches("attention.override").JointAttention(equation, transformer_options or {}, of_all)
 
     return make
 
 
 @pytest.fixture
 def separate(patches, equation, sizes):
-    return patches("attention").SeparateAttention(equation, {}, sizes(POSITIVE, NEGATIVE, IMAGE, IMAGE))
+    return patches("attention.override").SeparateAttention(equation, {}, sizes(POSITIVE, NEGATIVE, IMAGE, IMAGE))
 
 
 @pytest.fixture
 def cross(patches, equation, sizes):
-    return patches("attention").CrossAttention(equation, {}, sizes(POSITIVE, NEGATIVE))
+    return patches("attention.override").CrossAttention(equation, {}, sizes(POSITIVE, NEGATIVE))
 
 
 def random(*tokens):
@@ -116,7 +116,7 @@ def test_joint_with_values_by_heads(joint):
 def test_joint_meets_the_image_once(joint, patches, monkeypatch):
     """With PyTorch's attention the branches are merged by log-sum-exp, not computed apart."""
     apart = lambda *args: pytest.fail("the branches were computed apart")
-    monkeypatch.setattr(patches("attention").JointAttention, "_apart", apart)
+    monkeypatch.setattr(patches("attention.override").JointAttention, "_apart", apart)
     q, k, v = random(*[POSITIVE + NEGATIVE + IMAGE] * 3)
     close(call("attention_pytorch", joint(), q, k, v), exact_joint(q, k, v))
 
@@ -134,19 +134,19 @@ def test_merge_survives_extreme_scores(joint):
 def test_joint_counts_what_it_guides(patches, sizes, monkeypatch, function, sharing):
     if sharing > 1:
         skip_without_shared_heads(function)
-    monkeypatch.setitem(patches("equation").CHUNK, "cpu", 2 * HEADS * HEAD_DIM * 3)  # three tokens at a time
-    counted = patches("statistics").Statistics([1.0, 0.0], torch.device("cpu"), None)
-    equation = patches("equation").Equation(NAG.scale, NAG.tau, NAG.alpha, statistics=counted)
+    monkeypatch.setitem(patches("arithmetic.equation").CHUNK, "cpu", 2 * HEADS * HEAD_DIM * 3)  # three tokens at a time
+    counted = patches("sampling.statistics").Statistics([1.0, 0.0], torch.device("cpu"), None)
+    equation = patches("arithmetic.equation").Equation(NAG.scale, NAG.tau, NAG.alpha, statistics=counted)
     q, k, v = random(*[POSITIVE + NEGATIVE + IMAGE] * 3)
     (k_few, k), (v_few, v) = with_shared_heads(sharing, k, v)
-    joint = patches("attention").JointAttention(equation, {}, sizes(POSITIVE, NEGATIVE))
+    joint = patches("attention.override").JointAttention(equation, {}, sizes(POSITIVE, NEGATIVE))
     close(call(function, joint, q, k_few, v_few, enable_gqa=sharing > 1), exact_joint(q, k, v))
 
     parts = [t.double().split((POSITIVE, NEGATIVE, IMAGE), 1) for t in (q, k, v)]
     image = [
         exact_attention(*(torch.cat((part[i], part[2]), 1) for part in parts), HEADS)[:, -IMAGE:] for i in (0, 1)
     ]
-    expected = patches("statistics").measure(*image, *equation.numbers)
+    expected = patches("sampling.statistics").measure(*image, *equation.numbers)
     torch.testing.assert_close(counted.sums[expected.device], expected, rtol=1e-4, atol=1e-4)
 
 
@@ -261,10 +261,10 @@ def way(request, patches, monkeypatch):
     """An attention function, or how attention_pytorch is to be used; any other way fails the test."""
     forbid = lambda owner, name: monkeypatch.setattr(owner, name, lambda *args: pytest.fail(f"{name} was called"))
     merged = request.param in ("log-sum-exp", "triton")
-    forbid(patches("attention").JointAttention, "_apart" if merged else "_merged")
+    forbid(patches("attention.override").JointAttention, "_apart" if merged else "_merged")
     if request.param == "triton":
         request.getfixturevalue("interpreter")
-        forbid(patches("merge"), "_in_chunks")
+        forbid(patches("arithmetic.merge"), "_in_chunks")
     return request.param
 
 
@@ -415,8 +415,8 @@ def test_a_mask_of_another_length_is_an_error(joint, cross):
 
 def test_one_mask_is_made_for_all_blocks(patches, joint, monkeypatch):
     made = []
-    as_bias = patches("masks").as_bias
-    monkeypatch.setattr(patches("masks"), "as_bias", lambda *args: made.append(args) or as_bias(*args))
+    as_bias = patches("attention.masks").as_bias
+    monkeypatch.setattr(patches("attention.masks"), "as_bias", lambda *args: made.append(args) or as_bias(*args))
     override, q, k, v = joint(), *by_heads(*random(TOKENS, TOKENS, TOKENS))
     mask = torch.zeros(2, 1, 1, POSITIVE + IMAGE)
     call("attention_pytorch", override, q, k, v, skip_reshape=True, mask=mask)
@@ -472,7 +472,7 @@ def test_cross_attention_takes_one_feature_tensor_more(patches, equation, sizes,
     """As a video of many frames needs it: 14B Wan's features at 720p take 774 MB."""
     n_image, heads, n_text = 16384, 4, 64
     q, k, v = (torch.randn(1, n, 256, dtype=dtype) for n in (n_image, 2 * n_text, 2 * n_text))
-    attention = patches("attention").CrossAttention(equation, {}, sizes(n_text, n_text))
+    attention = patches("attention.override").CrossAttention(equation, {}, sizes(n_text, n_text))
     guided = {"optimized_attention_override": attention}
     text = slice(n_text)
 

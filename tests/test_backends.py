@@ -14,7 +14,7 @@ NO_KERNEL = ["attention_basic", "attention_split", "attention_sub_quad"]
 @pytest.fixture
 def backends(patches):
     """The module under test, without what it remembers of other tests."""
-    backends = patches("backends")
+    backends = patches("attention.backends")
     backends._choose.cache_clear()
     yield backends
     backends._choose.cache_clear()

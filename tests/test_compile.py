@@ -83,8 +83,8 @@ def test_statistics_of_each_run(patches, name):
 
     def reported(change=lambda patcher: patcher):
         reports = []
-        request = patches("request").Request(numbers, run.negative, reports.append)
-        run.sample(change(patches("sampling").guide_model(run.family.patcher(), request)))
+        request = patches("sampling.request").Request(numbers, run.negative, reports.append)
+        run.sample(change(patches("sampling.entry").guide_model(run.family.patcher(), request)))
         return [pytest.approx((step.ratio, step.clipped, step.moved), rel=1e-3) for step in reports]
 
     expected = reported()

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # of 
 
 @pytest.fixture
 def equation(patches):
-    return patches("equation")
+    return patches("arithmetic.equation")
 
 
 @pytest.fixture(params=["torch", "triton", "traced"])

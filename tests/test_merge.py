@@ -16,7 +16,7 @@ NUMBERS = (5.0, 2.5, 0.25)
 
 @pytest.fixture(name="module")
 def merge_fixture(patches):
-    return patches("merge")
+    return patches("arithmetic.merge")
 
 
 @pytest.fixture(params=["torch", "chunks", "triton", "traced"])
@@ -32,7 +32,8 @@ def guide_joint(request, module, patches, monkeypatch):
     if request.param == "traced":
         monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     if request.param == "chunks":
-        monkeypatch.setitem(patches("equation").CHUNK, "cpu", 3 * ROWS * HEADS * 24)  # three tokens, the last fewer
+        three_tokens = 3 * ROWS * HEADS * 24  # the last chunk has fewer
+        monkeypatch.setitem(patches("arithmetic.equation").CHUNK, "cpu", three_tokens)
     return module.guide_joint
 
 

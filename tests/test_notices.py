@@ -21,7 +21,7 @@ def asking(patches):
     def request(negative=None, nag_scale=None, blank=False):
         settings = patches("settings").Settings(nag_scale=nag_scale)
         told = []
-        made = patches("request").Request(settings, negative, None, told.append, lambda: blank)
+        made = patches("sampling.request").Request(settings, negative, None, told.append, lambda: blank)
         return made, told
 
     return request
@@ -29,7 +29,7 @@ def asking(patches):
 
 @pytest.fixture
 def guide(patches):
-    return patches("sampling").guide_model, patches("sampling").guide_conditioning
+    return patches("sampling.entry").guide_model, patches("sampling.entry").guide_conditioning
 
 
 def said_by(caplog):

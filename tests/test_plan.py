@@ -72,7 +72,7 @@ def really(part, monkeypatch):
 
         def request(node_id):
             report = lambda step: steps.setdefault(node_id, {}).setdefault(step.run, []).append((step.sigma, step.on))
-            return classmethod(lambda cls, *wanted: part("patches.request").Request(*wanted, report))
+            return classmethod(lambda cls, *wanted: part("patches.sampling.request").Request(*wanted, report))
 
         def output(link):
             node_id, slot = link

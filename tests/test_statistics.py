@@ -17,7 +17,7 @@ SCALE, TAU, ALPHA = Nag([]).scale, Nag([]).tau, Nag([]).alpha
 
 @pytest.fixture
 def statistics(patches):
-    return patches("statistics")
+    return patches("sampling.statistics")
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def guided(patches):
         reports = []
         options = patches("settings").Options(statistics=reporting, **options)
         settings = patches("settings").Settings(SCALE, TAU, ALPHA, options=options)
-        request = patches("request").Request(settings, negative, reports.append)
-        return patches("sampling").guide_model(patcher, request), reports
+        request = patches("sampling.request").Request(settings, negative, reports.append)
+        return patches("sampling.entry").guide_model(patcher, request), reports
 
     return make
 
@@ -120,10 +120,10 @@ def test_each_conditioning_reports_its_own(patches):
     reports, positive = [], []
     for start in (0.0, 0.5):
         own = []
-        request = patches("request").Request(
+        request = patches("sampling.request").Request(
             settings(SCALE, TAU, ALPHA, options=options(start_percent=start, statistics=True)), run.negative, own.append
         )
-        positive += patches("sampling").guide_conditioning(run.positive, request)
+        positive += patches("sampling.entry").guide_conditioning(run.positive, request)
         reports.append(own)
     run.sample(run.family.patcher(), positive)
     assert [step.on for step in reports[0]] == [True] * 4

@@ -2,10 +2,10 @@
 import torch
 
 from ..capabilities import missing, refusal
-from ..compiled import plain
-from ..foreign import is_foreign, named, replaced_forward
 from .adapter import Adapter, ModelCall
+from .compiled import plain
 from .flux import Flux
+from .foreign import is_foreign, named, replaced_forward
 from .sd3 import SD3
 from .transformers import TRANSFORMERS
 from .unet import UNet

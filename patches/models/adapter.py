@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ..equation import Equation
+from ..arithmetic.equation import Equation
+from ..attention.sizes import Sizes
 from ..settings import IMAGE_STREAMS, Settings, Strength
-from ..sizes import Sizes
-from ..statistics import Statistics
-from ..witness import Witness
 
 
 @dataclass(frozen=True)
@@ -28,9 +26,7 @@ class ModelCall:
             patches of other nodes; small: with a patch of the image.
         guided: which rows NAG guides, as slices in ascending order.
         settings: none of the numbers is None.
-        on_device: nag_scale, nag_tau and nag_alpha, as float32 tensors on x's device.
-        statistics: counts in what the equation does, unless it is None.
-        witness: told when the equation is at work.
+        equation: with the settings' numbers.
         control: residuals of a ControlNet, as ComfyUI passes them, or None.
         transformer_options: ComfyUI's; not to be changed.
     """
@@ -41,16 +37,9 @@ class ModelCall:
     rehearse: Callable[[dict, bool], object]
     guided: tuple[slice, ...]
     settings: Settings
-    on_device: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-    statistics: Statistics | None
-    witness: Witness
+    equation: Equation
     control: dict | None
     transformer_options: dict
-
-    @property
-    def equation(self) -> Equation:
-        numbers = (self.settings.nag_scale, self.settings.nag_tau, self.settings.nag_alpha)
-        return Equation(*numbers, self.on_device, self.statistics, self.witness)
 
     def sizes(self, *further: int) -> Sizes:
         """Of the two prompts, and of further parts of a sequence behind them."""
@@ -68,7 +57,7 @@ class ModelCall:
         A size of 1 is the one that torch.compile never lets change.
         """
         options = self.settings.options
-        how = (options.image_stream, options.modality, self.statistics is not None)
+        how = (options.image_stream, options.modality, self.equation.statistics is not None)
         single = (self.context.shape[1] == 1, self.negative.shape[1] == 1)
         return how, single, None if self.all_guided else tuple((s.start, s.stop) for s in self.guided)
 

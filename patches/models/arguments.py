@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from ..compiled import plain
+from .compiled import plain
 
 
 class Arguments:

@@ -10,13 +10,13 @@ from functools import partial
 
 import torch
 
-from ..attention import CrossAttention, JointAttention, attending_by
-from ..compiled import plain
-from ..hooks import hooked
-from ..masks import Masks
+from ..attention.masks import Masks
+from ..attention.override import CrossAttention, JointAttention, attending_by
+from ..attention.sizes import Sizes
 from ..settings import MODALITIES
-from ..sizes import Sizes
 from .arguments import Arguments, takes
+from .compiled import plain
+from .hooks import hooked
 from .rehearsal import rehearse
 
 OPTIONS = "transformer_options"

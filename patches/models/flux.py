@@ -6,14 +6,14 @@ from functools import cache, partial
 
 import torch
 
-from ..attention import JointAttention, SeparateAttention, attending_by
-from ..compiled import entrances
-from ..hooks import hooked, modules_of_kind
-from ..masks import Masks
+from ..attention.masks import Masks
+from ..attention.override import JointAttention, SeparateAttention, attending_by
+from ..attention.sizes import Sizes
 from ..settings import IMAGE_STREAMS, Strength
-from ..sizes import Sizes
 from .adapter import Adapter
-from .hooks import PooledShift
+from .compiled import entrances
+from .hooks import hooked, modules_of_kind
+from .modulation import PooledShift
 
 
 class Flux(Adapter):

@@ -1,21 +1,52 @@
-"""Hooks that more than one family needs."""
+"""PyTorch hooks that live for one model call."""
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
 import torch
+from torch.utils.hooks import RemovableHandle
+
+APART = "a {} was called outside of its {}, where NAG can't tell whose text it gets"
 
 
-class PooledShift:
-    """A forward hook on the module that embeds the pooled vector.
+@contextmanager
+def hooked(handles: Iterable[RemovableHandle]):
+    """Remove the hooks when the block ends, also those registered before a later registration failed. Yields them."""
+    registered = []
+    try:
+        for handle in handles:
+            registered.append(handle)
+        yield registered
+    finally:
+        for handle in registered:
+            handle.remove()
 
-    After its call, `value`, (rows, features), is by how much the negative's embedding differs from the positive's:
-    what has to be added to the modulation vector of the positive to get the negative's.
+
+def modules_of_kind(model: torch.nn.Module, kind: type) -> list[torch.nn.Module]:
+    """The modules of a class in a model, also where a cache or torch.compile has put something around them."""
+    return [module for module in model.modules() if isinstance(module, kind)]
+
+
+def only_inside(blocks: Iterable[torch.nn.Module]) -> Iterator[RemovableHandle]:
+    """Hooks that raise a RuntimeError where a part of a block is called, and the block is not.
+
+    NAG's hooks on parts count on what those on the block have done.
     """
+    for block in blocks:
+        yield from _only_inside(block)
 
-    def __init__(self, pooled: torch.Tensor):
-        self.pooled, self.value = pooled, None
 
-    def __call__(self, module, args, embedded):
-        # forward() itself, since calling the module would call this hook again.
-        self.value = module.forward(self.pooled.to(args[0])) - embedded
+def _only_inside(block):
+    entered = []
 
-    def both_vectors(self, module, args):
-        """A hook in front of a modulation layer: (rows, 2, features), of the positive and the negative."""
-        return (torch.stack((args[0], args[0] + self.value), 1),)
+    def leave(module, args, out):
+        entered.clear()
+
+    def check(module, args):
+        if not entered and not torch.compiler.is_compiling():
+            raise RuntimeError(APART.format(type(module).__name__, type(block).__name__))
+
+    yield block.register_forward_pre_hook(lambda module, args: entered.append(True))
+    yield block.register_forward_hook(leave)
+    for part in block.modules():
+        if part is not block:
+            yield part.register_forward_pre_hook(check)

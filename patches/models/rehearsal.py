@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from ..attention import OVERRIDE
-from ..compiled import uncompiled
-from ..hooks import hooked
+from ..attention.override import OVERRIDE
 from .arguments import Arguments
+from .compiled import uncompiled
+from .hooks import hooked
 
 OF_OTHERS = ("patches", "patches_replace", "wrappers", "callbacks", OVERRIDE)  # of the transformer_options
 NEVER_CAME = "NAG can't guide this model: it never came to its {}."

@@ -4,13 +4,13 @@ from contextlib import contextmanager
 
 import torch
 
-from ..attention import JointAttention, attending_by
-from ..compiled import entrances, is_compiled
-from ..hooks import hooked, modules_of_kind
-from ..masks import Masks
+from ..attention.masks import Masks
+from ..attention.override import JointAttention, attending_by
 from ..settings import Strength
 from .adapter import Adapter
-from .hooks import PooledShift
+from .compiled import entrances, is_compiled
+from .hooks import hooked, modules_of_kind
+from .modulation import PooledShift
 
 
 class SD3(Adapter):

@@ -4,9 +4,9 @@ from contextlib import contextmanager
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 
-from ..attention import OVERRIDE
+from ..attention.override import OVERRIDE
+from ..attention.sizes import may_change
 from ..settings import Strength
-from ..sizes import may_change
 from .adapter import Adapter
 
 OTHER_TEXT = (

@@ -79,8 +79,8 @@ def test_statistics_of_prompts(patches, name):
         found = []
         for model in (change, patcher):
             reports = []
-            request = patches("request").Request(numbers, None, reports.append)
-            run.sample(patches("sampling").guide_model(model, request))
+            request = patches("sampling.request").Request(numbers, None, reports.append)
+            run.sample(patches("sampling.entry").guide_model(model, request))
             found.append([value for step in reports for value in (step.ratio, step.clipped, step.moved)])
         assert len(found[0]) == 6
         assert found[0] == pytest.approx(found[1], rel=1e-3)

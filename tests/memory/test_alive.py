@@ -28,11 +28,11 @@ def prompt(nodes, patches):
         positive, negative, nag_negative = (family.conditioning(seed, 5) for seed in (1, 2, 3))
         how = patches("settings").Options(image_stream=stream, statistics=True)
         settings, steps = patches("settings").Settings(options=how), []
-        request = patches("request").Request(settings, nag_negative, report=lambda step: steps.append(step))
+        request = patches("sampling.request").Request(settings, nag_negative, report=lambda step: steps.append(step))
         if by_conditioning:
-            guided, text = model, patches("sampling").guide_conditioning(positive, request)
+            guided, text = model, patches("sampling.entry").guide_conditioning(positive, request)
         else:
-            guided, text = patches("sampling").guide_model(model, request), positive
+            guided, text = patches("sampling.entry").guide_model(model, request), positive
         latent = None
         if fails:
             list(model.model.diffusion_model.children())[-1].register_forward_pre_hook(_fail)

@@ -119,6 +119,6 @@ def test_covers_what_nag_takes(nodes, patches, asked, family, stream):
     base = peak_memory(lambda: run.sample(patcher))
     estimate = asked["at_least"]
     nag = peak_memory(lambda: run.sample(guided))
-    fixed = patches("memory").memory_at_once(torch.device("cpu"))
+    fixed = patches("sampling.memory").memory_at_once(torch.device("cpu"))
     share = (asked["at_least"] - estimate - fixed) / estimate
     assert 0 < nag - base <= share * base + fixed

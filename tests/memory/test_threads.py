@@ -67,8 +67,8 @@ def region(patches):
         how = patches("settings").Options(image_stream=stream, statistics=steps is not None)
         settings = patches("settings").Settings(nag_scale=scale, options=how)
         report = None if steps is None else steps.append
-        request = patches("request").Request(settings, family.conditioning(9 + seed, 2 + seed), report)
-        return patches("sampling").guide_conditioning(family.conditioning(seed, 6), request)
+        request = patches("sampling.request").Request(settings, family.conditioning(9 + seed, 2 + seed), report)
+        return patches("sampling.entry").guide_conditioning(family.conditioning(seed, 6), request)
 
     return region
 

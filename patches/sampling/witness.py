@@ -4,9 +4,9 @@ from contextlib import contextmanager
 
 import torch
 
-from .compiled import is_compiled, plain
-from .foreign import named, replaced
-from .hooks import hooked
+from ..models.compiled import is_compiled, plain
+from ..models.foreign import named, replaced
+from ..models.hooks import hooked
 
 NOTHING_GUIDED = (
     "NAG was to act in this sampling run, but no attention was guided: the result would have been the one without NAG. "

@@ -3,17 +3,13 @@ import functools
 import importlib
 import logging
 import os
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch.linalg import vector_norm
-
-from .witness import Witness
-
-if TYPE_CHECKING:
-    from .statistics import Statistics
 
 Numbers = tuple[float, float, float] | tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 BY_TRITON = (torch.float16, torch.bfloat16, torch.float32)
@@ -70,6 +66,18 @@ def guide(
     return out
 
 
+class Statistics(Protocol):
+    """Counts what `guide` is about to do with features."""
+
+    def add(self, positive: torch.Tensor, negative: torch.Tensor, scale: float, tau: float, alpha: float) -> None: ...
+
+
+class Witness(Protocol):
+    """Told, by `guided`, that attention was guided."""
+
+    guided: bool
+
+
 @dataclass(frozen=True)
 class Equation:
     """`guide` with the numbers of one use of NAG.
@@ -77,16 +85,15 @@ class Equation:
     Args:
         scale, tau, alpha: as for `guide`.
         on_device: the same as float32 tensors, for torch.compile, which would make a graph for each float.
-        statistics: counts in what it does, unless it is None.
-        witness: told that attention was guided.
+        statistics, witness: told what it does, unless they are None.
     """
 
     scale: float
     tau: float
     alpha: float
     on_device: "tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None" = None
-    statistics: "Statistics | None" = None
-    witness: Witness = field(default_factory=Witness)
+    statistics: Statistics | None = None
+    witness: Witness | None = None
 
     @property
     def numbers(self) -> Numbers:
@@ -97,10 +104,16 @@ class Equation:
     def __call__(
         self, positive: torch.Tensor, negative: torch.Tensor, out: torch.Tensor | None = None
     ) -> torch.Tensor:
-        self.witness.guided = True
-        if self.statistics is not None:
-            self.statistics.add(positive, negative, *self.numbers)
+        self.note([(positive, negative)])
         return guide(positive, negative, *self.numbers, out=out)
+
+    def note(self, features: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Tell of what happens to these features, the positive's and the negative's, part by part."""
+        if self.witness is not None:
+            self.witness.guided = True
+        if self.statistics is not None:
+            for positive, negative in features:
+                self.statistics.add(positive, negative, *self.numbers)
 
 
 def is_off(scale: float | torch.Tensor, tau: float | torch.Tensor, alpha: float | torch.Tensor) -> bool:

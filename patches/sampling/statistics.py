@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.linalg import vector_norm
 
-from .equation import tokens_at_once
+from ..arithmetic.equation import tokens_at_once
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 from comfy.hooks import EnumHookType, Hook, HookGroup
 
-from .foreign import named
+from ..models.foreign import named
 
 LORA_OF_ITS_OWN = (
     "The NAG negative has a LoRA of its own, by a hook, but it shares the model call of the positive, whose LoRAs hold "

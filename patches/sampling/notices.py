@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
+from ..settings import Settings
 from .request import Request
-from .settings import Settings
 
 ZEROED = (
     "The NAG negative is zeroed, as by Conditioning Zero Out: it names nothing, so it takes nothing away. Connect a "

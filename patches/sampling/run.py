@@ -1,36 +1,23 @@
-"""The way into sampling: ComfyUI's wrappers, carried by a model or by a conditioning."""
+"""One run of a sampler: a wrapper that prepares it, and the watch over it."""
 import dataclasses
-import functools
 import itertools
 import logging
-from contextlib import contextmanager
 
-import comfy.conds
-import comfy.hooks
 import comfy.sampler_helpers
-import torch
 from comfy.patcher_extension import WrappersMP
 
-from .compiled import marks, plain
-from .conditioning import Guidance, GuidanceRows, Rows
-from .foreign import has_own_way, replaced
-from .hook_groups import check_loras, drop_hook, explained_hooks
-from .hooks import hooked, only_inside
-from .memory import MemoryWrapper
-from .models import Adapter, ModelCall, check_forwards, find_adapter
-from .models.rehearsal import Rehearsals
+from ..checks import check_inputs, check_text
+from ..models import Adapter, check_forwards, find_adapter
+from ..models.compiled import plain
+from .call import ModelWrapper
+from .guidance import Guidance, GuidanceRows, Rows
+from .hook_groups import check_loras, drop_hook
 from .negative import encode_negative
 from .notices import IGNORED, of_request, say
-from .request import Request, check_fits, check_inputs, check_model, check_not_empty, check_text
+from .request import KEY, Request
 from .statistics import Statistics
 from .watch import Watch
 from .witness import Witness
-
-# Under which a conditioning's model_conds carry its Request, then the guidance of its rows, and a model its wrapper.
-KEY = "normalized_attention_guidance"
-
-POSITIVE = 0  # in what ComfyUI tells of a call's rows
-MISFITS = (AttributeError, IndexError, KeyError, RuntimeError, TypeError)  # what is raised where code does not fit
 
 NO_NEGATIVE = (
     "NAG has no negative: this sampler or guider brings none. Connect one to the nag_negative input of the NAG node."
@@ -41,64 +28,10 @@ NEGATIVE_IS_GUIDED = (
     "sampler's positive; what the picture should not show goes into the negative input of NAG Conditioning."
 )
 
-OTHER_CODE = (
-    "NAG can't guide this model, in which another node has put code of its own in the place of ComfyUI's: {}. Take "
-    "that node out, or NAG. What went wrong there: {}: {}"
-)
-
 TWO_NAGS = (
     "ComfyUI's own node Normalized Attention Guidance is on this model, too. It does nothing beside this NAG, since it "
     "needs positive and negative in one model call. Take one of the two out."
 )
-
-
-def guide_model(model, request: Request):
-    """A clone of a ModelPatcher with which any sampler guides its positive.
-
-    Raises:
-        ValueError: the model or the negative can't be used; see find_adapter, check_not_empty and check_fits.
-    """
-    check_model(model)
-    guided = model.clone()
-    for kind in (WrappersMP.PREPARE_SAMPLING, WrappersMP.SAMPLER_SAMPLE):
-        guided.remove_wrappers_with_key(kind, KEY)  # the last NAG node on a model counts
-    if request.negative is not None:
-        check_not_empty("The NAG negative", request.negative)
-    if request.settings.off:
-        return guided
-    adapter = find_adapter(model.model)
-    if request.negative is not None:
-        check_fits(adapter, model.model.diffusion_model, request.negative)
-    guided.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, MemoryWrapper(request))
-    guided.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, SamplingWrapper(request))
-    return guided
-
-
-def guide_conditioning(positive: list, request: Request) -> list:
-    """A copy of a CONDITIONING that brings its own NAG to whatever samples it.
-
-    Raises:
-        ValueError: the positive or the negative is empty, or a hook of another node's on the positive can't be copied.
-    """
-    check_not_empty("positive", positive)
-    check_not_empty("negative", request.negative)
-    if request.settings.off:
-        return positive
-    wrappers = {
-        WrappersMP.PREPARE_SAMPLING: {KEY: [MemoryWrapper(request)]},
-        WrappersMP.SAMPLER_SAMPLE: {KEY: [SamplingWrapper()]},
-    }
-    hook = comfy.hooks.TransformerOptionsHook({"wrappers": wrappers})
-    hook.hook_id = KEY
-    hooks = comfy.hooks.HookGroup()
-    hooks.add(hook)
-    # Among the model_conds, because those go along where ComfyUI makes a further entry for an area out of this one.
-    carried = {KEY: comfy.conds.CONDConstant(request)}
-    guided = [
-        [tokens, {**values, "model_conds": {**values.get("model_conds", {}), **carried}}] for tokens, values in positive
-    ]
-    with explained_hooks(positive):
-        return comfy.hooks.set_hooks_for_conditioning(guided, hooks, append_hooks=True)
 
 
 class SamplingWrapper:
@@ -214,7 +147,7 @@ def _watched(guider, model_options, adapter):
         of_calls[KEY] = [ModelWrapper(adapter, witness)]
         of_run = guider.model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
         others = of_run.get(WrappersMP.PREDICT_NOISE, {})
-        of_run[WrappersMP.PREDICT_NOISE] = {KEY: [Watch(guider, witness, KEY)], **others}  # in front of LazyCache's
+        of_run[WrappersMP.PREDICT_NOISE] = {KEY: [Watch(guider, witness)], **others}  # in front of LazyCache's
     (wrapper,) = of_calls[KEY]
     return wrapper.witness
 
@@ -272,68 +205,3 @@ def make_guidance(
     return guidance
 
 
-class ModelWrapper:
-    """An APPLY_MODEL wrapper of one run: guides the rows of a model call, or steps aside where NAG does not act."""
-
-    def __init__(self, adapter: Adapter, witness: Witness):
-        self.adapter, self.witness = adapter, witness
-        self.on_device = functools.cache(_on_device)  # once a run
-
-    def __call__(
-        self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs
-    ):
-        transformer_options = transformer_options or {}
-        rows = kwargs.pop(KEY, None)
-        active = None if rows is None else rows.at(t, x.shape[0])
-        model = executor.class_obj.diffusion_model
-        with self.witness.call(model, _is_guided(rows, active, transformer_options)):
-            if active is None:
-                return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
-            if active.statistics is not None:
-                active.statistics.expect(x.device)
-            call = ModelCall(
-                x=x,
-                context=c_crossattn.to(x.device),  # newer ComfyUI does this later, inside the call
-                entries=active.entries,
-                rehearse=Rehearsals(executor.class_obj, self.adapter, x, t, c_concat, transformer_options, kwargs),
-                guided=active.guided,
-                settings=active.settings,
-                on_device=self.on_device(active.settings, x.device),
-                statistics=active.statistics,
-                witness=self.witness,
-                control=control,
-                transformer_options=transformer_options,
-            )
-            apart = self.witness.blocks if self.adapter.block_lists and has_own_way(model) else ()
-            with (
-                hooked(only_inside(apart)),
-                self.adapter.guided(model, call) as (context, options),
-                hooked(marks(model, call.use)),
-                _explained(model),
-            ):
-                return executor(x, t, c_concat, context, control, options, **kwargs)
-
-
-def _is_guided(rows, active, transformer_options):
-    """Whether a call is guided; None if it is the positive's, which should have come with what guides it."""
-    if rows is None and POSITIVE in transformer_options.get("cond_or_uncond", ()):
-        return None
-    return active is not None
-
-
-@contextmanager
-def _explained(model):
-    """Says of an error in a guided call whose code may be the cause, if it is another pack's."""
-    try:
-        yield
-    except Exception as error:
-        foreign = replaced(model) if type(error) in MISFITS else []
-        if not foreign:
-            raise
-        raise RuntimeError(OTHER_CODE.format(", ".join(foreign), type(error).__name__, error)) from error
-
-
-def _on_device(settings, device):
-    """nag_scale, nag_tau and nag_alpha as tensors; filled in there, so that the host does not wait."""
-    numbers = (settings.nag_scale, settings.nag_tau, settings.nag_alpha)
-    return tuple(torch.full((), value, dtype=torch.float32, device=device) for value in numbers)

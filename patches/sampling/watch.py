@@ -1,7 +1,8 @@
 """What is to be known of a run before each of its predictions: whether NAG acts in it, and whether that has changed."""
+from ..settings import single
 from .caches import CacheRenewal
-from .conditioning import Guidance, GuidanceRows
-from .settings import single
+from .guidance import Guidance, GuidanceRows
+from .request import KEY
 from .witness import Witness
 
 
@@ -11,11 +12,10 @@ class Watch:
     Args:
         guider: of the run.
         witness: told of the predictions in which NAG is to act.
-        key: under which the model_conds of the guider's conditionings have their GuidanceRows.
     """
 
-    def __init__(self, guider, witness: Witness, key: str):
-        self.guider, self.witness, self.key = guider, witness, key
+    def __init__(self, guider, witness: Witness):
+        self.guider, self.witness = guider, witness
         self.cache = CacheRenewal(guider)
 
     def __call__(self, executor, x, timestep, model_options, *rest, **more):
@@ -32,7 +32,7 @@ class Watch:
     def _uses(self) -> list[tuple[dict, Guidance]]:
         """Each conditioning that is to be guided, with what guides it."""
         conditionings = [each for conditionings in self.guider.conds.values() for each in conditionings]
-        carried = [(conditioning, conditioning["model_conds"].get(self.key)) for conditioning in conditionings]
+        carried = [(conditioning, conditioning["model_conds"].get(KEY)) for conditioning in conditionings]
         rows = [(conditioning, each.cond[0]) for conditioning, each in carried if isinstance(each, GuidanceRows)]
         return [(conditioning, each.guidance) for conditioning, each in rows if each.guided]
 

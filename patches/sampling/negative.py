@@ -6,9 +6,9 @@ import comfy.samplers
 import comfy.utils
 import torch
 
-from .models import Adapter
-from .request import check_inputs, check_widths
-from .settings import single
+from ..checks import check_inputs, check_widths
+from ..models import Adapter
+from ..settings import single
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import comfy.conds
 import torch
 
+from ..settings import Settings
 from .negative import Negative
-from .settings import Settings
 from .statistics import Statistics
 
 SPLIT_BATCH = (

@@ -1,12 +1,7 @@
-"""What a node asks for, and whether it can be had."""
-from collections.abc import Callable
-from dataclasses import dataclass
+"""What is refused of what a node is given, and why."""
 from typing import TYPE_CHECKING
 
 import torch
-
-from .settings import Settings
-from .statistics import Step
 
 if TYPE_CHECKING:
     from .models import Adapter
@@ -25,25 +20,6 @@ ENCODERS = {
     15360: "three layers of Mistral 3 Small, as Flux.2 dev takes",
     30720: "twelve layers of Qwen3-VL-4B, as Krea 2 takes",
 }
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a node asks for: these settings and this negative.
-
-    Args:
-        settings: as set by the user.
-        negative: a ComfyUI CONDITIONING, or None for the one that the sampler gets.
-        report: told what NAG did at each step, where the settings want statistics.
-        advise: told at the start of each run what the user should know of it, in sentences; of none, too.
-        has_blank_negative: says, when a run starts, whether the negative's text is empty, as far as a graph shows it.
-    """
-
-    settings: Settings
-    negative: list | None = None
-    report: Callable[[Step], None] | None = None
-    advise: Callable[[list[str]], None] = lambda sentences: None
-    has_blank_negative: Callable[[], bool] = lambda: False
 
 
 def check_not_empty(name: str, conditioning: list | None) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import comfy.sampler_helpers
 import torch
 
-from .equation import CHUNK, CHUNK_ON_A_DEVICE
-from .models import adapter_of
+from ..arithmetic.equation import CHUNK, CHUNK_ON_A_DEVICE
+from ..models import adapter_of
 from .request import Request
 
 PIXELS_A_TOKEN = 4  # of the latent, for a token of the image; a text's takes as much as an image's

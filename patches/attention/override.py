@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from ..arithmetic.equation import Equation
+from ..arithmetic.merge import guide_joint, image_of_each
 from .backends import with_log_sum_exp
-from .equation import Equation
 from .masks import Masks, of_texts, without
-from .merge import guide_joint, image_of_each
 from .sizes import Sizes
 
 OVERRIDE = "optimized_attention_override"
@@ -158,10 +158,7 @@ class JointAttention(Override):
             attend(q[:, :, from_negative], k[:, :, negative], v[:, :, negative], masks.to_negative),
         )
         sizes = self.sizes.positive, self.sizes.negative
-        self.equation.witness.guided = True
-        if self.equation.statistics is not None:
-            for z_pos, z_neg in image_of_each(*parts, *sizes):
-                self.equation.statistics.add(z_pos, z_neg, *self.equation.numbers)
+        self.equation.note(image_of_each(*parts, *sizes))
         return guide_joint(*parts, *sizes, *self.equation.numbers)
 
     def _apart(self, attend, q, k, v, mask):

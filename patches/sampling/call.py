@@ -1,0 +1,91 @@
+"""One call of the model: guided by a run's wrapper, or left alone."""
+import functools
+from contextlib import contextmanager
+
+import torch
+
+from ..arithmetic.equation import Equation
+from ..models import Adapter, ModelCall
+from ..models.compiled import marks
+from ..models.foreign import has_own_way, replaced
+from ..models.hooks import hooked, only_inside
+from ..models.rehearsal import Rehearsals
+from .request import KEY
+from .witness import Witness
+
+POSITIVE = 0  # in what ComfyUI tells of a call's rows
+MISFITS = (AttributeError, IndexError, KeyError, RuntimeError, TypeError)  # what is raised where code does not fit
+
+OTHER_CODE = (
+    "NAG can't guide this model, in which another node has put code of its own in the place of ComfyUI's: {}. Take "
+    "that node out, or NAG. What went wrong there: {}: {}"
+)
+
+
+class ModelWrapper:
+    """An APPLY_MODEL wrapper of one run: guides the rows of a model call, or steps aside where NAG does not act."""
+
+    def __init__(self, adapter: Adapter, witness: Witness):
+        self.adapter, self.witness = adapter, witness
+        self.on_device = functools.cache(_on_device)  # once a run
+
+    def __call__(
+        self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs
+    ):
+        transformer_options = transformer_options or {}
+        rows = kwargs.pop(KEY, None)
+        active = None if rows is None else rows.at(t, x.shape[0])
+        model = executor.class_obj.diffusion_model
+        with self.witness.call(model, _is_guided(rows, active, transformer_options)):
+            if active is None:
+                return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+            if active.statistics is not None:
+                active.statistics.expect(x.device)
+            call = ModelCall(
+                x=x,
+                context=c_crossattn.to(x.device),  # newer ComfyUI does this later, inside the call
+                entries=active.entries,
+                rehearse=Rehearsals(executor.class_obj, self.adapter, x, t, c_concat, transformer_options, kwargs),
+                guided=active.guided,
+                settings=active.settings,
+                equation=self._equation(active, x.device),
+                control=control,
+                transformer_options=transformer_options,
+            )
+            apart = self.witness.blocks if self.adapter.block_lists and has_own_way(model) else ()
+            with (
+                hooked(only_inside(apart)),
+                self.adapter.guided(model, call) as (context, options),
+                hooked(marks(model, call.use)),
+                _explained(model),
+            ):
+                return executor(x, t, c_concat, context, control, options, **kwargs)
+
+
+    def _equation(self, active, device):
+        on_device = self.on_device(active.settings, device)
+        return Equation(*active.settings.numbers, on_device, active.statistics, self.witness)
+
+
+def _is_guided(rows, active, transformer_options):
+    """Whether a call is guided; None if it is the positive's, which should have come with what guides it."""
+    if rows is None and POSITIVE in transformer_options.get("cond_or_uncond", ()):
+        return None
+    return active is not None
+
+
+@contextmanager
+def _explained(model):
+    """Says of an error in a guided call whose code may be the cause, if it is another pack's."""
+    try:
+        yield
+    except Exception as error:
+        foreign = replaced(model) if type(error) in MISFITS else []
+        if not foreign:
+            raise
+        raise RuntimeError(OTHER_CODE.format(", ".join(foreign), type(error).__name__, error)) from error
+
+
+def _on_device(settings, device):
+    """nag_scale, nag_tau and nag_alpha as tensors; filled in there, so that the host does not wait."""
+    return tuple(torch.full((), value, dtype=torch.float32, device=device) for value in settings.numbers)

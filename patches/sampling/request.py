@@ -1,0 +1,28 @@
+"""What a node asks for."""
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..settings import Settings
+from .statistics import Step
+
+# Under which a conditioning's model_conds carry its Request, then the guidance of its rows, and a model its wrapper.
+KEY = "normalized_attention_guidance"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a node asks for: these settings and this negative.
+
+    Args:
+        settings: as set by the user.
+        negative: a ComfyUI CONDITIONING, or None for the one that the sampler gets.
+        report: told what NAG did at each step, where the settings want statistics.
+        advise: told at the start of each run what the user should know of it, in sentences; of none, too.
+        has_blank_negative: says, when a run starts, whether the negative's text is empty, as far as a graph shows it.
+    """
+
+    settings: Settings
+    negative: list | None = None
+    report: Callable[[Step], None] | None = None
+    advise: Callable[[list[str]], None] = lambda sentences: None
+    has_blank_negative: Callable[[], bool] = lambda: False
