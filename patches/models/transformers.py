@@ -138,7 +138,7 @@ CHROMA = Transformer(
     families={"Chroma": Strength(5.0, 2.5, 0.25), "Chroma Radiance": NOBODYS},
     which=lambda model: "Chroma Radiance" if hasattr(model, "nerf_blocks") else "Chroma",
     text_encoder="T5-XXL (CLIPLoader, type chroma)",
-    doors=Doors(FLUX_BLOCKS),
+    doors=Doors(FLUX_BLOCKS, text_module="txt_in"),
     width="txt_in",
 )
 # Klein's values, which are a user's, for 4B and 9B, distilled and base; only dev embeds its guidance.
@@ -147,7 +147,7 @@ FLUX_2 = Transformer(
     which=lambda model: "Flux.2" if model.params.guidance_embed else "Flux.2 Klein",
     only=lambda model: getattr(model.params, "global_modulation", False),
     text_encoder="Mistral 3 Small for dev, Qwen3-4B for Klein 4B, Qwen3-8B for Klein 9B (CLIPLoader, type flux2)",
-    doors=Doors(FLUX_BLOCKS),
+    doors=Doors(FLUX_BLOCKS, text_module="txt_in"),
     width="txt_in",
 )
 FLUX_WITHOUT_POOLED = Transformer(
@@ -155,7 +155,7 @@ FLUX_WITHOUT_POOLED = Transformer(
     which=lambda model: "Ovis-Image" if model.params.txt_norm else "LongCat-Image",
     only=lambda model: model.params.vec_in_dim is None,
     text_encoder="Qwen2.5-VL-7B (CLIPLoader, type longcat_image) for LongCat-Image, Ovis 2.5 2B (type ovis) for Ovis",
-    doors=Doors(FLUX_BLOCKS, image_is_behind=True),
+    doors=Doors(FLUX_BLOCKS, text_module="txt_in", image_is_behind=True),
     width="txt_in",
 )
 # Wan2GP's values for Turbo, which it says are the most that it bears; the model does not tell whether it is Turbo.

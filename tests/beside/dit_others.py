@@ -98,6 +98,17 @@ def cooler(q, k, v, heads, mask=None):
     return attention(q * 0.7, k, v, heads, mask)
 
 
+def with_weights(net):
+    """Random ones, of a ControlNet."""
+    generator = torch.Generator().manual_seed(15)
+    for name, weight in (*net.named_parameters(), *net.named_buffers()):
+        noise = torch.randn(weight.shape, generator=generator)
+        weight.requires_grad_(False).copy_(
+            noise / weight[0].numel() ** 0.5 if weight.ndim > 1 else (not name.endswith("bias")) + 0.2 * noise
+        )
+    return net
+
+
 class FoldingVAE:
     """Latents of 16 channels with an eighth of the pixels each way, as an image VAE's are."""
 

@@ -1,4 +1,7 @@
 """One family for each way in which text and image meet, where the negative waits at the doors; the oracle beside nodes."""
+import copy
+import threading
+
 import pytest
 
 from door_families import BY_NAME
@@ -16,3 +19,31 @@ every_mechanism = pytest.mark.parametrize("family", EACH, ids=str)
 def exactly(family, patcher, change=lambda patcher: patcher):
     """A clone in whose place the oracle answers, with what `change`, another node, does to the model."""
     return lockstep_model(change(patcher), family.tokens)
+
+
+def each_thread_its_own(patcher):
+    """A clone in which Z-Image's ControlNet keeps apart what it remembers of each of the oracle's two calls."""
+    own, made = patcher.clone(), {}
+    patches = own.model_options["transformer_options"]["patches"]
+    for name, given in patches.items():
+        patches[name] = [made.setdefault(id(patch), OfThread(patch)) if hasattr(patch, "temp_data") else patch for patch in given]
+    return own
+
+
+class OfThread:
+    """A patch, of which each thread has a copy."""
+
+    def __init__(self, patch):
+        self.patch, self.here = patch, threading.local()
+
+    def __call__(self, *args, **given):
+        if not hasattr(self.here, "patch"):
+            self.here.patch = copy.copy(self.patch)
+        return self.here.patch(*args, **given)
+
+    def to(self, device_or_dtype):
+        self.patch.to(device_or_dtype)
+        return self
+
+    def models(self):
+        return self.patch.models()

@@ -1,24 +1,25 @@
 """Nodes that patch a model whose negative waits at the doors, before and after NAG Model, and under NAG Conditioning."""
 import pytest
+import torch
 from comfy.patcher_extension import WrappersMP
 
 from door_families import BY_NAME
 from doors_others import CROSS, JOINT, ONE_BEHIND_TWO, TWO_STREAMS, exactly
 from oracle.equation import Nag
+from oracle.lockstep import OVERRIDE
 from oracle.sampling import guided_by
 from other_nodes import (
     by_conditioning,
     by_node,
-    cooler_override,
     in_turn,
     model_first,
     model_last,
-    overriding,
     patched_by,
 )
 from runs import Run, assert_close, difference
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
+N_IMAGE = 24  # tokens, in those that join it to the text
 WITH_TWO = [*ONE_BEHIND_TWO, *TWO_STREAMS]
 
 
@@ -35,8 +36,11 @@ def changing(given, further):
 
 
 def scaled(image, factor):
-    """LTX-2's blocks have picture and sound."""
-    return tuple(part * factor for part in image) if isinstance(image, tuple) else image * factor
+    """Of picture and sound, as LTX-2's blocks have them; of the end of a sequence, where the text comes first."""
+    if isinstance(image, tuple):
+        return tuple(part * factor for part in image)
+    n_text = max(image.shape[1] - N_IMAGE, 0)
+    return torch.cat((image[:, :n_text], image[:, n_text:] * factor), 1)
 
 
 def skipping(given, further):
@@ -129,11 +133,23 @@ def test_attention_patched_by_another_node(nodes, name, other):
     check(nodes, name, model_last, IN_ATTENTION[other][0])
 
 
+def cooler_blocks(func, q, *args, **kwargs):
+    """Not where a text attends to itself: the negative's is made by the model alone, without other nodes."""
+    return func(q * 0.7 if max(q.shape[1], q.shape[-2]) >= N_IMAGE else q, *args, **kwargs)
+
+
+def overriding(patcher):
+    """Where other nodes put an attention of their own."""
+    patched = patcher.clone()
+    patched.model_options["transformer_options"][OVERRIDE] = cooler_blocks
+    return patched
+
+
 def overriding_late(patcher):
     """Inside of the model call, in the place of whatever override there is."""
 
     def wrapper(executor, *args, **kwargs):
-        put = lambda value: {**value, "optimized_attention_override": cooler_override} if _is_options(value) else value
+        put = lambda value: {**value, OVERRIDE: cooler_blocks} if _is_options(value) else value
         return executor(*map(put, args), **{name: put(value) for name, value in kwargs.items()})
 
     patched = patcher.clone()
