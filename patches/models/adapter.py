@@ -141,6 +141,14 @@ class Adapter(ABC):
         """All that it takes, where a text may come more or less encoded; the usual first."""
         return (self.text_width(model),)
 
+    def n_tokens(self, model: torch.nn.Module, n: int) -> int:
+        """How many tokens the model makes of a text embedding of n."""
+        return n
+
+    def pixels_a_token(self, model: torch.nn.Module) -> int:
+        """How many numbers of each channel of the latent make a token of the image; of all channels, if it is packed."""
+        return 4
+
     def pooled_width(self, model: torch.nn.Module) -> int | None:
         """The width of the pooled output that the model takes; None where it takes none, or makes another of it."""
         return None

@@ -22,6 +22,8 @@ class Transformer(Adapter):
         width: the path of the module that takes the text, or names of numbers whose product is the text's width, or
             what gives, of a diffusion model, all the widths that it takes, the usual first.
         pooled: the path of the module that takes the pooled output. The image goes by the positive's.
+        patch: the name of the size of a patch of the image, or how many pixels one has; see Adapter.pixels_a_token.
+        made: how many tokens are made of a text of so many, by extra_conds and by the diffusion model.
         which: of several families, the name of that of a diffusion model.
         only: whether it is for a diffusion model, where others share its class.
         refused: why a diffusion model of the class can't be guided, or None.
@@ -38,6 +40,8 @@ class Transformer(Adapter):
     refused: Callable[[torch.nn.Module], str | None] = lambda model: None
     refused_inputs: dict[str, str] = field(default_factory=dict)
     pooled: str | None = None
+    patch: str | int = "patch_size"
+    made: Callable[[torch.nn.Module, int], int] = lambda model, n: n
     needed: tuple[str, ...] = ()
 
     @property
@@ -72,6 +76,15 @@ class Transformer(Adapter):
             return model.get_submodule(self.width).in_features
         return math.prod(getattr(model, name) for name in self.width)
 
+    def n_tokens(self, model, n):
+        return self.made(model, n)
+
+    def pixels_a_token(self, model):
+        if isinstance(self.patch, int):
+            return self.patch
+        size = getattr(model, self.patch)
+        return size**2 if isinstance(size, int) else math.prod(size)
+
     def pooled_width(self, model):
         return model.get_submodule(self.pooled).in_features if self.pooled else None
 
@@ -84,6 +97,11 @@ class Transformer(Adapter):
 NOBODYS = Strength(nag_scale=5.0, nag_tau=2.5, nag_alpha=0.25)  # Flux's; nobody has published any
 
 NEWBIE = "the pooled output of its second text encoder modulates the picture (NewBie), which NAG does not know yet"
+
+def _padded(multiple, n):
+    return math.ceil(n / multiple) * multiple
+
+
 OMNI = "their places and the picture's hang on the length of the prompt"
 
 # Turbo's values; Z-Image has the same sizes, so that the model does not tell which of the two it is.
@@ -106,6 +124,7 @@ LUMINA = Transformer(
     ),
     width="cap_embedder.1",
     text_inputs=("attention_mask", "num_tokens", "clip_text_pooled"),
+    made=lambda model, n: _padded(getattr(model, "pad_tokens_multiple", None) or 1, n),
 )
 QWEN_DOORS = Doors(
     (
@@ -149,6 +168,7 @@ FLUX_2 = Transformer(
     text_encoder="Mistral 3 Small for dev, Qwen3-4B for Klein 4B, Qwen3-8B for Klein 9B (CLIPLoader, type flux2)",
     doors=Doors(FLUX_BLOCKS, text_module="txt_in"),
     width="txt_in",
+    made=lambda model, n: max(n, 512),
 )
 FLUX_WITHOUT_POOLED = Transformer(
     families={"LongCat-Image": NOBODYS, "Ovis-Image": NOBODYS},
@@ -167,12 +187,14 @@ KREA_2 = Transformer(
         text_module="txtmlp",
     ),
     width=("txtlayers", "txtdim"),
+    patch="patch",
 )
 LTXV = Transformer(
     families={"LTX-Video": NOBODYS},
     text_encoder="T5-XXL (CLIPLoader, type ltxv)",
     doors=Doors((Door("transformer_blocks", text="context", text_mask="attention_mask", cross="attn2"),)),
     width="caption_projection.linear_1",
+    patch=1,
 )
 
 
@@ -205,18 +227,22 @@ LTX2 = Transformer(
         )
     ),
     width=_takes_two_texts,
+    patch=128,  # ComfyUI packs picture and sound, all channels, into one
+    made=lambda model, n: _padded(128, max(n, 1024)),  # with the registers of its connectors
 )
 COSMOS = Transformer(
     families={"Cosmos Predict2": NOBODYS},
     text_encoder="T5-XXL 1.0 (CLIPLoader, type cosmos)",
     doors=Doors((Door("blocks", text="crossattn_emb", cross="cross_attn"),)),
     width="blocks.0.cross_attn.k_proj",
+    patch="patch_spatial",
 )
 ANIMA = dataclasses.replace(
     COSMOS,
     families={"Anima": Strength(6.0, 2.0, 0.1)},
     text_encoder="Qwen3-0.6B (CLIPLoader, any type)",
     text_inputs=("t5xxl_ids", "t5xxl_weights"),
+    made=lambda model, n: max(n, 512),
 )
 KANDINSKY5 = Transformer(
     families={"Kandinsky 5": NOBODYS},
