@@ -184,6 +184,22 @@ def test_embedding_of_another_text_encoder(nodes, family):
         run.sample(patcher, out(nodes.NAGConditioning, run.positive, negative))
 
 
+# What the families' published models take.
+WIDTHS = {
+    768: ["SD1.5"], 1024: ["SD2", "Cosmos Predict2", "Anima"], 2048: ["SDXL", "Ovis-Image"], 2304: ["Lumina 2"],
+    2560: ["Z-Image", "MageFlow"], 3584: ["Qwen-Image", "LongCat-Image", "Kandinsky 5"], 3840: ["LTX-2"],
+    4096: ["SD3.5", "Flux", "Chroma", "LTX-Video", "Wan"], 6144: ["LTX-2.3"], 7680: ["Flux.2 Klein 4B"],
+    12288: ["Flux.2 Klein 9B"], 15360: ["Flux.2 dev"], 30720: ["Krea 2"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_an_embeddings_width_says_whose_it_is(nodes, width):
+    negative = [[torch.zeros(1, 4, width), {"pooled_output": torch.zeros(1, POOLED)}]]
+    with pytest.raises(ValueError, match=rf"is {width} wide \(.*, as {'.*'.join(WIDTHS[width])} takes?\)"):
+        out(nodes.NAGModel, SDXL.patcher(), negative)
+
+
 @pytest.mark.parametrize("family", [BY_NAME["sd35_large"], BY_NAME["flux_dev"]], ids=str)
 @pytest.mark.parametrize("pooled", [None, torch.randn(1, POOLED - 4)], ids=["none", "narrow"])
 def test_pooled_output_of_another_text_encoder(nodes, family, pooled):
