@@ -189,11 +189,20 @@ KREA_2 = Transformer(
     width=("txtlayers", "txtdim"),
     patch="patch",
 )
+
+
+def _as_it_comes(model):
+    """The width of LTX-Video's text, which its encoder may have projected."""
+    if getattr(model, "caption_proj_before_connector", False):
+        return (model.cross_attention_dim,)
+    return (model.caption_projection.linear_1.in_features,)
+
+
 LTXV = Transformer(
     families={"LTX-Video": NOBODYS},
     text_encoder="T5-XXL (CLIPLoader, type ltxv)",
     doors=Doors((Door("transformer_blocks", text="context", text_mask="attention_mask", cross="attn2"),)),
-    width="caption_projection.linear_1",
+    width=_as_it_comes,
     patch=1,
 )
 
