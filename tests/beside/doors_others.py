@@ -1,4 +1,4 @@
-"""One family for each way in which text and image meet, where the negative waits at the doors; the oracle beside nodes."""
+"""Families whose negative waits at the doors, one of each mechanism, patched by other nodes, and the oracle of them."""
 import copy
 import threading
 
@@ -26,7 +26,9 @@ def each_thread_its_own(patcher):
     own, made = patcher.clone(), {}
     patches = own.model_options["transformer_options"]["patches"]
     for name, given in patches.items():
-        patches[name] = [made.setdefault(id(patch), OfThread(patch)) if hasattr(patch, "temp_data") else patch for patch in given]
+        patches[name] = [
+            made.setdefault(id(patch), OfThread(patch)) if hasattr(patch, "temp_data") else patch for patch in given
+        ]
     return own
 
 

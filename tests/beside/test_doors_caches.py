@@ -73,7 +73,9 @@ CASES = [(family, model_last, cache, window) for family in EACH for cache in EXA
 CASES += [(EACH[0], order, cache, "stops early") for order in (model_first, by_conditioning) for cache in EXACT]
 
 
-@pytest.mark.parametrize(("family", "order", "cache", "window"), CASES, ids=lambda value: getattr(value, "__name__", str(value)))
+@pytest.mark.parametrize(
+    ("family", "order", "cache", "window"), CASES, ids=lambda value: getattr(value, "__name__", str(value))
+)
 def test_caches(nodes, family, order, cache, window):
     percents, computed = WINDOWS[window]
     run, patcher = Run(family, steps=STEPS), family.patcher()

@@ -1,4 +1,4 @@
-"""Nodes that change conditionings, for families whose negative waits at the doors: what they bring is the positive's."""
+"""Nodes that change conditionings, where the negative waits at the doors: what they bring is the positive's."""
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,7 +55,9 @@ class Case:
 
 def edit(name, method, *shapes):
     """References, of which the model makes as many tokens as they have patches."""
-    references = in_turn(*(by_node("ReferenceLatent", "conditioning", latent={"samples": random(1, *s)}) for s in shapes))
+    references = in_turn(
+        *(by_node("ReferenceLatent", "conditioning", latent={"samples": random(1, *s)}) for s in shapes)
+    )
     how = by_node("FluxKontextMultiReferenceLatentMethod", "conditioning", reference_latents_method=method)
     family, size = BY_NAME[name], 1 if name.startswith("flux2") else 2
     of_picture, further = family.tokens.of_image, sum(patches_of(size)(shape) for shape in shapes)

@@ -40,8 +40,9 @@ class Residuals(comfy.controlnet.ControlBase):
         self.width = width
 
     def get_control(self, x_noisy, *_):
-        of = lambda seed: x_noisy.flatten(1)[:, :1, None] + torch.randn(
-            1, 24, self.width, generator=torch.Generator().manual_seed(seed)
+        of = lambda seed: (
+            x_noisy.flatten(1)[:, :1, None]
+            + torch.randn(1, 24, self.width, generator=torch.Generator().manual_seed(seed))
         )
         return self.control_merge({"input": [of(1), None], "output": [None, of(2)]}, None, None)
 

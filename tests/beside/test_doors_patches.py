@@ -1,4 +1,6 @@
-"""Nodes that patch a model whose negative waits at the doors, before and after NAG Model, and under NAG Conditioning."""
+"""Nodes that patch a model whose negative waits at the doors, before and after NAG Model and NAG Conditioning."""
+import dataclasses
+
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
@@ -64,6 +66,17 @@ OTHERS = {  # what another node does, and in which families
     "last single block skipped": (replaced(skipping, SINGLE[1]), ONE_BEHIND_TWO),
     "double blocks skipped": (replaced(skipping, *DOUBLE), ONE_BEHIND_TWO),
     "single blocks skipped": (replaced(skipping, *SINGLE), ONE_BEHIND_TWO),
+    "ScaleROPE": (
+        by_node("ScaleROPE", scale_x=1.5, shift_x=3.0, scale_y=0.7, shift_y=2.0, scale_t=1.3, shift_t=4.0),
+        ["lumina2", "z_image", "flux2_klein"],
+    ),
+    "LTXVSpatioTemporalGuidance": (
+        by_node("LTXVSpatioTemporalGuidance", scale=1.5, blocks="1", start_percent=0.0, end_percent=0.7),
+        ["ltxv", "ltx2"],
+    ),
+    "LTXVModalityGuidance": (
+        by_node("LTXVModalityGuidance", modality_scale=3.0, start_percent=0.0, end_percent=0.7), ["ltx2"]
+    ),
     "SkipLayerGuidanceDiT": (
         by_node("SkipLayerGuidanceDiT", double_layers="1", single_layers="0", **SKIPPED), [*WITH_TWO, *CROSS]
     ),
@@ -165,3 +178,34 @@ def _is_options(value):
 @pytest.mark.parametrize("change", [overriding, overriding_late])
 def test_attention_of_another_node(nodes, name, change):
     check(nodes, name, model_last, change, overriding)
+
+
+def style_tokens(given):
+    """As USO's style reference does: tokens in front of the text, but of the positive's alone, for the oracle."""
+    text = given["txt"]
+    if text.shape[1] != N_POSITIVE:
+        return given
+    style = torch.randn(1, N_STYLE, text.shape[2], generator=torch.Generator().manual_seed(9))
+    added = {"txt": style.expand(text.shape[0], -1, -1), "txt_ids": torch.zeros_like(given["txt_ids"][:, :N_STYLE])}
+    return {**given, **{name: torch.cat((more, given[name]), 1) for name, more in added.items()}}
+
+
+N_POSITIVE, N_STYLE = 6, 3
+
+
+@pytest.mark.parametrize("name", ["qwen_image", "longcat", "ovis"])
+def test_text_patched_by_another_node(nodes, name):
+    """What is added belongs to the positive."""
+    family = BY_NAME[name]
+    tokens = dataclasses.replace(family.tokens, of_text=lambda n: n + N_STYLE if n == N_POSITIVE else n)
+    run, patcher = Run(family, positive_tokens=N_POSITIVE), family.patcher()
+    nag, change = Nag(family.conditioning(11, 9)), patched_by("set_model_patch", style_tokens, "post_input")
+    plain = run.sample(exactly(family, patcher), guided_by(run.positive, nag))
+    if torch.equal(run.sample(change(patcher)), run.sample(patcher)):
+        pytest.skip("this ComfyUI lets no other node there")
+    expected = run.sample(
+        exactly(dataclasses.replace(family, tokens=tokens), change(patcher)), guided_by(run.positive, nag)
+    )
+    assert difference(expected, plain) > 0.001
+    model, positive = model_last(nodes, patcher, run.positive, nag, change)
+    assert_close(run.sample(model, positive), expected)

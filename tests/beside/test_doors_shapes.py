@@ -4,8 +4,7 @@ import dataclasses
 import pytest
 import torch
 
-from door_families import BY_NAME
-from doors_others import EACH, every_mechanism
+from doors_others import every_mechanism
 from oracle.equation import Nag
 from runs import Run, difference
 from subject import conditioning_node, model_node

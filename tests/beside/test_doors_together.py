@@ -1,4 +1,4 @@
-"""Several other nodes at once on a model whose negative waits at the doors: LoRA, ControlNet, block patches, compiled."""
+"""Several other nodes at once on a model whose negative waits at the doors: a LoRA, an attention, patches, compiled."""
 import pytest
 import torch
 from torch._dynamo.utils import counters
@@ -20,7 +20,9 @@ def other_weights(patcher):
     """As a LoRA changes them: when the model is loaded."""
     torch.manual_seed(5)
     weights = dict(patcher.model.diffusion_model.named_parameters())
-    changes = {name: 0.3 * torch.randn_like(weight) * weight.std() for name, weight in weights.items() if weight.ndim == 2}
+    changes = {
+        name: 0.3 * torch.randn_like(weight) * weight.std() for name, weight in weights.items() if weight.ndim == 2
+    }
     patched = patcher.clone()
     patched.add_patches({f"diffusion_model.{name}": ("diff", (change,)) for name, change in changes.items()})
     return patched
@@ -43,7 +45,9 @@ def overriding(patcher):
 
 
 OTHERS = in_turn(
-    other_weights, overriding, *(patched_by("set_model_patch", brighter, name) for name in ("post_input", "double_block"))
+    other_weights,
+    overriding,
+    *(patched_by("set_model_patch", brighter, name) for name in ("post_input", "double_block")),
 )
 
 

@@ -5,21 +5,24 @@ import comfy.utils
 import pytest
 import torch
 
-from doors_others import every_mechanism, exactly
+from door_families import BY_NAME
+from doors_others import EACH, every_mechanism, exactly
 from oracle.equation import Nag
 from oracle.sampling import guided_by
-from other_nodes import PLACES, by_node, every_order, model_last
+from other_nodes import ORDERS, PLACES, by_node, model_last
 from runs import Run, assert_close, difference
 from stock import stock
 from stored import patcher_of, rounded, weights_of
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 FILE, STRENGTH = "tiny.safetensors", 0.8
+QWEN = BY_NAME["qwen_image"]
+MODEL, *CONDITIONING = PLACES
 
 
 @pytest.fixture
 def lora(loras):
-    """Writes a LoRA for all linear layers of a family, the text's among them; gives (up, down) by the weights' names."""
+    """Writes a LoRA for all linear layers of a family, its text's, too; gives (up, down) by the weights' names."""
 
     def write(family):
         generator, factors, file = torch.Generator().manual_seed(4), {}, {}
@@ -50,8 +53,7 @@ def own_patcher(family):
     return patcher_of(family, weights_of(family), torch.float32)
 
 
-@every_mechanism
-@every_order
+@pytest.mark.parametrize(("family", "order"), [(f, model_last) for f in EACH] + [(QWEN, o) for o in ORDERS[::2]])
 def test_lora(nodes, lora, family, order):
     run, nag = Run(family, cfg=3.0, steps=2), Nag(family.conditioning(11, 5))
     expected = run.sample(exactly(family, with_lora(family, lora(family))), guided_by(run.positive, nag))
@@ -62,8 +64,7 @@ def test_lora(nodes, lora, family, order):
     assert_close(run.sample(model, positive), expected)
 
 
-@every_mechanism
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("family", "place"), [(f, MODEL) for f in EACH] + [(QWEN, place) for place in CONDITIONING])
 def test_hooked_lora(nodes, lora, family, place):
     """At full strength for the first half, then not at all. The negative's text is the positive's model's."""
     run, nag = Run(family, cfg=3.0, steps=4), Nag(family.conditioning(11, 5))

@@ -18,8 +18,8 @@ from .sampling import KEY, Run
 OVERRIDE = "optimized_attention_override"
 # Of what the model is given, what is the picture's, whatever the negative brings.
 OF_IMAGE = (
-    "ref_latents", "ref_latents_method", "c_concat", "latent_shapes", "denoise_mask", "audio_denoise_mask", "frame_rate",
-    "keyframe_idxs", "guide_attention_entries", "generated_keyframes", "ref_audio", "time_dim_replace", "guidance",
+    "ref_latents", "ref_latents_method", "c_concat", "latent_shapes", "denoise_mask", "audio_denoise_mask", "guidance",
+    "frame_rate", "keyframe_idxs", "guide_attention_entries", "generated_keyframes", "ref_audio", "time_dim_replace",
 )  # fmt: skip
 PATIENCE = 60  # seconds for the other thread to come
 
