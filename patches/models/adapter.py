@@ -146,7 +146,7 @@ class Adapter(ABC):
         return n
 
     def pixels_a_token(self, model: torch.nn.Module) -> int:
-        """How many numbers of a channel of the latent make a token of the image; of all channels, where it is packed."""
+        """How many numbers of a channel of the latent make a token of the image; of all channels, if it is packed."""
         return 4
 
     def pooled_width(self, model: torch.nn.Module) -> int | None:
