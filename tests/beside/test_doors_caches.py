@@ -3,11 +3,14 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 
+from door_families import BY_NAME
 from doors_others import EACH, exactly
 from oracle.equation import Nag
 from oracle.sampling import KEY, guided_by
 from other_nodes import by_conditioning, by_node, model_first, model_last
 from runs import Run, assert_close, difference
+from stock import stock
+from subject import model_node
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 STEPS = 6
@@ -84,3 +87,16 @@ def test_caches(nodes, family, order, cache, window):
     assert difference(expected, run.sample(exactly(family, patcher), guided_by(run.positive, nag))) > 0.001
     model, positive = order(nodes, patcher, run.positive, nag, by_node(cache, **SKIPPING_ALL))
     assert_close(run.sample(model, positive), expected)
+
+
+@pytest.mark.parametrize("name", ["qwen_image_edit_2511", "krea2_edit"])
+def test_cached_references(nodes, name):
+    """In later steps ComfyUI's cache puts the references' keys of the first step behind all others."""
+    family = BY_NAME[name]
+    run, patcher = Run(family), family.patcher()
+    nag = Nag(run.negative)
+    cached = lambda: stock("FluxKVCache", model=patcher)[0]
+    plain, guided = run.sample(patcher), run.sample(model_node(nodes, patcher, nag))
+    by_cache = difference(run.sample(cached()), plain)
+    assert 0 < by_cache < difference(guided, plain) / 2
+    assert difference(run.sample(model_node(nodes, cached(), nag)), guided) < 2 * by_cache
