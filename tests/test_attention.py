@@ -1,5 +1,5 @@
 """The attention overrides against attention written out, under each of ComfyUI's attention functions."""
-from itertools import accumulate
+from itertools import accumulate, islice
 
 import comfy.ldm.modules.attention as host
 import pytest
@@ -29,10 +29,29 @@ def sizes(patches):
     return patches("attention.sizes").Sizes
 
 
+class Order:
+    """Which of a sequence's tokens are whose."""
+
+    def __init__(self, image_first):
+        names = ["image", "positive", "negative"] if image_first else ["negative", "positive", "image"]
+        sizes = {"image": IMAGE, "positive": POSITIVE, "negative": NEGATIVE}
+        numbers = iter(range(TOKENS))
+        self.image, self.positive, self.negative = map(
+            {name: list(islice(numbers, sizes[name])) for name in names}.get, sizes
+        )
+        self.image_first = image_first
+        self.known = sorted(self.positive + self.image)
+
+
+@pytest.fixture(params=[False, True], ids=["text first", "image first"])
+def order(request):
+    return Order(request.param)
+
+
 @pytest.fixture
-def joint(patches, equation, sizes):
-    def make(transformer_options=None, n_image=IMAGE):
-        of_all = sizes(POSITIVE, NEGATIVE, *([] if n_image is None else [n_image]))
+def joint(patches, equation, sizes, order):
+    def make(transformer_options=None):
+        of_all = sizes(POSITIVE, NEGATIVE, IMAGE, image_first=order.image_first)
         return patches("attention.override").JointAttention(equation, transformer_options or {}, of_all)
 
     return make
@@ -40,7 +59,7 @@ def joint(patches, equation, sizes):
 
 @pytest.fixture
 def separate(patches, equation, sizes):
-    return patches("attention.override").SeparateAttention(equation, {}, sizes(POSITIVE, NEGATIVE, IMAGE, IMAGE))
+    return patches("attention.separate").SeparateAttention(equation, {}, sizes(POSITIVE, NEGATIVE, IMAGE, IMAGE))
 
 
 @pytest.fixture
@@ -63,27 +82,37 @@ def call(function, override, q, k, v, **more):
     return getattr(host, function)(q, k, v, HEADS, transformer_options=options, **more)
 
 
-def exact_joint(q, k, v, mask=None):
-    """One image stream. `mask`, (..., queries, keys) over all tokens, is added to the scores."""
-    branches = []
-    for other in (range(POSITIVE, TEXT), range(POSITIVE)):
-        own = [token for token in range(TOKENS) if token not in other]
+def branches(order, q, k, v, mask=None):
+    """(image, text) of attention over the positive and the image, and over the negative and the image."""
+    for text in (order.positive, order.negative):
+        own = order.image + text
         of_own = None if mask is None else mask[..., own, :][..., own]
-        branches.append(exact_attention(*(t.double()[:, own] for t in (q, k, v)), HEADS, of_own))
-    pos, neg = branches
-    z = exact_guide(pos[:, POSITIVE:], neg[:, NEGATIVE:], NAG)
-    return torch.cat((pos[:, :POSITIVE], neg[:, :NEGATIVE], z), 1)
+        z = exact_attention(*(t.double()[:, own] for t in (q, k, v)), HEADS, of_own)
+        yield z[:, :IMAGE], z[:, IMAGE:]
+
+
+def exact_joint(order, q, k, v, mask=None):
+    """One image stream. `mask`, (..., queries, keys) over all tokens, is added to the scores."""
+    z = torch.full(q.shape, torch.nan, dtype=torch.float64)
+    (z_pos, z[:, order.positive]), (z_neg, z[:, order.negative]) = branches(order, q, k, v, mask)
+    z[:, order.image] = exact_guide(z_pos, z_neg, NAG)
+    return z
 
 
 def exact_separate(q, k, v, mask=None):
     """`mask` is that of `exact_joint`."""
-    q, k, v = (t.double().split((POSITIVE, NEGATIVE, IMAGE, IMAGE), 1) for t in (q, k, v))
-    own = [[*range(POSITIVE), *range(TEXT, TOKENS)], [*range(POSITIVE, TOKENS)]]
-    masks = [None if mask is None else mask[..., tokens, :][..., tokens] for tokens in own]
-    branch = lambda i: exact_attention(*(torch.cat((z[i], z[i + 2]), 1) for z in (q, k, v)), HEADS, masks[i])
-    pos, neg = branch(0), branch(1)
+    order = Order(image_first=False)
+    second = [token + IMAGE for token in order.image]
+    pos, neg = (
+        exact_attention(
+            *(t.double()[:, text + image] for t in (q, k, v)),
+            HEADS,
+            None if mask is None else mask[..., text + order.image, :][..., text + order.image],
+        )
+        for text, image in ((order.positive, order.image), (order.negative, second))
+    )
     z = exact_guide(pos[:, POSITIVE:], neg[:, NEGATIVE:], NAG)
-    return torch.cat((pos[:, :POSITIVE], neg[:, :NEGATIVE], z, z), 1)
+    return torch.cat((neg[:, :NEGATIVE], pos[:, :POSITIVE], z, z), 1)
 
 
 def exact_cross(q, k, v, mask=None):
@@ -98,40 +127,40 @@ def close(found, expected):
 
 
 @functions
-def test_joint(joint, function):
+def test_joint(joint, function, order):
     q, k, v = random(*[POSITIVE + NEGATIVE + IMAGE] * 3)
-    expected = exact_joint(q, k, v)
+    expected = exact_joint(order, q, k, v)
     close(call(function, joint(), *by_heads(q, k, v), skip_reshape=True), expected)
     close(call(function, joint(), q, k, v), expected)
     by_head = call(function, joint(), *by_heads(q, k, v), skip_reshape=True, skip_output_reshape=True)
     close(by_head.transpose(1, 2).flatten(2), expected)
 
 
-def test_joint_with_values_by_heads(joint):
+def test_joint_with_values_by_heads(joint, order):
     """SD3's queries and keys are flat, its values are not."""
     q, k, v = random(*[POSITIVE + NEGATIVE + IMAGE] * 3)
-    close(call("attention_pytorch", joint(), q, k, v.unflatten(-1, (HEADS, -1))), exact_joint(q, k, v))
+    close(call("attention_pytorch", joint(), q, k, v.unflatten(-1, (HEADS, -1))), exact_joint(order, q, k, v))
 
 
-def test_joint_meets_the_image_once(joint, patches, monkeypatch):
+def test_joint_meets_the_image_once(joint, patches, monkeypatch, order):
     """With PyTorch's attention the branches are merged by log-sum-exp, not computed apart."""
     apart = lambda *args: pytest.fail("the branches were computed apart")
     monkeypatch.setattr(patches("attention.override").JointAttention, "_apart", apart)
     q, k, v = random(*[POSITIVE + NEGATIVE + IMAGE] * 3)
-    close(call("attention_pytorch", joint(), q, k, v), exact_joint(q, k, v))
+    close(call("attention_pytorch", joint(), q, k, v), exact_joint(order, q, k, v))
 
 
-def test_merge_survives_extreme_scores(joint):
+def test_merge_survives_extreme_scores(joint, order):
     """The scores differ by some hundreds between prompts and image, where a naive sum of exponentials overflows."""
     q, k, v = random(*[POSITIVE + NEGATIVE + IMAGE] * 3)
-    k[:, :POSITIVE] *= 40
+    k[:, order.positive] *= 40
     q *= 10
-    close(call("attention_pytorch", joint(), q, k, v), exact_joint(q, k, v))
+    close(call("attention_pytorch", joint(), q, k, v), exact_joint(order, q, k, v))
 
 
 @functions
 @pytest.mark.parametrize("sharing", [1, 2])
-def test_joint_counts_what_it_guides(patches, sizes, monkeypatch, function, sharing):
+def test_joint_counts_what_it_guides(patches, sizes, monkeypatch, function, sharing, order):
     if sharing > 1:
         skip_without_shared_heads(function)
     monkeypatch.setitem(patches("arithmetic.equation").CHUNK, "cpu", 2 * HEADS * HEAD_DIM * 3)  # three tokens at a time
@@ -139,13 +168,11 @@ def test_joint_counts_what_it_guides(patches, sizes, monkeypatch, function, shar
     equation = patches("arithmetic.equation").Equation(NAG.scale, NAG.tau, NAG.alpha, statistics=counted)
     q, k, v = random(*[POSITIVE + NEGATIVE + IMAGE] * 3)
     (k_few, k), (v_few, v) = with_shared_heads(sharing, k, v)
-    joint = patches("attention.override").JointAttention(equation, {}, sizes(POSITIVE, NEGATIVE))
-    close(call(function, joint, q, k_few, v_few, enable_gqa=sharing > 1), exact_joint(q, k, v))
+    of_both = sizes(POSITIVE, NEGATIVE, image_first=order.image_first)
+    joint = patches("attention.override").JointAttention(equation, {}, of_both)
+    close(call(function, joint, q, k_few, v_few, enable_gqa=sharing > 1), exact_joint(order, q, k, v))
 
-    parts = [t.double().split((POSITIVE, NEGATIVE, IMAGE), 1) for t in (q, k, v)]
-    image = [
-        exact_attention(*(torch.cat((part[i], part[2]), 1) for part in parts), HEADS)[:, -IMAGE:] for i in (0, 1)
-    ]
+    image = [z for z, _ in branches(order, q, k, v)]
     expected = patches("sampling.statistics").measure(*image, *equation.numbers)
     torch.testing.assert_close(counted.sums[expected.device], expected, rtol=1e-4, atol=1e-4)
 
@@ -174,9 +201,8 @@ def test_joint_leaves_other_attention_alone(joint):
 
 
 @pytest.mark.parametrize("name", ["joint", "cross"])
-def test_other_attention_keeps_its_arguments(request, name):
-    override = request.getfixturevalue(name)
-    override = override() if name == "joint" else override
+def test_other_attention_keeps_its_arguments(joint, cross, name):
+    override = {"joint": joint(), "cross": cross}[name]
     q, k, v = random(IMAGE, IMAGE, IMAGE)
     mask = torch.randn(2, 1, IMAGE, IMAGE)
     expected = exact_attention(*(t.double() for t in (q, k, v)), HEADS, mask.double())
@@ -280,28 +306,28 @@ def call_by(way, joint, q, k, v, **more):
 @pytest.mark.parametrize("way", WAYS, indirect=True)
 @joined
 @shapes
-def test_joint_with_a_mask(joint, way, shape, joined):
+def test_joint_with_a_mask(joint, way, shape, joined, order):
     """A mask that knows the positive only leaves the negative free; one over both texts holds for both."""
     q, k, v = random(TOKENS, TOKENS, TOKENS)
     n = TOKENS if joined else POSITIVE + IMAGE
-    own = [*range(TOKENS)] if joined else [*range(POSITIVE), *range(TEXT, TOKENS)]
+    own = [*range(TOKENS)] if joined else order.known
     for mask, added in masks(shape(n, n))[: 2 if way == "triton" else None]:  # its interpreter is slow
         found = call_by(way, joint, *by_heads(q, k, v), skip_reshape=True, mask=mask)
-        close(found, exact_joint(q, k, v, over_all(added, own, TOKENS, TOKENS)))
+        close(found, exact_joint(order, q, k, v, over_all(added, own, TOKENS, TOKENS)))
 
 
 @pytest.mark.parametrize("way", WAYS[:3], indirect=True)
 @pytest.mark.parametrize("sharing", [2, 6])
 @pytest.mark.parametrize("shape", [None, *list(SHAPES.values())[1:6]], ids=["no mask", *list(SHAPES)[1:6]])
-def test_joint_with_shared_heads(joint, way, sharing, shape):
+def test_joint_with_shared_heads(joint, way, sharing, shape, order):
     if way == "two calls":
         skip_without_shared_heads("attention_pytorch")
     q, k, v = random(TOKENS, TOKENS, TOKENS)
     (k, k_each), (v, v_each) = with_shared_heads(sharing, k, v)
     by_head = [t.unflatten(-1, (-1, HEAD_DIM)).transpose(1, 2) for t in (q, k, v)]
-    own = [*range(POSITIVE), *range(TEXT, TOKENS)]
+    own = order.known
     for mask, added in [(None, None)] if shape is None else masks(shape(len(own), len(own))):
-        expected = exact_joint(q, k_each, v_each, mask if mask is None else over_all(added, own, TOKENS, TOKENS))
+        expected = exact_joint(order, q, k_each, v_each, mask if mask is None else over_all(added, own, TOKENS, TOKENS))
         close(call_by(way, joint, *by_head, skip_reshape=True, mask=mask, enable_gqa=True), expected)
         if way == "triton":  # its interpreter is slow
             break
@@ -313,12 +339,12 @@ def test_joint_with_shared_heads(joint, way, sharing, shape):
 
 
 @pytest.mark.parametrize("function", ["attention_pytorch", "attention_basic"])
-def test_arguments_by_position(joint, cross, separate, function):
+def test_arguments_by_position(joint, cross, separate, function, order):
     """As ComfyUI's models pass the mask: behind `heads`, and others behind it."""
     q, k, v = random(TOKENS, TOKENS, TOKENS)
-    own = [*range(POSITIVE), *range(TEXT, TOKENS)]
+    own = order.known
     mask, added = masks((2, 1, 1, len(own)))[0]
-    expected = exact_joint(q, k, v, over_all(added, own, TOKENS, TOKENS))
+    expected = exact_joint(order, q, k, v, over_all(added, own, TOKENS, TOKENS))
     attend = lambda override, *args: getattr(host, function)(
         *args, transformer_options={"optimized_attention_override": override}
     )
@@ -382,18 +408,18 @@ def test_cross_with_shared_heads(cross, sharing):
 @pytest.mark.parametrize("shape", KEYS_ONLY.values(), ids=KEYS_ONLY)
 def test_separate_with_a_mask(separate, function, shape):
     q, k, v = random(*[TOKENS + IMAGE] * 3)
-    own = [*range(POSITIVE), *range(TEXT, TOKENS)]
+    own = Order(image_first=False).known
     for mask, added in masks(shape(len(own), len(own))):
         found = call(function, separate, *by_heads(q, k, v), skip_reshape=True, mask=mask)
         close(found, exact_separate(q, k, v, over_all(added, own, TOKENS, TOKENS)))
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_compiled_with_a_mask_and_shared_heads(joint, dynamic):
+def test_compiled_with_a_mask_and_shared_heads(joint, dynamic, order):
     q, k, v = random(TOKENS, TOKENS, TOKENS)
     (k, k_each), (v, v_each) = with_shared_heads(2, k, v)
     by_head = [t.unflatten(-1, (-1, HEAD_DIM)).transpose(1, 2) for t in (q, k, v)]
-    own = [*range(POSITIVE), *range(TEXT, TOKENS)]
+    own = order.known
     torch._dynamo.reset()
     attend = torch.compile(joint(), backend="eager", fullgraph=True, dynamic=dynamic)
     for shape in ((2, 1, 1, len(own)), (2, len(own), len(own))):
@@ -401,7 +427,7 @@ def test_compiled_with_a_mask_and_shared_heads(joint, dynamic):
         found = attend(
             host.attention_pytorch.__wrapped__, *by_head, HEADS, mask=mask, skip_reshape=True, enable_gqa=True
         )
-        close(found, exact_joint(q, k_each, v_each, over_all(added, own, TOKENS, TOKENS)))
+        close(found, exact_joint(order, q, k_each, v_each, over_all(added, own, TOKENS, TOKENS)))
     torch._dynamo.reset()
 
 
@@ -427,11 +453,11 @@ def test_one_mask_is_made_for_all_blocks(patches, joint, monkeypatch):
     assert len(made) == 2 * n
 
 
-def test_an_earlier_override_computes_the_attention(joint):
+def test_an_earlier_override_computes_the_attention(joint, order):
     other = AnotherNode()
     override = joint({"optimized_attention_override": other})
     q, k, v = random(*[POSITIVE + NEGATIVE + IMAGE] * 3)
-    close(call("attention_pytorch", override, q, k, v), exact_joint(q, k, v))
+    close(call("attention_pytorch", override, q, k, v), exact_joint(order, q, k, v))
     assert other.calls == 2
     assert all(options["optimized_attention_override"] is other for options in other.options)
 
@@ -450,11 +476,11 @@ def test_the_other_arguments_reach_the_function(cross):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
-def test_half_precision(joint, dtype):
+def test_half_precision(joint, dtype, order):
     q, k, v = (t.to(dtype) for t in random(*[POSITIVE + NEGATIVE + IMAGE] * 3))
     found = call("attention_pytorch", joint(), q, k, v)
     assert found.dtype == dtype
-    torch.testing.assert_close(found.double(), exact_joint(q, k, v), rtol=0.05, atol=0.1)
+    torch.testing.assert_close(found.double(), exact_joint(order, q, k, v), rtol=0.05, atol=0.1)
 
 
 def peak_memory(run):

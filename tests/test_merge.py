@@ -10,7 +10,7 @@ DTYPES = [torch.float16, torch.bfloat16, torch.float32]
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).split(".")[1])
 ROWS, HEADS, POSITIVE, NEGATIVE, IMAGE = 2, 3, 5, 4, 7
 pytestmark = pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # of Triton's interpreter
-TEXT, TOKENS = POSITIVE + NEGATIVE, POSITIVE + NEGATIVE + IMAGE
+TOKENS = POSITIVE + NEGATIVE + IMAGE
 NUMBERS = (5.0, 2.5, 0.25)
 
 
@@ -37,6 +37,17 @@ def guide_joint(request, module, patches, monkeypatch):
     return module.guide_joint
 
 
+@pytest.fixture(params=[False, True], ids=["text first", "image first"])
+def make_segments(request, patches):
+    make = patches("arithmetic.segments").Segments
+    return lambda n_positive, n_negative: make(TOKENS, n_positive, n_negative, image_first=request.param)
+
+
+@pytest.fixture
+def segments(make_segments):
+    return make_segments(POSITIVE, NEGATIVE)
+
+
 def attention(q, k, v):
     """The output and the log-sum-exp, in float64."""
     scores = q.double() @ k.double().transpose(-1, -2) / q.shape[-1] ** 0.5
@@ -48,42 +59,52 @@ def random(dim=24, magnitude=2.0):
     return [magnitude * torch.randn(ROWS, HEADS, TOKENS, dim, generator=generator) for _ in range(3)]
 
 
-def parts_of(q, k, v, dtype):
+def parts_of(q, k, v, dtype, segments):
     """Attention to the image, the positive and the negative, rounded once."""
-    keys = slice(TEXT, None), slice(POSITIVE), slice(POSITIVE, TEXT)
-    queries = slice(None), slice(None), slice(POSITIVE, None)
+    queries, keys = (slice(None), segments.known, slice(None)), (segments.image, segments.positive, segments.negative)
     both = [attention(q[:, :, own], k[:, :, met], v[:, :, met]) for own, met in zip(queries, keys)]
     return [(out.to(dtype), lse.float()) for out, lse in both]
 
 
-def exact_joint(q, k, v, numbers=NUMBERS):
-    q, k, v = (t.double().transpose(1, 2).flatten(2).split((POSITIVE, NEGATIVE, IMAGE), 1) for t in (q, k, v))
-    branch = lambda i: exact_attention(*(torch.cat((t[i], t[2]), 1) for t in (q, k, v)), HEADS)
-    pos, neg = branch(0), branch(1)
+def exact_joint(q, k, v, segments, numbers=NUMBERS):
+    of = lambda segment: [t.double().transpose(1, 2).flatten(2)[:, segment] for t in (q, k, v)]
+    image, texts = of(segments.image), (of(segments.positive), of(segments.negative))
+    pos, neg = (exact_attention(*(torch.cat(parts, 1) for parts in zip(text, image)), HEADS) for text in texts)
     z = exact_guide(pos[:, POSITIVE:], neg[:, NEGATIVE:], Nag([], *numbers))
-    return torch.cat((pos[:, :POSITIVE], neg[:, :NEGATIVE], z), 1)
+    return in_sequence(segments, pos[:, :POSITIVE], neg[:, :NEGATIVE], z)
 
 
-def exact_merge(parts):
-    """Attention to the positive and the image, and to the negative and the image, (batch, tokens, features)."""
+def in_sequence(segments, positive, negative, image):
+    z = torch.full((ROWS, TOKENS, image.shape[2]), torch.nan, dtype=image.dtype)
+    z[:, segments.positive], z[:, segments.negative], z[:, segments.image] = positive, negative, image
+    return z
+
+
+def exact_merge(parts, segments):
+    """Attention of all tokens to the positive and the image, and to the negative and the image.
+
+    (batch, tokens, features) each; of the negative's tokens to the positive it is NaN.
+    """
     found = []
-    for start, (z, lse) in ((0, parts[1]), (POSITIVE, parts[2])):
-        image, image_lse = (t[:, :, start:].double() for t in parts[0])
+    for own, (z, lse) in ((segments.known, parts[1]), (slice(None), parts[2])):
+        image, image_lse = (t[:, :, own].double() for t in parts[0])
         # Written out as a sum over sets of keys. None in sight means no weight, whatever the output says.
         weights = torch.stack((image_lse, lse.double())).unsqueeze(-1)
         top = weights.amax(0).clamp_min(-1e300)
         weights = (weights - top).exp()
         terms = torch.stack((image, z.double())).where(weights > 0, 0) * weights
-        merged = terms.sum(0) / weights.sum(0).clamp_min(1e-300)
-        found.append(merged.transpose(1, 2).flatten(2))
+        merged = (terms.sum(0) / weights.sum(0).clamp_min(1e-300)).transpose(1, 2).flatten(2)
+        of_all = merged.new_full((ROWS, TOKENS, merged.shape[2]), torch.nan)
+        of_all[:, own] = merged
+        found.append(of_all)
     return found
 
 
-def exactly(parts, numbers=NUMBERS):
+def exactly(parts, segments, numbers=NUMBERS):
     """What comes of these parts, with all their roundings."""
-    pos, neg = exact_merge(parts)
-    guided = exact_guide(pos[:, TEXT:], neg[:, NEGATIVE:], Nag([], *numbers))
-    return torch.cat((pos[:, :POSITIVE], neg[:, :NEGATIVE], guided), 1)
+    pos, neg = exact_merge(parts, segments)
+    guided = exact_guide(pos[:, segments.image], neg[:, segments.image], Nag([], *numbers))
+    return in_sequence(segments, pos[:, segments.positive], neg[:, segments.negative], guided)
 
 
 def close(found, expected, magnitude=1.0):
@@ -92,27 +113,27 @@ def close(found, expected, magnitude=1.0):
     torch.testing.assert_close(found.double(), expected, rtol=rtol, atol=3e-6 * magnitude)
 
 
-def joint(guide_joint, parts, numbers=NUMBERS):
-    out = guide_joint(*parts, POSITIVE, NEGATIVE, *numbers)
+def joint(guide_joint, parts, segments, numbers=NUMBERS):
+    out = guide_joint(*parts, segments, *numbers)
     assert out.shape == (ROWS, TOKENS, parts[0][0].shape[1] * parts[0][0].shape[3])
     assert out.dtype == parts[0][0].dtype and out.is_contiguous()
     return out
 
 
 @pytest.mark.parametrize("numbers", [NUMBERS, (3.0, 1.0, 1.0), (11, 4, 0.5), (0.0, 2.5, 0.5)])
-def test_it_is_attention_to_each_prompt_guided(guide_joint, numbers):
+def test_it_is_attention_to_each_prompt_guided(guide_joint, numbers, segments):
     q, k, v = random()
-    found = joint(guide_joint, parts_of(q, k, v, torch.float32), numbers)
-    torch.testing.assert_close(found.double(), exact_joint(q, k, v, numbers), rtol=1e-5, atol=1e-5)
+    found = joint(guide_joint, parts_of(q, k, v, torch.float32, segments), segments, numbers)
+    torch.testing.assert_close(found.double(), exact_joint(q, k, v, segments, numbers), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, torch.float64], ids=str)
 @pytest.mark.parametrize("dim", [1, 8, 24, 64, 72, 128])
-def test_dtypes_and_sizes(guide_joint, module, dtype, dim, monkeypatch):
+def test_dtypes_and_sizes(guide_joint, module, dtype, dim, monkeypatch, segments):
     if dtype == torch.float64:
         monkeypatch.undo()  # Triton does not serve it
-    parts = parts_of(*random(dim), dtype)
-    close(joint(guide_joint, parts), exactly(parts))
+    parts = parts_of(*random(dim), dtype, segments)
+    close(joint(guide_joint, parts, segments), exactly(parts, segments))
 
 
 LAYOUTS = [
@@ -125,48 +146,52 @@ LAYOUTS = [
 
 @dtypes
 @pytest.mark.parametrize("turn", range(len(LAYOUTS)))
-def test_strides(guide_joint, dtype, turn):
+def test_strides(guide_joint, dtype, turn, segments):
     """Of each output and each log-sum-exp another."""
     layouts = [*LAYOUTS, *LAYOUTS][turn:]
-    parts = parts_of(*random(), dtype)
+    parts = parts_of(*random(), dtype, segments)
     laid_out = [(layouts[i](z), layouts[i + 1](lse)) for i, (z, lse) in enumerate(parts)]
-    close(joint(guide_joint, laid_out), exactly(parts))
+    close(joint(guide_joint, laid_out, segments), exactly(parts, segments))
 
 
-def test_features_apart(module, interpreter):
+def test_features_apart(module, interpreter, segments):
     """Of these no kernel makes anything, but the result is right."""
-    parts = [(z.transpose(2, 3).contiguous().transpose(2, 3), lse) for z, lse in parts_of(*random(), torch.float32)]
-    assert not interpreter.guide_joint(*parts, POSITIVE, NEGATIVE, *NUMBERS, torch.empty(ROWS, TOKENS, HEADS * 24))
-    close(joint(module.guide_joint, parts), exactly(parts))
+    apart = lambda z: z.transpose(2, 3).contiguous().transpose(2, 3)
+    parts = [(apart(z), lse) for z, lse in parts_of(*random(), torch.float32, segments)]
+    assert not interpreter.guide_joint(*parts, segments, *NUMBERS, torch.empty(ROWS, TOKENS, HEADS * 24))
+    close(joint(module.guide_joint, parts, segments), exactly(parts, segments))
 
 
-def test_many_features(module, interpreter):
-    wide = [(z.repeat(1, 24, 1, 1), lse.repeat(1, 24, 1)) for z, lse in parts_of(*random(128), torch.float32)]
-    assert not interpreter.guide_joint(*wide, POSITIVE, NEGATIVE, *NUMBERS, torch.empty(ROWS, TOKENS, 72 * 128))
-    close(joint(module.guide_joint, wide), exactly(wide), 30)  # PyTorch's L1 norm adds up without much care
+def test_many_features(module, interpreter, segments):
+    parts = parts_of(*random(128), torch.float32, segments)
+    wide = [(z.repeat(1, 24, 1, 1), lse.repeat(1, 24, 1)) for z, lse in parts]
+    assert not interpreter.guide_joint(*wide, segments, *NUMBERS, torch.empty(ROWS, TOKENS, 72 * 128))
+    found = joint(module.guide_joint, wide, segments)
+    close(found, exactly(wide, segments), 30)  # PyTorch's L1 norm adds up without much care
     parts = [(z[:, :64], lse[:, :64]) for z, lse in wide]
-    assert interpreter.guide_joint(*parts, POSITIVE, NEGATIVE, *NUMBERS, torch.empty(ROWS, TOKENS, 64 * 128))
-    close(joint(module.guide_joint, parts), exactly(parts))
+    assert interpreter.guide_joint(*parts, segments, *NUMBERS, torch.empty(ROWS, TOKENS, 64 * 128))
+    close(joint(module.guide_joint, parts, segments), exactly(parts, segments))
 
 
 @dtypes
 @pytest.mark.parametrize("garbage", [torch.nan, torch.inf, 0.0])
-def test_where_no_key_was_visible(guide_joint, dtype, garbage):
+def test_where_no_key_was_visible(guide_joint, dtype, garbage, segments):
     """In one part, in two, in all three, of one head and of all."""
-    parts = [(z.clone(), lse.clone()) for z, lse in parts_of(*random(), dtype)]
-    token = 0
-    for tokens in ((0, 1, 2), (5, 6, 7), (9, 10, 11, 12, 13, 14, 15)):  # of the positive, the negative, the image
+    parts = [(z.clone(), lse.clone()) for z, lse in parts_of(*random(), dtype, segments)]
+    of_known = lambda token: token - segments.known.start
+    for segment in (segments.positive, segments.negative, segments.image):
+        tokens = range(*segment.indices(TOKENS))
         for token, hidden in zip(tokens, ((0,), (1, 2), (0, 1, 2), (1,), (2,), (0, 1), (0, 2))):
             for i in hidden:
                 z, lse = parts[i]
-                own = token - (POSITIVE if i == 2 else 0)
-                if own >= 0:
+                own = of_known(token) if i == 1 else token
+                if 0 <= own < z.shape[2]:
                     heads = slice(None) if token % 2 else slice(1)
                     z[:, heads, own], lse[:, heads, own] = garbage, -torch.inf
-    found = joint(guide_joint, parts)
+    found = joint(guide_joint, parts, segments)
     assert found.isfinite().all()
     # The oracle divides by a norm: it knows no token that is zero in all heads.
-    expected = exactly(parts)
+    expected = exactly(parts, segments)
     close(found, expected.where(expected.isfinite(), 0))
 
 
@@ -177,73 +202,72 @@ def test_neither_part_visible(module, dtype):
 
 
 @pytest.mark.parametrize("apart", [300.0, 1e6, 3e38])
-def test_scores_far_apart(guide_joint, apart):
+def test_scores_far_apart(guide_joint, apart, segments):
     """Where a naive sum of exponentials overflows."""
-    parts = parts_of(*random(), torch.float32)
+    parts = parts_of(*random(), torch.float32, segments)
     parts[1][1].add_(apart)
     parts[2][1].sub_(apart)
-    close(joint(guide_joint, parts), exactly(parts))
+    close(joint(guide_joint, parts, segments), exactly(parts, segments))
 
 
 @dtypes
-def test_features_at_the_end_of_float16(guide_joint, dtype):
-    parts = [((60000 * z.sign()).to(dtype), lse) for z, lse in parts_of(*random(), torch.float32)]
+def test_features_at_the_end_of_float16(guide_joint, dtype, segments):
+    parts = [((60000 * z.sign()).to(dtype), lse) for z, lse in parts_of(*random(), torch.float32, segments)]
     largest = torch.finfo(dtype).max
-    expected = exactly(parts, (11.0, 2.5, 0.5))
+    expected = exactly(parts, segments, (11.0, 2.5, 0.5))
     assert expected.abs().max() > 65504
-    close(joint(guide_joint, parts, (11.0, 2.5, 0.5)), expected.clamp(-largest, largest), 60000)
+    close(joint(guide_joint, parts, segments, (11.0, 2.5, 0.5)), expected.clamp(-largest, largest), 60000)
 
 
-def test_a_missing_number_is_not_hidden(guide_joint):
+def test_a_missing_number_is_not_hidden(guide_joint, segments):
     """A NaN in an output or in a log-sum-exp is a fault of the model's that must be seen."""
-    for i, token in ((0, 0), (1, 1), (2, POSITIVE)):
+    in_image = segments.image.start
+    for i, token in ((0, 0), (1, segments.positive.start), (2, segments.negative.start), (1, in_image), (2, in_image)):
         for of_lse in (False, True):
-            parts = [(z.clone(), lse.clone()) for z, lse in parts_of(*random(), torch.float32)]
-            parts[i][of_lse][:, 1, token - (POSITIVE if i == 2 else 0)] = torch.nan
-            assert joint(guide_joint, parts)[:, token, 24:48].isnan().all()
+            parts = [(z.clone(), lse.clone()) for z, lse in parts_of(*random(), torch.float32, segments)]
+            parts[i][of_lse][:, 1, token - (segments.known.start if i == 1 else 0)] = torch.nan
+            assert joint(guide_joint, parts, segments)[:, token, 24:48].isnan().all()
 
 
 @dtypes
 @pytest.mark.parametrize("numbers", [(1.0, 2.5, 0.5), (5.0, 2.5, 0.0)], ids=["scale 1", "alpha 0"])
-def test_off(guide_joint, dtype, numbers):
+def test_off(guide_joint, dtype, numbers, segments):
     """The image gets the positive alone, whatever the negative holds."""
-    parts = parts_of(*random(), dtype)
-    parts[2][0][:, :, NEGATIVE:] = torch.nan
-    pos, neg = exact_merge(parts)
-    close(joint(guide_joint, parts, numbers), torch.cat((pos[:, :POSITIVE], neg[:, :NEGATIVE], pos[:, TEXT:]), 1))
+    parts = parts_of(*random(), dtype, segments)
+    parts[2][0][:, :, segments.image] = torch.nan
+    pos, neg = exact_merge(parts, segments)
+    expected = in_sequence(segments, pos[:, segments.positive], neg[:, segments.negative], pos[:, segments.image])
+    close(joint(guide_joint, parts, segments, numbers), expected)
 
 
 @pytest.mark.parametrize(("n_positive", "n_negative"), [(0, 4), (5, 0), (9, 7), (0, 0), (0, 16)])
-def test_empty_segments(guide_joint, n_positive, n_negative):
-    image, positive = parts_of(*random(), torch.float32)[:2]
-    negative = [t[:, :, n_positive:] + 1 for t in image]
-    found = guide_joint(image, positive, negative, n_positive, n_negative, *NUMBERS)
-    pos, neg = (exact_merge((image, part, [t[:, :, POSITIVE:] for t in part]))[0] for part in (
-        positive, [torch.cat((t[:, :, :n_positive], n), 2) for t, n in zip(image, negative)]
-    ))  # fmt: skip
-    n_text = n_positive + n_negative
-    z = exact_guide(pos[:, n_text:], neg[:, n_text:], Nag([], *NUMBERS))
-    close(found, torch.cat((pos[:, :n_positive], neg[:, n_positive:n_text], z), 1))
+def test_empty_segments(guide_joint, make_segments, n_positive, n_negative):
+    segments = make_segments(n_positive, n_negative)
+    q, k, v = random()
+    image = [t.float() for t in attention(q, k, v)]
+    positive, negative = ([t[:, :, own] + 1 for t in image] for own in (segments.known, slice(None)))
+    found = guide_joint(image, positive, negative, segments, *NUMBERS)
+    close(found, exactly((image, positive, negative), segments))
 
 
-def test_parts_are_left_alone(guide_joint):
-    parts = parts_of(*random(), torch.float32)
+def test_parts_are_left_alone(guide_joint, segments):
+    parts = parts_of(*random(), torch.float32, segments)
     copies = [(z.clone(), lse.clone()) for z, lse in parts]
-    joint(guide_joint, parts)
+    joint(guide_joint, parts, segments)
     assert all(torch.equal(t, copy) for part, both in zip(parts, copies) for t, copy in zip(part, both))
 
 
-def test_parts_that_do_not_fit(guide_joint):
-    image, positive, negative = parts_of(*random(), torch.float32)
+def test_parts_that_do_not_fit(guide_joint, segments):
+    image, positive, negative = parts_of(*random(), torch.float32, segments)
     less = lambda part: [t[:, :, 1:] for t in part]
     for parts in (
-        (image, positive, positive),
+        (image, image, negative),
         (image, less(positive), negative),
         (image, (positive[0], positive[1][:, :2]), negative),
         (image, positive, less(negative)),
     ):
-        with pytest.raises(ValueError, match="5 tokens of a positive"):
-            joint(guide_joint, parts)
+        with pytest.raises(ValueError, match="16 tokens, 12 without the negative's"):
+            joint(guide_joint, parts, segments)
 
 
 @dtypes
@@ -261,23 +285,23 @@ def test_merge(module, dtype):
     torch.testing.assert_close(out.transpose(1, 2), found.to(dtype))
 
 
-def test_gradients(module):
-    parts = [(z.requires_grad_(), lse.requires_grad_()) for z, lse in parts_of(*random(), torch.float32)]
-    joint(module.guide_joint, parts).square().sum().backward()
+def test_gradients(module, segments):
+    parts = [(z.requires_grad_(), lse.requires_grad_()) for z, lse in parts_of(*random(), torch.float32, segments)]
+    joint(module.guide_joint, parts, segments).square().sum().backward()
     exact = [[t.detach().double().requires_grad_() for t in part] for part in parts]
-    exactly(exact).square().sum().backward()
+    exactly(exact, segments).square().sum().backward()
     for part, expected in zip(parts, exact):
         for found, wanted in zip(part, expected):
             torch.testing.assert_close(found.grad.double(), wanted.grad, rtol=1e-4, atol=1e-4)
 
 
-def test_compiled(module):
-    parts = parts_of(*random(), torch.float32)
-    compiled = torch.compile(lambda *parts: joint(module.guide_joint, parts), backend="eager", fullgraph=True)
-    close(compiled(*parts), exactly(parts))
+def test_compiled(module, segments):
+    parts = parts_of(*random(), torch.float32, segments)
+    make = lambda *parts: joint(module.guide_joint, parts, segments)
+    close(torch.compile(make, backend="eager", fullgraph=True)(*parts), exactly(parts, segments))
     torch._dynamo.reset()
 
 
-def test_inference_mode(guide_joint, inference_mode):
-    parts = parts_of(*random(), torch.float32)
-    close(joint(guide_joint, parts), exactly(parts))
+def test_inference_mode(guide_joint, inference_mode, segments):
+    parts = parts_of(*random(), torch.float32, segments)
+    close(joint(guide_joint, parts, segments), exactly(parts, segments))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from .equation import guide_at_once, is_off, is_traced, kernels_for, tokens_at_once
+from .segments import Segments
 
 Part = tuple[torch.Tensor, torch.Tensor]
 
@@ -31,22 +32,21 @@ def guide_joint(
     to_image: Part,
     to_positive: Part,
     to_negative: Part,
-    n_positive: int,
-    n_negative: int,
+    segments: Segments,
     scale: float,
     tau: float,
     alpha: float,
 ) -> torch.Tensor:
-    """Joint attention over [positive text | negative text | image] tokens, from attention to each of the three apart.
+    """Joint attention over two prompts and an image in one sequence, from attention to each of the three apart.
 
     A prompt's tokens get attention to that prompt and the image. The image's get the same for both prompts, the first
     guided away from the second by `equation.guide` (arXiv 2505.21179, section 3), with all heads' features together.
 
     Args:
         to_image, to_positive, to_negative: (output (batch, heads, tokens, head_dim), log-sum-exp (batch, heads,
-            tokens) in float32), as `merge` takes them: from the queries of all tokens for the first two, from those
-            behind the positive's text for the last.
-        n_positive, n_negative: how many tokens each prompt has.
+            tokens) in float32), as `merge` takes them: from the queries of all tokens, for the positive from those
+            of `segments.known`.
+        segments: of the sequence.
         scale, tau, alpha: as for `equation.guide`.
 
     Returns:
@@ -56,94 +56,91 @@ def guide_joint(
         ValueError: the parts' shapes do not fit together.
     """
     parts, numbers = (to_image, to_positive, to_negative), (scale, tau, alpha)
-    n_text = n_positive + n_negative
-    _check(parts, n_positive)
+    _check(parts, segments)
     if is_traced(*(z for z, _ in parts)):
-        return _plain(*parts, n_positive, n_text, numbers)
+        return _plain(*parts, segments, numbers)
     z = to_image[0]
     batch, heads, tokens, dim = z.shape
     out = z.new_empty(batch, tokens, heads * dim)
     kernels = kernels_for(z)
-    if kernels is None or not kernels.guide_joint(*parts, n_positive, n_negative, *numbers, out):
-        _in_chunks(*parts, n_positive, n_text, numbers, out)
+    if kernels is None or not kernels.guide_joint(*parts, segments, *numbers, out):
+        _in_chunks(*parts, segments, numbers, out)
     return out
 
 
-def image_of_each(
-    to_image: Part, to_positive: Part, to_negative: Part, n_positive: int, n_negative: int
-) -> Iterator[torch.Tensor]:
+def image_of_each(to_image: Part, to_positive: Part, to_negative: Part, segments: Segments) -> Iterator[torch.Tensor]:
     """What `guide_joint`, given the same, guides: the image tokens' attention with each prompt.
 
     Yields:
         (2, batch, tokens, heads * head_dim), the positive's and the negative's, some tokens at a time, in float32 at
         least.
     """
-    start, stop = n_positive + n_negative, to_image[0].shape[2]
     if is_traced(*(z for z, _ in (to_image, to_positive, to_negative))):
-        prompts = _of(to_positive, slice(start, None)), _of(to_negative, slice(start, None), n_positive)
-        image = _of(to_image, slice(start, None))
-        yield torch.stack([merge(image, prompt).transpose(1, 2).flatten(2) for prompt in prompts])
+        yield _all_of_each(to_image, to_positive, to_negative, segments)
         return
-    for chunk in _chunks(start, stop, tokens_at_once(to_image[0])):
-        yield _of_each(to_image, to_positive, to_negative, chunk, n_positive)
+    for chunk in _chunks(segments.image, tokens_at_once(to_image[0])):
+        yield _of_each(to_image, to_positive, to_negative, segments, chunk)
 
 
-def _check(parts, n_positive):
+def _all_of_each(to_image, to_positive, to_negative, segments):
+    image = _of(to_image, segments.image)
+    pos, neg = merge(image, _of(to_positive, segments.image_of_known)), merge(image, _of(to_negative, segments.image))
+    return torch.stack((pos, neg)).transpose(2, 3).flatten(3)
+
+
+def _check(parts, segments):
     """A kernel would read whatever lies behind a tensor that is too small."""
     batch, heads, tokens, dim = parts[0][0].shape
-    for (z, lse), n in zip(parts, (tokens, tokens, tokens - n_positive)):
+    for (z, lse), n in zip(parts, (tokens, segments.n_known, tokens)):
         if z.shape != (batch, heads, n, dim) or lse.shape != (batch, heads, n):
             shapes = [(tuple(z.shape), tuple(lse.shape)) for z, lse in parts]
-            raise ValueError(f"{n_positive} tokens of a positive do not fit attention of shapes {shapes}")
+            raise ValueError(f"{tokens} tokens, {segments.n_known} without the negative's, do not fit attention of {shapes}")
 
 
-def _plain(to_image, to_positive, to_negative, n_positive, n_text, numbers):
-    z_pos, z_neg = merge(to_image, to_positive), merge(_of(to_image, slice(n_positive, None)), to_negative)
+def _plain(to_image, to_positive, to_negative, segments, numbers):
+    z_pos, z_neg = merge(_of(to_image, segments.known), to_positive), merge(to_image, to_negative)
     z_pos, z_neg = z_pos.transpose(1, 2).flatten(2), z_neg.transpose(1, 2).flatten(2)
-    n_negative, dtype = n_text - n_positive, to_image[0].dtype
-    z = z_pos[:, n_text:]
+    dtype = to_image[0].dtype
+    z = z_pos[:, segments.image_of_known]
     if not is_off(*numbers):
-        z = guide_at_once(z, z_neg[:, n_negative:], *numbers, dtype)
-    return torch.cat([part.to(dtype) for part in (z_pos[:, :n_positive], z_neg[:, :n_negative], z)], 1)
+        z = guide_at_once(z, z_neg[:, segments.image], *numbers, dtype)
+    positive, negative = z_pos[:, segments.positive_of_known], z_neg[:, segments.negative]
+    return segments.joined([part.to(dtype) for part in (negative, positive, z)])
 
 
-def _in_chunks(to_image, to_positive, to_negative, n_positive, n_text, numbers, out):
+def _in_chunks(to_image, to_positive, to_negative, segments, numbers, out):
     """Some tokens at a time, from and to views, so that the float32 tensors in between stay small."""
     batch, heads, n_tokens, dim = to_image[0].shape
     at_once = tokens_at_once(out)
     by_head = out.unflatten(2, (heads, dim)).transpose(1, 2)
-    shift = n_positive  # where to_negative begins
-    for chunk in _chunks(0, n_positive, at_once):
-        merge(_of(to_image, chunk), _of(to_positive, chunk), by_head[:, :, chunk])
-    for chunk in _chunks(n_positive, n_text, at_once):
-        merge(_of(to_image, chunk), _of(to_negative, chunk, shift), by_head[:, :, chunk])
-    for chunk in _chunks(n_text, n_tokens, at_once):
-        if not is_off(*numbers):
-            z_pos, z_neg = _of_each(to_image, to_positive, to_negative, chunk, shift)
-            guide_at_once(z_pos, z_neg, *numbers, out.dtype, out[:, chunk])
-        else:
-            merge(_of(to_image, chunk), _of(to_positive, chunk), by_head[:, :, chunk])
+    for chunk in _chunks(segments.negative, at_once):
+        merge(_of(to_image, chunk), _of(to_negative, chunk), by_head[:, :, chunk])
+    for chunk in _chunks(segments.known if is_off(*numbers) else segments.positive, at_once):
+        merge(_of(to_image, chunk), _of(to_positive, segments.of_known(chunk)), by_head[:, :, chunk])
+    for chunk in () if is_off(*numbers) else _chunks(segments.image, at_once):
+        z_pos, z_neg = _of_each(to_image, to_positive, to_negative, segments, chunk)
+        guide_at_once(z_pos, z_neg, *numbers, out.dtype, out[:, chunk])
 
 
-def _of_each(to_image, to_positive, to_negative, chunk, shift):
+def _of_each(to_image, to_positive, to_negative, segments, chunk):
     """(2, batch, tokens, heads * dim) of a chunk of the image, with the positive and with the negative."""
     image = _visible(_of(to_image, chunk))
     batch, heads, tokens, dim = image[0].shape
     precise = torch.promote_types(image[0].dtype, torch.float32)
     # In the order of the features, whatever that of the outputs.
     z = image[0].new_empty(2, batch, tokens, heads, dim, dtype=precise)
-    for prompt, to in zip((_of(to_positive, chunk), _of(to_negative, chunk, shift)), z.transpose(2, 3)):
+    prompts = _of(to_positive, segments.of_known(chunk)), _of(to_negative, chunk)
+    for prompt, to in zip(prompts, z.transpose(2, 3)):
         _merge(image, _visible(prompt), to)
     return z.flatten(3)
 
 
-def _chunks(start, stop, size):
-    return (slice(i, min(i + size, stop)) for i in range(start, stop, size))
+def _chunks(segment, size):
+    return (slice(i, min(i + size, segment.stop)) for i in range(segment.start, segment.stop, size))
 
 
-def _of(part, tokens, shift=0):
-    """Views of these tokens, of a part that begins `shift` tokens later."""
-    tokens = slice(tokens.start - shift, tokens.stop and tokens.stop - shift)
+def _of(part, tokens):
+    """Views of some tokens."""
     return part[0][:, :, tokens], part[1][:, :, tokens]
 
 

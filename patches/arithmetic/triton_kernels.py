@@ -29,7 +29,7 @@ def guide(positive, negative, scale, tau, alpha, out) -> bool:
     return True
 
 
-def guide_joint(to_image, to_positive, to_negative, n_positive, n_negative, scale, tau, alpha, out) -> bool:
+def guide_joint(to_image, to_positive, to_negative, segments, scale, tau, alpha, out) -> bool:
     """`merge.guide_joint` with an `out`, contiguous, for outputs of which a head's features lie side by side."""
     parts = (to_image, to_positive, to_negative)
     batch, heads, tokens, dim = to_image[0].shape
@@ -38,9 +38,11 @@ def guide_joint(to_image, to_positive, to_negative, n_positive, n_negative, scal
         return False
     tensors = [t for part in parts for t in part]
     strides = [stride for t in tensors for stride in t.stride()[:3]]
+    negative, image = segments.negative, segments.image
+    places = segments.n_before, negative.start, negative.stop, image.start, image.stop
     with _current(out):
         _joint_kernel[tokens, batch](
-            *tensors, out, *strides, tokens, n_positive, n_positive + n_negative,
+            *tensors, out, *strides, tokens, *places,
             float(scale), float(tau), float(alpha), heads, dim, *block, num_warps=_warps(block[0] * block[1]),
         )  # fmt: skip
     return True
@@ -74,7 +76,7 @@ def _guide_kernel(
 # A prompt's length must not cost a compilation: it decides these, but no alignment of the features.
 @triton.jit(
     do_not_specialize=[
-        "n_tokens", "n_positive", "n_text",
+        "n_tokens", "known_start", "negative_start", "negative_stop", "image_start", "image_stop",
         "image_lse_row", "image_lse_head", "image_lse_token",
         "positive_lse_row", "positive_lse_head", "positive_lse_token",
         "negative_lse_row", "negative_lse_head", "negative_lse_token",
@@ -85,7 +87,7 @@ def _joint_kernel(
     image_row, image_head, image_token, image_lse_row, image_lse_head, image_lse_token,
     positive_row, positive_head, positive_token, positive_lse_row, positive_lse_head, positive_lse_token,
     negative_row, negative_head, negative_token, negative_lse_row, negative_lse_head, negative_lse_token,
-    n_tokens, n_positive, n_text, scale, tau, alpha,
+    n_tokens, known_start, negative_start, negative_stop, image_start, image_stop, scale, tau, alpha,
     HEADS: tl.constexpr, DIM: tl.constexpr, BLOCK_HEADS: tl.constexpr, BLOCK_DIM: tl.constexpr,
 ):  # fmt: skip
     token, row = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
@@ -94,25 +96,26 @@ def _joint_kernel(
         image_lse + row * image_lse_row + token * image_lse_token, image_lse_head,
         HEADS, DIM, BLOCK_HEADS, BLOCK_DIM,
     )  # fmt: skip
-    if (token < n_positive) | (token >= n_text):
+    is_image = (token >= image_start) & (token < image_stop)
+    is_negative = (token >= negative_start) & (token < negative_stop)
+    z_pos = z_image
+    if not is_negative:
+        own = token - known_start
         z_prompt, lse_prompt = _load_part(
-            positive + row * positive_row + token * positive_token, positive_head,
-            positive_lse + row * positive_lse_row + token * positive_lse_token, positive_lse_head,
+            positive + row * positive_row + own * positive_token, positive_head,
+            positive_lse + row * positive_lse_row + own * positive_lse_token, positive_lse_head,
             HEADS, DIM, BLOCK_HEADS, BLOCK_DIM,
         )  # fmt: skip
         z_pos = _merged(z_image, lse_image, z_prompt, lse_prompt)
-    else:
-        z_pos = z_image
     z = z_pos
-    if token >= n_positive:
-        own = token - n_positive
+    if is_image | is_negative:
         z_prompt, lse_prompt = _load_part(
-            negative + row * negative_row + own * negative_token, negative_head,
-            negative_lse + row * negative_lse_row + own * negative_lse_token, negative_lse_head,
+            negative + row * negative_row + token * negative_token, negative_head,
+            negative_lse + row * negative_lse_row + token * negative_lse_token, negative_lse_head,
             HEADS, DIM, BLOCK_HEADS, BLOCK_DIM,
         )  # fmt: skip
         z_neg = _merged(z_image, lse_image, z_prompt, lse_prompt)
-        if token < n_text:
+        if is_negative:
             z = z_neg
         elif (scale != 1) & (alpha != 0):
             z = _guided(z_pos, z_neg, scale, tau, alpha)

@@ -23,8 +23,8 @@ class JointMasks:
     """The mask of each part of the keys, as `backends.as_bias` makes it, or None where all is visible.
 
     Args:
-        to_image, to_positive: for the queries of all tokens.
-        to_negative: for the queries of those behind the positive's text.
+        to_image, to_negative: for the queries of all tokens.
+        to_positive: for those of `segments.known`.
     """
 
     to_image: torch.Tensor | None = None
@@ -43,19 +43,6 @@ class Masks:
         self.sizes = sizes
         self._made_of = self._joint = self._of_each = None
 
-    @property
-    def positive(self) -> slice:
-        """Where its tokens are in the sequence."""
-        return slice(0, self.sizes.positive)
-
-    @property
-    def negative(self) -> slice:
-        return slice(self.sizes.positive, self.sizes.text)
-
-    @property
-    def image(self) -> slice:
-        return slice(self.sizes.text, None)
-
     def joint(self, mask: torch.Tensor | None, q: torch.Tensor) -> JointMasks:
         """For attention that keeps both prompts in one sequence; `q` is (batch, heads, tokens, head_dim)."""
         if mask is None:
@@ -71,7 +58,7 @@ class Masks:
             return None, None
         self._know(mask)
         if self._of_each is None:
-            self._of_each = tuple(self._without(mask, q, other) for other in (self.negative, self.positive))
+            self._of_each = tuple(self._branches(mask, q))
         return self._of_each
 
     def _know(self, mask):
@@ -80,17 +67,20 @@ class Masks:
 
     def _split(self, mask, q):
         joined, knows_negative = self._joined(mask, q)
-        behind = joined[..., self.negative.start :, :] if joined.shape[-2] > 1 else joined
+        segments = self.sizes.segments(q.shape[2])
+        of_known = joined[..., segments.known, :] if joined.shape[-2] > 1 else joined
         return JointMasks(
-            as_bias(joined[..., self.image], q.dtype),
-            as_bias(joined[..., self.positive], q.dtype),
-            as_bias(behind[..., self.negative], q.dtype) if knows_negative else None,
+            as_bias(joined[..., segments.image], q.dtype),
+            as_bias(of_known[..., segments.positive], q.dtype),
+            as_bias(joined[..., segments.negative], q.dtype) if knows_negative else None,
         )
 
-    def _without(self, mask, q, other):
+    def _branches(self, mask, q):
         joined, _ = self._joined(mask, q)
-        of_one = without(joined, other, -1)
-        return _added(without(of_one, other, -2) if of_one.shape[-2] > 1 else of_one, q.dtype)
+        segments = self.sizes.segments(q.shape[2])
+        for other in (segments.negative, segments.positive):
+            of_one = without(joined, other, -1)
+            yield _added(without(of_one, other, -2) if of_one.shape[-2] > 1 else of_one, q.dtype)
 
     def _joined(self, mask, q):
         """(batch or 1, heads or 1, queries or 1, keys) over all tokens, and whether the model masks the negative's."""
@@ -107,10 +97,10 @@ class Masks:
 
     def _with_negative(self, mask, axis):
         """With the negative's tokens put in, which nothing masks."""
-        before, after = mask.tensor_split((self.sizes.positive,), axis)
         shape = list(mask.shape)
         shape[axis] = self.sizes.negative
-        return torch.cat((before, mask.new_full(shape, mask.dtype == torch.bool), after), axis)
+        free = mask.new_full(shape, mask.dtype == torch.bool)
+        return torch.cat((mask, free) if self.sizes.image_first else (free, mask), axis)
 
 
 def of_texts(

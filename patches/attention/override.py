@@ -54,20 +54,6 @@ def by_heads(t: torch.Tensor, heads: int) -> torch.Tensor:
     return t.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def attending_by(make: Callable[[dict], Override]) -> Callable:
-    """A forward pre-hook, with keyword arguments, in front of a module that attends.
-
-    Inside of the module, attention goes by the override that `make`, given the module's transformer_options, returns.
-    These may hold an override that another node has put there since the model was called, or be missing.
-    """
-
-    def enter(module, args, kwargs):
-        options = kwargs.get("transformer_options") or {}
-        return args, {**kwargs, "transformer_options": make(options).install(options)}
-
-    return enter
-
-
 class CrossAttention(Override):
     """Cross-attention to the positive's text, followed by the negative's in the same sequence of keys.
 
@@ -111,12 +97,12 @@ class CrossAttention(Override):
 
 
 class JointAttention(Override):
-    """Joint attention over [positive text | negative text | image] tokens, with one image stream for both prompts.
+    """Joint attention over two prompts and an image in one sequence, as Segments has it.
 
-    Each prompt attends to itself and the image; the image attends to itself and the positive, and, apart, to itself
-    and the negative, and NAG guides the first away from the second. Where the attention in use can return the
-    log-sum-exp of its scores, everything meets the image's keys once and the prompts' are merged in; elsewhere the
-    two branches are computed apart.
+    One image serves both. Each prompt attends to itself and the image; the image attends to itself and the positive,
+    and, apart, to itself and the negative, and NAG guides the first away from the second. Where the attention in use
+    can return the log-sum-exp of its scores, everything meets the image's keys once and the prompts' are merged in;
+    elsewhere the two branches are computed apart.
 
     Args:
         sizes: of the two prompts' texts; and of the image where the model also has attention over other sequences,
@@ -147,55 +133,32 @@ class JointAttention(Override):
         return by_heads(out, heads) if by_head else out
 
     def _merged(self, attend, q, k, v, mask):
-        positive, negative, image = self.masks.positive, self.masks.negative, self.masks.image
-        from_negative = slice(self.sizes.positive, None)
-        masks = self.masks.joint(mask, q)
-        # All slices are views: the image is never concatenated with a prompt. The negative's queries meet the
-        # positive's keys for nothing, which costs less than a further call for the positive's few queries.
+        segments, masks = self.sizes.segments(q.shape[2]), self.masks.joint(mask, q)
+        # All slices are views: the image is never concatenated with a prompt. The positive's queries meet the
+        # negative's keys for nothing, which costs less than a further call for the negative's few queries.
+        meet = lambda q, keys, mask: attend(q, k[:, :, keys], v[:, :, keys], mask)
         parts = (
-            attend(q, k[:, :, image], v[:, :, image], masks.to_image),
-            attend(q, k[:, :, positive], v[:, :, positive], masks.to_positive),
-            attend(q[:, :, from_negative], k[:, :, negative], v[:, :, negative], masks.to_negative),
+            meet(q, segments.image, masks.to_image),
+            meet(q[:, :, segments.known], segments.positive, masks.to_positive),
+            meet(q, segments.negative, masks.to_negative),
         )
-        sizes = self.sizes.positive, self.sizes.negative
-        self.equation.note(image_of_each(*parts, *sizes))
-        return guide_joint(*parts, *sizes, *self.equation.numbers)
+        self.equation.note(image_of_each(*parts, segments))
+        return guide_joint(*parts, segments, *self.equation.numbers)
 
     def _apart(self, attend, q, k, v, mask):
-        n_positive, n_negative, n_text = self.sizes.positive, self.sizes.negative, self.sizes.text
+        segments = self.sizes.segments(q.shape[2])
         pos, neg = (
             attend(*(without(t, other, 2) for t in (q, k, v)), mask=of_branch)
-            for other, of_branch in zip((self.masks.negative, self.masks.positive), self.masks.of_each(mask, q))
+            for other, of_branch in zip((segments.negative, segments.positive), self.masks.of_each(mask, q))
         )
         out = pos.new_empty(pos.shape[0], q.shape[2], pos.shape[2])
-        out[:, :n_positive] = pos[:, :n_positive]
-        out[:, n_positive:n_text] = neg[:, :n_negative]
-        self.equation(pos[:, n_positive:], neg[:, n_negative:], out=out[:, n_text:])
+        z_pos, out[:, segments.positive] = self._parted(pos, self.sizes.positive)
+        z_neg, out[:, segments.negative] = self._parted(neg, self.sizes.negative)
+        self.equation(z_pos, z_neg, out=out[:, segments.image])
         return out
 
-
-class SeparateAttention(Override):
-    """Joint attention over [positive text | negative text | image | image], with an image stream for each prompt.
-
-    Both image streams go on from the guided features, as in the authors' code for Flux's single blocks.
-
-    Args:
-        sizes: of the four parts.
-    """
-
-    def __init__(self, equation, transformer_options, sizes: Sizes):
-        super().__init__(equation, transformer_options)
-        self.sizes, self.masks = sizes, Masks(sizes)
-
-    def __call__(self, func, q, k, v, heads, *args, **options):
-        options, sizes = named(args, options), self.sizes.each
-        masks = self.masks.of_each(options.pop("mask", None), q[:, :, : sum(sizes[:3])])
-        attention = self.attention(func, options)
-        n_positive, n_negative = sizes[:2]
-        parts = [t.split(sizes, 2) for t in (q, k, v)]
-        pos, neg = (
-            attention(*(torch.cat((part[i], part[i + 2]), 2) for part in parts), heads, mask=mask)
-            for i, mask in enumerate(masks)
-        )
-        z = self.equation(pos[:, n_positive:], neg[:, n_negative:])
-        return torch.cat((pos[:, :n_positive], neg[:, :n_negative], z, z), 1)
+    def _parted(self, z, n_text):
+        """The image's part and a prompt's, of a branch over both."""
+        if self.sizes.image_first:
+            return z.tensor_split((z.shape[1] - n_text,), 1)
+        return z.tensor_split((n_text,), 1)[::-1]

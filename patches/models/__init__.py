@@ -4,9 +4,9 @@ import torch
 from ..capabilities import missing, refusal
 from .adapter import Adapter, ModelCall
 from .compiled import plain
-from .flux import Flux
+from .flux import FLUX
 from .foreign import is_foreign, named, replaced_forward
-from .sd3 import SD3
+from .sd3 import STABLE_DIFFUSION_3
 from .transformers import TRANSFORMERS
 from .unet import UNet
 from .wan import Wan
@@ -15,10 +15,10 @@ from .wan import Wan
 # a class, the first adapter that serves a model is its.
 REGISTRY: dict[str, Adapter | tuple[Adapter, ...]] = {
     "comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel": UNet(),
-    "comfy.ldm.modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": SD3(),
+    "comfy.ldm.modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": STABLE_DIFFUSION_3,
     "comfy.ldm.wan.model.WanModel": Wan(),
     **TRANSFORMERS,
-    "comfy.ldm.flux.model.Flux": (*TRANSFORMERS["comfy.ldm.flux.model.Flux"], Flux()),
+    "comfy.ldm.flux.model.Flux": (*TRANSFORMERS["comfy.ldm.flux.model.Flux"], FLUX),
 }
 OWN_FORWARD = (
     "Another node has put its own forward() in the place of {block}'s ({origin}), so that NAG can't tell what becomes "

@@ -7,6 +7,8 @@ import torch
 
 from .compiled import plain
 
+OPTIONS = "transformer_options"
+
 
 class Arguments:
     """The arguments of one call of a module, by name; those that are changed go on as they came.
@@ -14,10 +16,12 @@ class Arguments:
     Args:
         module: which has been called, maybe with something of torch.compile's around it.
         args, kwargs: as a forward pre-hook gets them.
+        names: of the arguments in their order, where forward() does not tell.
     """
 
-    def __init__(self, module: torch.nn.Module, args: tuple, kwargs: dict):
-        self._names = names_of(type(plain(module)).forward)
+    def __init__(self, module: torch.nn.Module, args: tuple, kwargs: dict, names: tuple[str, ...] | None = None):
+        self.module = module
+        self._names = names or names_of(type(plain(module)).forward)
         self._n_positional = len(args)
         self.values = {**dict(zip(self._names, args)), **kwargs}
 
@@ -32,9 +36,9 @@ class Arguments:
         return args, values
 
 
-def takes(module: torch.nn.Module, name: str) -> bool:
-    """Whether a module's forward() has an argument of this name, or takes any."""
-    parameters = inspect.signature(type(plain(module)).forward).parameters
+def takes(cls: type, name: str) -> bool:
+    """Whether the forward() of a module's class has an argument of this name, or takes any."""
+    parameters = inspect.signature(cls.forward).parameters
     return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from .compiled import plain
+
 HOST = ("comfy", "torch")  # whose modules are the model's own
 PACK = re.compile(r"custom_nodes[./\\]([^./\\]+)")  # in the name that ComfyUI gives to a pack's module
 
@@ -18,6 +20,16 @@ def named(cls: type) -> str:
 def is_foreign(cls: type) -> bool:
     """Whether a class is another pack's."""
     return _origin(cls) is not None
+
+
+def native(module: torch.nn.Module) -> type:
+    """A module's class, or the nearest that it derives from which is ComfyUI's or PyTorch's."""
+    return next(cls for cls in type(plain(module)).__mro__ if not is_foreign(cls))
+
+
+def is_comfys(module: torch.nn.Module) -> bool:
+    """Whether a module is of a class of ComfyUI's, or of one that derives from it."""
+    return native(module).__module__.partition(".")[0] == "comfy"
 
 
 def replaced_forward(module: torch.nn.Module) -> str | None:

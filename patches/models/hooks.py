@@ -21,11 +21,6 @@ def hooked(handles: Iterable[RemovableHandle]):
             handle.remove()
 
 
-def modules_of_kind(model: torch.nn.Module, kind: type) -> list[torch.nn.Module]:
-    """The modules of a class in a model, also where a cache or torch.compile has put something around them."""
-    return [module for module in model.modules() if isinstance(module, kind)]
-
-
 def only_inside(blocks: Iterable[torch.nn.Module]) -> Iterator[RemovableHandle]:
     """Hooks that raise a RuntimeError where a part of a block is called, and the block is not.
 

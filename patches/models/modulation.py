@@ -1,21 +1,106 @@
-"""Hooks that more than one family needs."""
+"""Blocks that modulate their text by the pooled output: inside of them each prompt's text goes by its own."""
+import dataclasses
+from collections.abc import Iterator
+from functools import cache, partial
+
 import torch
+from torch.utils.hooks import RemovableHandle
+
+from .arguments import Arguments
 
 
-class PooledShift:
-    """A forward hook on the module that embeds the pooled vector.
+def both_vectors(visit):
+    """A hook in front of a modulation layer: (rows, 2, features), the negative's vector and the positive's."""
+    return lambda module, args: (torch.stack((visit.vector.to(args[0]), args[0]), 1),)
 
-    After its call, `value`, (rows, features), is by how much the negative's embedding differs from the positive's:
-    what has to be added to the modulation vector of the positive to get the negative's.
+
+class TextModulation:
+    """Hooks on a double block of Flux's: it can modulate its text by segments.
+
+    Args:
+        visit: whose block it is.
     """
 
-    def __init__(self, pooled: torch.Tensor):
-        self.pooled, self.value = pooled, None
+    def __init__(self, visit):
+        self.visit = visit
 
-    def __call__(self, module, args, embedded):
-        # forward() itself, since calling the module would call this hook again.
-        self.value = module.forward(self.pooled.to(args[0])) - embedded
+    def hooks(self, block) -> Iterator[RemovableHandle]:
+        yield block.register_forward_pre_hook(self.by_segment, with_kwargs=True)
+        yield block.txt_mod.register_forward_pre_hook(both_vectors(self.visit))
+        if not _segments_keep_an_axis():
+            yield block.txt_mod.register_forward_hook(_add_an_axis)
 
-    def both_vectors(self, module, args):
-        """A hook in front of a modulation layer: (rows, 2, features), of the positive and the negative."""
-        return (torch.stack((args[0], args[0] + self.value), 1),)
+    def by_segment(self, block, args, kwargs):
+        n = self.visit.n_negative
+        return args, {**kwargs, "modulation_dims_txt": [(0, n, 0), (n, None, 1)]}
+
+
+class SequenceModulation:
+    """Hooks on a single block of Flux's: it modulates all by the positive's, in passes that ComfyUI has made fast.
+
+    The negative's few tokens are then done over: before the first linear layer, and where the second one's output is
+    added.
+
+    Args:
+        visit: whose block it is.
+        images: says by `start` where an image of the negative's own begins in the sequence; or None.
+    """
+
+    def __init__(self, visit, images=None):
+        self.visit, self.images = visit, images
+        self.tokens, self.modulation, self.added = [], None, None
+
+    @property
+    def negatives(self) -> list[slice]:
+        """Where the negative's tokens are."""
+        text = slice(0, self.visit.n_negative)
+        return [text] if self.images is None else [text, slice(self.images.start, None)]
+
+    def hooks(self, block) -> Iterator[RemovableHandle]:
+        yield block.register_forward_pre_hook(self.enter, with_kwargs=True)
+        yield block.modulation.register_forward_pre_hook(both_vectors(self.visit))
+        yield block.modulation.register_forward_hook(self.keep_negatives_modulation)
+        yield block.linear1.register_forward_pre_hook(partial(self.modulate, block.pre_norm))
+        yield block.linear2.register_forward_hook(self.keep_added)
+        yield block.register_forward_hook(self.leave)
+
+    def enter(self, block, args, kwargs):
+        sequence = Arguments(block, args, kwargs)["x"]
+        self.tokens = [sequence[:, part].clone() for part in self.negatives]  # the block adds to its input in place
+
+    def keep_negatives_modulation(self, module, args, modulations):
+        self.modulation, of_positive = ({k: v[:, i : i + 1] for k, v in vars(modulations[0]).items()} for i in (0, 1))
+        return (dataclasses.replace(modulations[0], **of_positive), *modulations[1:])
+
+    def modulate(self, pre_norm, linear, args):
+        for part, tokens in zip(self.negatives, self.tokens):
+            modulated = torch.addcmul(self.modulation["shift"], pre_norm(tokens), 1 + self.modulation["scale"])
+            args[0][:, part] = modulated
+
+    def keep_added(self, linear, args, out):
+        self.added = out
+
+    def leave(self, block, args, out):
+        for part, tokens in zip(self.negatives, self.tokens):
+            z = torch.addcmul(tokens, self.added[:, part], self.modulation["gate"])
+            # What float16 cannot hold, the block replaces in the same way.
+            out[:, part] = z.nan_to_num(0.0, 65504, -65504) if z.dtype == torch.float16 else z
+        self.tokens, self.modulation, self.added = [], None, None
+
+
+@cache
+def _segments_keep_an_axis():
+    """Whether modulation_dims selects from (batch, vectors, features) such that (batch, 1, features) remains.
+
+    ComfyUI before 0.17 left (batch, features) of it, which only fits a batch of one. So ask it, with two tokens, two
+    rows and two vectors: either way it succeeds, on different axes.
+    """
+    from comfy.ldm.flux.layers import apply_mod
+
+    vectors = torch.tensor([[[1.0], [2.0]], [[1.0], [3.0]]])
+    tokens = apply_mod(torch.ones(2, 2, 1), vectors, None, [(0, 2, 1)])
+    return bool(tokens[0, 0] == tokens[0, 1])
+
+
+def _add_an_axis(module, args, modulations):
+    return tuple(m and dataclasses.replace(m, **{k: v.unsqueeze(2) for k, v in vars(m).items()}) for m in modulations)

@@ -2,7 +2,8 @@
 
 How a family refines, pads, orders and places its text is nobody's business but the model's.
 """
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -19,28 +20,74 @@ class _Stopped(BaseException):
     """Ends a rehearsal; no code on the way takes it for an error of its own."""
 
 
-def rehearse(run: Callable[[], object], doors: Iterable[torch.nn.Module]) -> list[Arguments]:
+def rehearse(
+    run: Callable[[], object], doors: Sequence[tuple[torch.nn.Module, tuple[str, ...] | None]]
+) -> list[Arguments]:
     """What the model is about to hand to each of these modules, when it comes to them for the first time in `run()`.
+
+    Args:
+        doors: each with its `names`, see Arguments.
 
     Raises:
         RuntimeError: it does not come to one of them.
     """
-    doors = list(doors)
-    n_doors = len(set(doors))
+    names = dict(doors)
     caught = {}
 
     def note(module, args, kwargs):
-        caught.setdefault(module, Arguments(module, args, kwargs))
-        if len(caught) == n_doors:
+        caught.setdefault(module, Arguments(module, args, kwargs, names[module]))
+        if len(caught) == len(names):
             raise _Stopped
 
     try:
-        with hooked(door.register_forward_pre_hook(note, with_kwargs=True) for door in doors), uncompiled():
+        with hooked(door.register_forward_pre_hook(note, with_kwargs=True) for door in names), uncompiled():
             run()
     except _Stopped:
-        return [caught[door] for door in doors]
-    missed = next(type(door).__name__ for door in doors if door not in caught)
+        return [caught[door] for door, _ in doors]
+    missed = next(type(door).__name__ for door in names if door not in caught)
     raise RuntimeError(NEVER_CAME.format(missed))
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What the negative brings to a door.
+
+    Args:
+        tokens: (rows, tokens, width) of its text.
+        places: its tokens' positions, or None.
+        image_place: the position of the image's first token in the rehearsal, or None.
+        mask: of its tokens, or None.
+        vector: its modulation, or None.
+    """
+
+    tokens: torch.Tensor
+    places: torch.Tensor | None = None
+    image_place: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
+    vector: torch.Tensor | None = None
+
+
+def brought_to(door, arguments: Arguments, n_counted: int | None) -> Brought:
+    """What of a block's arguments is the negative's.
+
+    Args:
+        door: of the block, see doors.Door.
+        n_counted: how many tokens the text has, where it comes in one sequence with the image.
+    """
+    tokens = arguments[door.text or door.sequence]
+    n_text = tokens.shape[1] if door.text else n_counted
+    places = arguments[door.places] if door.places else None
+    image_place = None
+    if places is not None:
+        axis = token_axis(places)
+        places, image_place = places.narrow(axis, 0, n_text), places.narrow(axis, n_text, 1)
+    given = lambda name: arguments[name] if name else None
+    return Brought(tokens[:, :n_text], places, image_place, given(door.text_mask), given(door.vector))
+
+
+def token_axis(places: torch.Tensor) -> int:
+    """Rotations come as (rows, tokens, 1, ...) or as (rows, 1, tokens, ...)."""
+    return 1 if places.shape[2] == 1 else 2
 
 
 class Rehearsals:

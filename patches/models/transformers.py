@@ -27,7 +27,7 @@ class Transformer(Adapter):
         which: of several families, the name of that of a diffusion model.
         only: whether it is for a diffusion model, where others share its class.
         refused: why a diffusion model of the class can't be guided, or None.
-        refused_inputs: see Adapter.
+        refused_inputs, needed, parts, image_streams: see Adapter.
     """
 
     families: dict[str, Strength]
@@ -43,6 +43,8 @@ class Transformer(Adapter):
     patch: str | int = "patch_size"
     made: Callable[[torch.nn.Module, int], int] = lambda model, n: n
     needed: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    image_streams: tuple[str, ...] = Adapter.image_streams
 
     @property
     def block_lists(self):
@@ -64,7 +66,7 @@ class Transformer(Adapter):
         kinds = [(door, block) for door in self.doors.kinds for block in door.find(model)[:1]]
         if not kinds:
             return [f"{self.doors.kinds[0].blocks} in {type(model).__name__}"]
-        return [each for door, block in kinds for each in door.missing(block)]
+        return super().missing(model) + [each for door, block in kinds for each in door.missing(block)]
 
     def text_widths(self, model):
         return self.width(model) if callable(self.width) else (self.text_width(model),)

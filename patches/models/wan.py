@@ -6,9 +6,10 @@ from ..attention.override import CrossAttention
 from ..attention.sizes import Sizes
 from ..settings import Strength
 from .adapter import Adapter
-from .arguments import names_of
+from .arguments import Arguments, names_of
 from .compiled import entrances
 from .hooks import hooked
+from .visit import attending_by
 
 CACHE = "crossattn_cache"  # the argument by which a block keeps the text's keys and values from call to call
 POSE = "context_pose"  # the argument with a text of its own for WanAnimate2's branch of the pose video
@@ -42,16 +43,14 @@ def _hooks(attentions, model, call):
     equation, sizes = call.equation, call.sizes()
     n_queries = _n_tokens(model, call.x) if hasattr(model, "rope_encode_pose") else None
 
-    def enter(module, args, kwargs):
-        if n_queries is not None and args[0].shape[1] != n_queries:  # the pose video, which follows another text
-            return args, kwargs
-        options = kwargs.get("transformer_options") or {}
-        n_image = kwargs.get("context_img_len") if hasattr(module, "k_img") else None
-        override = CrossAttention(equation, options, sizes, n_image)
-        return args, {**kwargs, "transformer_options": override.install(options)}
+    def attend(given, options):
+        if n_queries is not None and given["x"].shape[1] != n_queries:  # the pose video, which follows another text
+            return None
+        n_image = given["context_img_len"] if hasattr(given.module, "k_img") else None
+        return CrossAttention(equation, options, sizes, n_image)
 
     for module in entrances(attentions, model):
-        yield module.register_forward_pre_hook(enter, with_kwargs=True)
+        yield module.register_forward_pre_hook(attending_by(attend), with_kwargs=True)
     for module in entrances([module for module in model.modules() if CACHE in names_of(type(module).forward)], model):
         yield module.register_forward_pre_hook(_without_cache, with_kwargs=True)
     if n_queries is not None:
@@ -64,7 +63,7 @@ def _n_tokens(model, x):
 
 def _without_cache(block, args, kwargs):
     """What a block keeps would be the joined text's, also for the calls without NAG; and it would attend by itself."""
-    return args, {**kwargs, CACHE: None}
+    return Arguments(block, args, kwargs).changed(**{CACHE: None})
 
 
 class _PoseText:

@@ -54,10 +54,10 @@ class ModelWrapper:
             )
             apart = self.witness.blocks if self.adapter.block_lists and has_own_way(model) else ()
             with (
+                _explained(model),
                 hooked(only_inside(apart)),
                 self.adapter.guided(model, call) as (context, options),
                 hooked(marks(model, call.use)),
-                _explained(model),
             ):
                 return executor(x, t, c_concat, context, control, options, **kwargs)
 

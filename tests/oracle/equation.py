@@ -21,10 +21,18 @@ class Nag:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text: (batch, tokens, width), and its pooled vector, (batch, width), where the family has one."""
+    """A text: (batch, tokens, width), and its pooled vector, (batch, width), where the family has one.
+
+    Of several entries, `lengths` has the numbers of their tokens.
+    """
 
     tokens: torch.Tensor
     pooled: torch.Tensor | None = None
+    lengths: tuple[int, ...] = ()
+
+    @property
+    def entries(self) -> list[torch.Tensor]:
+        return list(self.tokens.split(self.lengths, 1)) if self.lengths else [self.tokens]
 
 
 def guide(z_pos, z_neg, nag):

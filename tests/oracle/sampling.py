@@ -144,7 +144,8 @@ class Run:
         if not tokens:
             return None
         mean = None if pooled[0] is None else repeat_to_batch_size(torch.stack(pooled).mean(0), rows)
-        return Prompt(repeat_to_batch_size(torch.cat(tokens, 1), rows), mean)
+        lengths = tuple(entry.shape[1] for entry in tokens)
+        return Prompt(repeat_to_batch_size(torch.cat(tokens, 1), rows), mean, lengths)
 
 
 class ExactModel:

@@ -13,7 +13,8 @@ def forward(net, x, t, cond, negative, nag):
     image = Stream(net.x_embedder(x) + net.cropped_pos_embed(x.shape[-2:]), vec)
     texts = [Stream(embed(net, cond["c_crossattn"]), vec)]
     if negative is not None:
-        texts.append(Stream(embed(net, negative.tokens), time + net.y_embedder(negative.pooled)))
+        embedded = torch.cat([embed(net, entry) for entry in negative.entries], 1)
+        texts.append(Stream(embedded, time + net.y_embedder(negative.pooled)))
     others = cond.get("others") or Others()
     residuals = (cond.get("control") or {}).get("output", [])
     for i, block in enumerate(net.joint_blocks):

@@ -1,0 +1,63 @@
+"""image_stream "separate": in Flux's single blocks the image is computed once for each prompt, as in the authors' code.
+
+The negative's image waits at the doors as the negative's text does.
+"""
+import torch
+
+from ..attention.override import OVERRIDE
+from ..attention.separate import SeparateAttention
+from ..attention.sizes import Sizes
+from .arguments import OPTIONS, Arguments
+
+
+class TwoImageStreams:
+    """Hooks that put the negative's image behind the sequence inside of a block, and take it off behind it.
+
+    Args:
+        visit: whose blocks these are.
+        control: residuals of a ControlNet, as ComfyUI passes them, or None.
+    """
+
+    def __init__(self, visit, control: dict | None):
+        self.visit = visit
+        self.residuals = (control or {}).get("output", ())
+        self.image = None  # the negative's, between two blocks
+        self.sizes = self.places = None
+        self.n_controlled = 0  # blocks whose residuals it has
+
+    @property
+    def start(self) -> int:
+        """Where it begins in a block's sequence."""
+        return sum(self.sizes.each[:3])
+
+    def enter(self, index: int, block, args, kwargs):
+        """A hook in front of the block of this number."""
+        given, n_text = Arguments(block, args, kwargs), self.visit.sizes.text
+        tokens, places = given["x"], given["pe"]
+        if self.image is None:
+            self.image = tokens[:, n_text:]
+            n_image = self.image.shape[1]
+            self.sizes = Sizes(*self.visit.sizes.each[:2], n_image, n_image)
+        else:
+            self._add_control(index)
+        self.n_controlled = index
+        options = given[OPTIONS]
+        attention = SeparateAttention(self.visit.equation, {OVERRIDE: options[OVERRIDE].earlier}, self.sizes)
+        return given.changed(
+            x=torch.cat((tokens, self.image), 1),
+            pe=torch.cat((places, places[:, :, n_text:]), 2),
+            transformer_options=attention.install(options),
+        )
+
+    def leave(self, block, args, tokens):
+        self.image = tokens[:, self.start :]
+        return tokens[:, : self.start]
+
+    def _add_control(self, index):
+        """The model adds residuals to the first image only, also behind blocks that another node skips.
+
+        index: of the block that comes next.
+        """
+        for residual in self.residuals[self.n_controlled : index]:
+            if residual is not None:
+                self.image[:, : residual.shape[1]] += residual

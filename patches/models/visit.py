@@ -1,0 +1,181 @@
+"""The negative at the doors of one kind, in one model call."""
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+from torch.utils.hooks import RemovableHandle
+
+from ..arithmetic.equation import Equation
+from ..attention.masks import Masks
+from ..attention.override import CrossAttention, JointAttention, Override
+from ..attention.sizes import Sizes
+from .arguments import OPTIONS, Arguments
+from .rehearsal import Brought, token_axis
+
+
+def attending_by(make: Callable[[Arguments, dict], Override | None]) -> Callable:
+    """A forward pre-hook, with keyword arguments, in front of a module that attends.
+
+    Inside of the module, attention goes by the override that `make`, given the module's arguments and its
+    transformer_options, returns. These may hold an override that another node has put there since the model was
+    called, or be missing.
+    """
+
+    def enter(module, args, kwargs):
+        given = Arguments(module, args, kwargs)
+        options = given[OPTIONS] or {}
+        override = make(given, options)
+        return (args, kwargs) if override is None else given.changed(**{OPTIONS: override.install(options)})
+
+    return enter
+
+
+class CrossVisit:
+    """At cross-attention, where the text is the model's own for each block: the negative's follows it.
+
+    Args:
+        door: see Door.
+        entries: what each entry of the negative brings.
+    """
+
+    def __init__(self, door, equation: Equation, entries: Sequence[Brought]):
+        self.door, self.equation = door, equation
+        self.tokens = torch.cat([entry.tokens for entry in entries], 1)
+        self.mask = joined_masks(entries)
+        self.n_positive = None
+
+    def hooks(self, blocks: Sequence[torch.nn.Module]) -> Iterator[RemovableHandle]:
+        attending = attending_by(self.attend)
+        for block in blocks:
+            yield block.register_forward_pre_hook(self.join, with_kwargs=True)
+            yield self.door.meets_in(block).register_forward_pre_hook(attending, with_kwargs=True)
+
+    def join(self, block, args, kwargs):
+        given = Arguments(block, args, kwargs)
+        text = given[self.door.text]
+        self.n_positive = text.shape[1]
+        return given.changed(**{self.door.text: torch.cat((text, self.tokens.to(text)), 1)})
+
+    def attend(self, given, options):
+        """The override inside of the module that attends to the text."""
+        sizes = Sizes(self.n_positive, self.tokens.shape[1])
+        return CrossAttention(self.equation, options, sizes, negative_mask=self.mask)
+
+
+class JointVisit:
+    """At joint attention: the negative stands in front of the text, and its tokens go from block to block.
+
+    Args:
+        entries: what each entry of the negative brings.
+        count: whose `n_tokens` the text has, where it comes in one sequence with the image.
+        image_is_behind: see Doors.
+
+    Attributes:
+        tokens: the negative's, as they are between two blocks.
+        sizes: of the two prompts, and of the image where a block attends within it, too.
+        vector: the negative's modulation, or None.
+    """
+
+    def __init__(self, equation: Equation, entries: Sequence[Brought], count, image_is_behind: bool):
+        self.equation, self.entries, self.count, self.image_is_behind = equation, entries, count, image_is_behind
+        self.tokens = torch.cat([entry.tokens for entry in entries], 1)
+        self.vector = entries[0].vector
+        self.sizes = self.masks = None
+        self.places = (None, None)  # those of a block and the joined ones, which as a rule are the same for all blocks
+        self.whole = (None, None)  # what the last block has handed on, without the negative and with it
+
+    @property
+    def n_negative(self) -> int:
+        return self.sizes.negative
+
+    def hooks(self, door, block: torch.nn.Module, within=None) -> Iterator[RemovableHandle]:
+        """within: see Door; its hooks see the block with the negative in it."""
+        yield block.register_forward_pre_hook(partial(self.enter, door), with_kwargs=True)
+        if within is not None:
+            yield from within(block)
+        yield block.register_forward_hook(partial(self.leave, door))
+
+    def enter(self, door, block, args, kwargs):
+        given, name = Arguments(block, args, kwargs, door.names), door.text or door.sequence
+        self._know_sizes(door, given)
+        changed = {name: self._joined_tokens(given[name])}
+        if door.places and given[door.places] is not None:
+            changed[door.places] = self._joined_places(given[door.places])
+        if door.text_mask:
+            changed[door.text_mask] = self._joined_mask(given[name], given[door.text_mask])
+        if door.indices and given[door.indices] is not None:
+            changed[door.indices] = self._moved(given[door.indices])
+        options = given[OPTIONS] or {}
+        attention = JointAttention(self.equation, options, self.sizes, self.masks)
+        return given.changed(**changed, **{OPTIONS: attention.install(options)})
+
+    def leave(self, door, block, args, out):
+        if not door.text:
+            return self._parted(out)
+        parts = list(out)
+        if parts[door.out] is not None:  # what a last block does not make
+            parts[door.out] = self._parted(parts[door.out])
+        return tuple(parts)
+
+    def _know_sizes(self, door, given):
+        if door.text:
+            n_positive = given[door.text].shape[1]
+        else:
+            n_positive = self.sizes.positive if self.sizes else self.count.n_tokens
+        sizes = n_positive, self.tokens.shape[1], *([given[door.image].shape[1]] if door.image else [])
+        if self.sizes is None or self.sizes.each != sizes:
+            self.sizes = Sizes(*sizes)
+            self.masks, self.places = Masks(self.sizes), (None, None)
+
+    def _joined_tokens(self, tokens):
+        without, whole = self.whole
+        self.whole = (None, None)
+        if tokens is without:  # nobody has put another in its place, and what was written into it is in the whole
+            return whole
+        return torch.cat((self.tokens.to(tokens), tokens), 1)
+
+    def _parted(self, whole):
+        """The tokens without the negative's: a view, as are the negative's."""
+        n = self.n_negative
+        self.tokens, without = whole[:, :n], whole[:, n:]
+        self.whole = without, whole
+        return without
+
+    def _joined_places(self, places):
+        if self.places[0] is not places:
+            axis = token_axis(places)
+            image_place = places.narrow(axis, self.sizes.positive, 1)
+            parts = [self._turned(entry, image_place) for entry in self.entries]
+            shape = list(places.shape)
+            shape[axis] = self.n_negative
+            self.places = places, torch.cat((torch.cat(parts, axis).expand(shape).to(places), places), axis)
+        return self.places[1]
+
+    def _turned(self, entry, image_place):
+        """An entry's positions, as far from the image's as they are in a run of that entry alone.
+
+        Attention knows of positions only how far they are apart: so all of an entry's are turned from where the image
+        stands in the rehearsal to where it stands now.
+        """
+        if not self.image_is_behind:
+            return entry.places
+        return (image_place @ entry.image_place.transpose(-1, -2) @ entry.places).to(entry.places)
+
+    def _joined_mask(self, text, mask):
+        return joined_masks([*self.entries, Brought(text, mask=mask)])
+
+    def _moved(self, indices):
+        """Places in the sequence, of which a block knows by number: the negative belongs to the first part."""
+        if isinstance(indices, int):
+            return indices + self.n_negative
+        moved = lambda at: at + self.n_negative if at else at
+        return [(moved(start), moved(stop), *rest) for start, stop, *rest in indices]
+
+
+def joined_masks(parts: Sequence[Brought]) -> torch.Tensor | None:
+    """One mask of keys from those of each part; None where nothing is hidden."""
+    if all(part.mask is None for part in parts):
+        return None
+    like = next(part.mask for part in parts if part.mask is not None)
+    free = lambda part: like.new_zeros(*like.shape[:-1], part.tokens.shape[1])
+    return torch.cat([free(part) if part.mask is None else part.mask.to(like) for part in parts], -1)
