@@ -96,14 +96,13 @@ class Transformer(Adapter):
             yield call.context, call.transformer_options
 
 
-NOBODYS = Strength(nag_scale=5.0, nag_tau=2.5, nag_alpha=0.25)  # Flux's; nobody has published any
-
-NEWBIE = "the pooled output of its second text encoder modulates the picture (NewBie), which NAG does not know yet"
-
 def _padded(multiple, n):
     return math.ceil(n / multiple) * multiple
 
 
+NOBODYS = Strength(nag_scale=5.0, nag_tau=2.5, nag_alpha=0.25)  # Flux's; nobody has published any
+
+NEWBIE = "the pooled output of its second text encoder modulates the picture (NewBie), which NAG does not know yet"
 OMNI = "their places and the picture's hang on the length of the prompt"
 
 # Turbo's values; Z-Image has the same sizes, so that the model does not tell which of the two it is.
@@ -120,7 +119,7 @@ LUMINA = Transformer(
     text_encoder="Qwen3-4B (CLIPLoader, type lumina2) for Z-Image, Gemma 2 2B for Lumina 2",
     doors=Doors(
         (Door("layers", sequence="x", places="freqs_cis", indices="timestep_zero_index"),),
-        text_module="context_refiner.1",
+        image_module="noise_refiner.1",  # ComfyUI 0.3.62 leaves hidden tokens out behind the context refiner
         image_is_behind=True,
         refines_image=True,
     ),
