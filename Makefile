@@ -5,6 +5,7 @@ PYTEST_ARGS ?= tests
 DEMO_ARGS ?=
 MEASURE_ARGS ?=
 BENCHMARK_ARGS ?=
+WORKFLOWS_ARGS ?=
 IN_HOST = $(PYTHON) host/install.py
 
 .PHONY: demo test measure benchmark workflows clean
@@ -21,8 +22,8 @@ measure:  ## print the playground's table; MEASURE_ARGS="..."
 benchmark:  ## measure what NAG costs; BENCHMARK_ARGS="--cases Flux"
 	@$(IN_HOST) -m benchmarks $(BENCHMARK_ARGS)
 
-workflows:  ## write workflows/api/ anew from the graphs in workflows/; needs Chromium
-	@$(IN_HOST) -m host.export
+workflows:  ## write workflows/api/ anew from the graphs in workflows/; needs Chromium; WORKFLOWS_ARGS="flux_dev"
+	@$(IN_HOST) -m host.export $(WORKFLOWS_ARGS)
 
 clean:  ## remove the set-up and the output
 	rm -rf .host output

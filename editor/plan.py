@@ -6,6 +6,8 @@ from contextlib import suppress
 import torch
 
 from ..nodes import inputs
+from ..nodes.names import whose_instead
+from ..patches.checks import UnknownFamily
 from ..patches.sampling.notices import of_settings
 from ..patches.settings import Options, single
 from . import sampling
@@ -153,6 +155,8 @@ class _NodePlan:
     def _note_family(self, model):
         try:
             self.family, self.recommended = family_of(model.patcher.model)
+        except UnknownFamily as error:
+            self.message = self.message or f"{error} {whose_instead(self.node.type)}".rstrip()
         except (ValueError, RuntimeError) as error:
             self.message = self.message or str(error)
         except Exception as error:  # a model may be of any kind; the others of the graph are to be seen all the same

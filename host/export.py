@@ -1,4 +1,7 @@
-"""`make workflows`: the real frontend turns each graph in workflows/ into API format, for workflows/api/."""
+"""`make workflows`: the real frontend turns each graph in workflows/ into API format, for workflows/api/.
+
+A graph with nodes that the ComfyUI lacks is left out. Names as arguments: these graphs only.
+"""
 import json
 import sys
 import tempfile
@@ -7,9 +10,11 @@ from pathlib import Path
 from PIL import Image
 
 from .browser import BrowserFailed, BrowserMissing, Editor, chromium
+from .client import Client
 from .server import PACK, ComfyServer, ServerFailed
 
 WORKFLOWS = PACK / "workflows"
+OF_THE_EDITOR = {"MarkdownNote"}  # no node of the server's
 
 
 def graphs():
@@ -24,6 +29,11 @@ def api_path(name):
 def as_text(prompt):
     """An API prompt as it is written to its file."""
     return json.dumps(prompt, indent=2, ensure_ascii=False) + "\n"
+
+
+def lacking(graph, nodes):
+    """The types of a graph's nodes that a server does not have, sorted; nodes: those that it has, by type."""
+    return sorted({node["type"] for node in graph["nodes"]} - OF_THE_EDITOR - set(nodes))
 
 
 def put_stand_ins(base):
@@ -48,17 +58,24 @@ def export(editor, graph):
     return editor.prompt()
 
 
-def main():
+def main(names):
     with tempfile.TemporaryDirectory() as folder:
         put_stand_ins(Path(folder))
         try:
             with ComfyServer(folder) as server, chromium() as browser, Editor(browser, server.url) as editor:
+                nodes = Client(server.url).object_info()
                 for name, graph in graphs().items():
-                    api_path(name).write_text(as_text(export(editor, graph)), encoding="utf-8")
-                    print(api_path(name).relative_to(PACK))
+                    if names and name not in names:
+                        continue
+                    place, missing = api_path(name), lacking(graph, nodes)
+                    if missing:
+                        print(f"{place.relative_to(PACK)} stays as it is: this ComfyUI has no {', '.join(missing)}")
+                        continue
+                    place.write_text(as_text(export(editor, graph)), encoding="utf-8")
+                    print(place.relative_to(PACK))
         except (BrowserFailed, BrowserMissing, ServerFailed) as error:
             sys.exit(str(error))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

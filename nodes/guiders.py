@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..patches.checks import check_not_empty
 from . import comfyui, inputs
 from .guiding import GuidingNode
+from .shared import or_theirs
 
 
 def _nag_inputs():
@@ -35,6 +36,7 @@ class NAGGuider(GuidingNode):
         )
 
     @classmethod
+    @or_theirs
     def execute(
         cls,
         model,
@@ -76,6 +78,7 @@ class NAGCFGGuider(GuidingNode):
         )
 
     @classmethod
+    @or_theirs
     def execute(
         cls,
         model,

@@ -9,6 +9,7 @@ from ..patches.checks import check_not_empty
 from . import comfyui, inputs
 from .guiding import GuidingNode
 from .sampler import denoise_input, latent_input, model_input, sampler_inputs, seed_input, steps_input
+from .shared import or_theirs
 
 DEFAULT_CFG = 8.0  # as in ComfyUI-NAG
 
@@ -19,6 +20,7 @@ class LegacySampler(GuidingNode):
     SAMPLER: str
 
     @classmethod
+    @or_theirs
     def execute(
         cls, model, nag_negative, nag_scale, nag_tau, nag_alpha, nag_sigma_end, options=None, **sampling
     ) -> io.NodeOutput:

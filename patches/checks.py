@@ -24,6 +24,10 @@ ENCODERS = {
 }
 
 
+class UnknownFamily(ValueError):
+    """A diffusion model that no adapter is for."""
+
+
 def check_not_empty(name: str, conditioning: list | None) -> None:
     """Raise a ValueError unless this is a CONDITIONING with at least one entry, and text in each."""
     if conditioning is None or isinstance(conditioning, (list, tuple)) and not conditioning:

@@ -2,8 +2,6 @@
 import re
 
 import comfy.ldm.modules.attention
-import comfy.model_base
-import comfy.model_patcher
 import comfy.supported_models
 import pytest
 import torch
@@ -11,6 +9,7 @@ import torch
 from families import BY_NAME, FAMILIES, POOLED, TEXT
 from runs import Run, custom_sample
 from stock import stock
+from strangers import Unknown, unknown_model
 from subject import out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
@@ -18,20 +17,6 @@ every_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
 SDXL = BY_NAME["sdxl"]
 SUPPORTED = ("Stable Diffusion 1.5", "Stable Diffusion 3", "Flux", "Wan")
 STRENGTH_NODES = ("NAGModel", "NAGConditioning", "NAGSampler")
-
-
-class Unknown(torch.nn.Module):
-    """A diffusion model that nobody knows."""
-
-    dtype = torch.float32
-
-
-def unknown_model():
-    model = comfy.model_base.BaseModel.__new__(comfy.model_base.BaseModel)
-    torch.nn.Module.__init__(model)
-    model.diffusion_model = Unknown()
-    cpu = torch.device("cpu")
-    return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
 
 
 def test_unsupported_model(nodes):

@@ -529,6 +529,18 @@ def test_unsupported_family_says_so(plan, model_folder):
     assert not any(node["runs"][0]["on"])
 
 
+def test_where_another_packs_node_takes_over_it_says_so(plan, part, model_folder, monkeypatch):
+    write_file(model_folder / "m.safetensors", of_aura_flow()[0])
+
+    class Theirs:
+        RELATIVE_PYTHON_MODULE = "custom_nodes.Other-NAG"
+
+    monkeypatch.setitem(part("nodes.names")._replaced, "NAGCFGGuider", Theirs)
+    graph = {**custom(CFG_GUIDER), "load": with_file(CHECKPOINT, "m.safetensors")["load"]}
+    message = plan(graph)["nodes"]["nag"]["message"]
+    assert "Supported families: " in message and message.endswith("Other-NAG's NAGCFGGuider does it instead.")
+
+
 def test_a_strength_below_1_is_said(plan):
     graph = lambda scale: {**playground(), "nag": nag_model(nag_scale=scale), "last": ksampler()}
     said = {scale: plan(graph(scale))["nodes"]["nag"]["message"] for scale in (0.0, 0.5, 1.0, 1.5, "auto")}

@@ -2,6 +2,7 @@
 import torch
 
 from ..capabilities import missing, refusal
+from ..checks import UnknownFamily
 from .adapter import Adapter, ModelCall
 from .compiled import plain
 from .flux import FLUX
@@ -40,14 +41,14 @@ def adapter_of(model: torch.nn.Module) -> Adapter:
     """The adapter for a comfy.model_base.BaseModel, by its diffusion model's class or the nearest that it derives from.
 
     Raises:
-        ValueError: there is none; it names the class and the supported families.
+        UnknownFamily: there is none; it names the class and the supported families.
     """
     diffusion_model = plain(model.diffusion_model)
     for cls in type(diffusion_model).__mro__:
         for adapter in _several(REGISTRY.get(f"{cls.__module__}.{cls.__qualname__}", ())):
             if adapter.serves(diffusion_model):
                 return adapter
-    raise ValueError(_refusal(model, "has no adapter for it yet"))
+    raise UnknownFamily(_refusal(model, "has no adapter for it yet"))
 
 
 def find_adapter(model: torch.nn.Module) -> Adapter:

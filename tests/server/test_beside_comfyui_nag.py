@@ -1,11 +1,15 @@
 """ComfyUI-NAG's samplers in the server, also where a pack beside ours registers nodes of the same names."""
 import asyncio
 import logging
+import shutil
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
+import comfy.samplers
 import nodes as comfy_nodes
 import pytest
+import torch
 from aiohttp import web
 from graphs import node, painting
 from host.client import Client, PromptRejected
@@ -13,25 +17,14 @@ from host.inside import COMFYUI
 from host.server import PACK_NAME, ComfyServer, make_base_directory
 from listening import messages_of
 
+from strangers import Unknown, unknown_model
+
 OTHER = "Other-NAG"
 SAMPLERS = ["KSamplerWithNAG", "KSamplerWithNAG (Advanced)", "SamplerCustomWithNAG"]
 SHARED = sorted([*SAMPLERS, "NAGGuider", "NAGCFGGuider"])
 LINE = f"NAG: {OTHER}, too, has the nodes {', '.join(SHARED)}. Those of {PACK_NAME} are used."
-OTHERS_SOURCE = f'''
-class Theirs:
-    RETURN_TYPES, FUNCTION, CATEGORY = ("LATENT",), "sample", "theirs"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {{"required": {{"theirs": ("INT",)}}}}
-
-    def sample(self, theirs):
-        raise RuntimeError("theirs ran")
-
-
-NODE_CLASS_MAPPINGS = {{name: type("Theirs", (Theirs,), {{}}) for name in {[*SHARED, "OnlyTheirs"]}}}
-NODE_DISPLAY_NAME_MAPPINGS = {{name: "Theirs" for name in NODE_CLASS_MAPPINGS}}
-'''
+OTHERS_SOURCE = Path(__file__).with_name("other_nag.py")
+ORDERS = pytest.mark.parametrize("order", [(OTHER, PACK_NAME), (PACK_NAME, OTHER)], ids=["ours last", "theirs last"])
 
 
 def make_packs(base):
@@ -39,7 +32,7 @@ def make_packs(base):
     make_base_directory(base)
     other = base / "custom_nodes" / OTHER
     other.mkdir()
-    (other / "__init__.py").write_text(OTHERS_SOURCE)
+    shutil.copyfile(OTHERS_SOURCE, other / "__init__.py")
     return base / "custom_nodes"
 
 
@@ -78,7 +71,7 @@ def said(caplog):
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-@pytest.mark.parametrize("order", [(OTHER, PACK_NAME), (PACK_NAME, OTHER)], ids=["ours last", "theirs last"])
+@ORDERS
 def test_ours_are_used_in_either_order(host, caplog, order):
     host.start(*order)
     assert {host.origin(node_id) for node_id in SHARED} == {f"custom_nodes.{PACK_NAME}"}
@@ -108,6 +101,64 @@ def test_without_a_server(host, monkeypatch, caplog):
     monkeypatch.delitem(sys.modules, "server")
     host.start(OTHER, PACK_NAME)
     assert said(caplog) == []
+
+
+def inputs_of(node_id):
+    """Something for each input of one of our nodes of a shared name, with a model that NAG can't guide."""
+    numbers = {"nag_scale": 5.0, "nag_tau": 2.5, "nag_alpha": 0.25, "nag_sigma_end": 0.0}
+    conditioning = [[torch.zeros(1, 4, 8), {}]]
+    known = {"model": unknown_model(), "latent_image": {}, **numbers, "options": None}
+    declared = comfy_nodes.NODE_CLASS_MAPPINGS[node_id].INPUT_TYPES()
+    kinds = {name: kind for group in ("required", "optional") for name, (kind, *_) in declared[group].items()}
+    return {
+        name: known[name] if name in known else conditioning if kind == "CONDITIONING" else object()
+        for name, kind in kinds.items()
+    }
+
+
+def called(node_id, inputs):
+    """The output of a node as ComfyUI would call it."""
+    return comfy_nodes.NODE_CLASS_MAPPINGS[node_id].execute(**inputs).result[0]
+
+
+@ORDERS
+def test_theirs_do_what_ours_can_not(host, caplog, order):
+    host.start(*order)
+    for node_id in SHARED:
+        inputs = inputs_of(node_id)
+        caplog.clear()
+        given = called(node_id, inputs)["inputs"]
+        del inputs["options"]
+        assert given.keys() == inputs.keys() and all(given[name] is value for name, value in inputs.items())
+        (line,) = said(caplog)
+        assert Unknown.__qualname__ in line and line.endswith(f"{OTHER}'s {node_id} does it instead.")
+
+
+def test_theirs_take_no_options(host, caplog):
+    host.start(OTHER, PACK_NAME)
+    options = comfy_nodes.NODE_CLASS_MAPPINGS["NAGOptions"].execute(0.0, 0.5, "shared").result[0]
+    called("NAGGuider", {**inputs_of("NAGGuider"), "options": options})
+    assert said(caplog)[-1].endswith("NAGGuider does it instead. NAG Options has no effect on it.")
+
+
+@pytest.mark.parametrize("node_id", SHARED)
+def test_where_theirs_can_not_either_ours_say_so(host, node_id):
+    host.start(PACK_NAME)
+    with pytest.raises(ValueError, match="has no adapter for it yet"):
+        called(node_id, inputs_of(node_id))
+
+
+def test_theirs_are_not_called_without_what_they_need(host):
+    host.start(OTHER, PACK_NAME)
+    with pytest.raises(ValueError, match="has no adapter for it yet"):
+        called("NAGGuider", {**inputs_of("NAGGuider"), "latent_image": None})
+
+
+def test_what_is_off_needs_neither(host, caplog):
+    host.start(OTHER, PACK_NAME)
+    guider = called("NAGGuider", {**inputs_of("NAGGuider"), "nag_scale": 1.0})
+    assert type(guider) is comfy.samplers.CFGGuider
+    assert said(caplog) == [LINE]
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +227,18 @@ def new_way(both):
 def test_they_paint_what_nag_model_paints(both, new_way, class_type):
     assert pixels(both, legacy_painting(class_type)) == new_way
     assert pixels(both, legacy_painting(class_type, nag_scale=1.0)) != new_way
+
+
+@pytest.mark.parametrize("class_type", GRAPHS)
+def test_theirs_sample_what_ours_do_not_know(both, server_with_both, class_type):
+    """They leave the latent as it is."""
+    graph = legacy_painting(class_type)
+    graph["unknown"] = node("MakeUnknown", model=["loader", 0])
+    graph["sampler"]["inputs"]["model"] = ["unknown", 0]
+    graph["blue"] = node("EmptyImage", width=128, height=128, batch_size=1, color=255)
+    graph["latent"] = node("VAEEncode", pixels=["blue", 0], vae=["loader", 2])
+    assert set(pixels(both, graph)) == {bytes([0, 0, 255] * 128 * 128)}
+    assert f"{OTHER}'s {class_type} does it instead." in server_with_both.read_log()
 
 
 @pytest.mark.parametrize("class_type", GRAPHS)
