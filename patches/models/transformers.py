@@ -50,6 +50,10 @@ class Transformer(Adapter):
     def block_lists(self):
         return tuple(dict.fromkeys(door.blocks for door in self.doors.kinds))
 
+    @property
+    def is_joint(self):
+        return self.doors.kinds[0].cross is None
+
     def serves(self, model):
         return self.only(model)
 

@@ -12,6 +12,10 @@ from ..arithmetic.equation import CHUNK, CHUNK_ON_A_DEVICE
 from ..models import adapter_of
 from .request import Request
 
+# Of the run's memory, which at its peak is for a dozen tensors of the image's size: joint attention comes in three
+# parts and is put together in a fourth, and in front of the first block of one stream the sequence is there twice.
+OF_JOINT_ATTENTION = 1 / 3
+
 
 def memory_at_once(device: torch.device) -> int:
     """Bytes that the equation and the merge take on a device, however large the picture: float32 copies of a chunk."""
@@ -46,9 +50,10 @@ class MemoryWrapper:
         n_tokens = sum(adapter.n_tokens(net, n) for n in self._lengths(conds))
         pixels = n_tokens * adapter.pixels_a_token(net)  # a token of a text takes as much as one of the image
         more = memory([*latent[:2], pixels]) + memory_at_once(model.load_device)
-        streams = adapter.image_streams
-        if self.request.settings.options.image_stream == "separate" and "separate" in streams:
-            more += comfy.sampler_helpers.estimate_memory(model, latent, conds)[1]  # with reference images, too
+        separate = self.request.settings.options.image_stream in adapter.image_streams[1:]
+        share = separate + (OF_JOINT_ATTENTION if adapter.is_joint else 0)
+        if share:
+            more += share * comfy.sampler_helpers.estimate_memory(model, latent, conds)[1]  # with reference images, too
         return math.ceil(more / memory([*latent[:-1], 1]))
 
     def _lengths(self, conds):
