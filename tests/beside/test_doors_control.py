@@ -52,16 +52,18 @@ class Residuals(comfy.controlnet.ControlBase):
         return copied
 
 
-def of_latents(net, of=comfy.controlnet.ControlNet):
+def of_latents(net, of=comfy.controlnet.ControlNet, **more):
     return of(
         with_weights(net), compression_ratio=1, latent_format=comfy.latent_formats.Wan21(), extra_conds=[],
-        load_device=CPU,
+        load_device=CPU, **more,
     )  # fmt: skip
 
 
-def instantx():
-    config = {**table.QWEN, "num_layers": 2}
-    return of_latents(comfy.ldm.qwen_image.controlnet.QwenImageControlNetModel(**config, **PLAIN))
+def instantx(n_further=0):
+    """n_further: numbers of a mask, in each patch."""
+    config = {**table.QWEN, "num_layers": 2, "extra_condition_channels": n_further}
+    net = comfy.ldm.qwen_image.controlnet.QwenImageControlNetModel(**config, **PLAIN)
+    return of_latents(net, concat_mask=n_further > 0)
 
 
 def qwen_fun():
@@ -74,10 +76,14 @@ def qwen_fun():
     return of_latents(net, comfy.controlnet.QwenFunControlNet)
 
 
+MASK = torch.zeros(1, 64, 96)
+MASK[:, 16:40] = 1.0
+APPLY = "ControlNetApplyAdvanced"
 CONTROL_NETS = {
-    "InstantX": ("qwen_image", instantx),
-    "Qwen-Image Fun": ("qwen_image", qwen_fun),
-    **{f"residuals, {name}": (name, lambda: Residuals(64)) for name in (*ONE_BEHIND_TWO, "longcat")},
+    "InstantX": ("qwen_image", instantx, APPLY, {}),
+    "InstantX inpainting": ("qwen_image", lambda: instantx(4), "ControlNetInpaintingAliMamaApply", {"mask": MASK}),
+    "Qwen-Image Fun": ("qwen_image", qwen_fun, APPLY, {}),
+    **{f"residuals, {name}": (name, lambda: Residuals(64), APPLY, {}) for name in (*ONE_BEHIND_TWO, "longcat")},
 }
 
 
@@ -85,7 +91,7 @@ CONTROL_NETS = {
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("percents", [(0.0, 1.0), (0.2, 0.6)], ids=["throughout", "for a while"])
 def test_controlnet(nodes, control, place, percents):
-    name, make = CONTROL_NETS[control]
+    name, make, node_id, inputs = CONTROL_NETS[control]
     family = BY_NAME[name]
     run, patcher = Run(family, cfg=3.0, steps=4), family.patcher()
     nag, control_net = Nag(family.conditioning(11, 5)), make()
@@ -93,8 +99,8 @@ def test_controlnet(nodes, control, place, percents):
 
     def controlled(positive):
         return stock(
-            "ControlNetApplyAdvanced", positive=positive, negative=run.negative, control_net=control_net, image=image,
-            strength=0.7, start_percent=percents[0], end_percent=percents[1], vae=VideoVAE(),
+            node_id, positive=positive, negative=run.negative, control_net=control_net, image=image, strength=0.7,
+            start_percent=percents[0], end_percent=percents[1], vae=VideoVAE(), **inputs,
         )  # fmt: skip
 
     positive, negative = controlled(run.positive)
