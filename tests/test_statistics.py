@@ -2,11 +2,9 @@
 import comfy.samplers
 import pytest
 import torch
-from comfy.patcher_extension import WrappersMP
 
-from door_families import BY_NAME as BY_DOOR
 from families import BY_NAME, FAMILY_AND_STREAM
-from oracle import flux, lockstep, sampling, sd3, unet, wan
+from oracle import flux, sampling, sd3, unet, wan
 from oracle.equation import Nag
 from oracle.equation import guide as exact_guide
 from oracle.sampling import guided_by
@@ -54,11 +52,6 @@ class Recorder:
     def call(self, *args):
         self.steps.append([])
         return self.forward(*args)
-
-    def wrapper(self, executor, *args, **kwargs):
-        """Around the calls of a model in lockstep."""
-        self.steps.append([])
-        return executor(*args, **kwargs)
 
     def guide(self, z_pos, z_neg, nag):
         self.steps[-1].append(exact_measure(z_pos, z_neg, nag))
@@ -109,44 +102,6 @@ def test_a_run(family, stream, guided, monkeypatch):
         assert [step.ratio, step.clipped, step.moved] == (
             [None] * 3 if means is None else pytest.approx(means, rel=1e-3, abs=1e-6)
         )
-
-
-# One family of each mechanism; of Flux.2 and LTX-2 with references and sound.
-WITH_DOORS = ["z_image", "lumina2", "flux2_dev", "chroma", "qwen_image", "ltxv", "ltx2", "cosmos_predict2"]
-
-
-@pytest.mark.parametrize("name", WITH_DOORS)
-def test_a_run_of_a_family_with_doors(name, guided, monkeypatch):
-    family = BY_DOOR[name]
-    run, patcher = Run(family, batch=2, steps=4), family.patcher()
-    model, reports = guided(patcher, run.negative, end_percent=0.6)
-    run.sample(model)
-
-    recorder = Recorder(None)
-    monkeypatch.setattr(lockstep, "guide", recorder.guide)
-    counted = patcher.clone()
-    counted.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "steps", recorder.wrapper)
-    run.sample(
-        lockstep.lockstep_model(counted, family.tokens), guided_by(run.positive, Nag(run.negative, end_percent=0.6))
-    )
-
-    expected = recorder.means()
-    assert [step.on for step in reports] == [means is not None for means in expected] == [True] * 3 + [False]
-    for step, means in zip(reports, expected):
-        figures = [step.ratio, step.clipped, step.moved]
-        assert figures == ([None] * 3 if means is None else pytest.approx(means, rel=1e-3, abs=1e-6))
-
-
-@pytest.mark.parametrize("modality", ["picture", "sound"])
-def test_one_modality(modality, guided):
-    """What is not guided does not count."""
-    family, both = BY_DOOR["ltx2"], []
-    run, patcher = Run(family), family.patcher()
-    for chosen in ("both", modality):
-        model, reports = guided(patcher, run.negative, modality=chosen)
-        run.sample(model)
-        both.append(reports[0].ratio)
-    assert both[0] != pytest.approx(both[1], rel=1e-3)
 
 
 @pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, ids=str)
