@@ -1,14 +1,18 @@
 """Transformers that other nodes have patched, and the oracle of them."""
 import sys
+from types import SimpleNamespace
 from unittest.mock import patch
 
+import comfy.ldm.flux.redux
+import comfy.sd
 import pytest
 import torch
 
-from families import BY_NAME
+from families import BY_NAME, TEXT
 from oracle import dit
 from oracle.equation import attention
 from oracle.sampling import exact_model
+from stock import stock
 from stored import patcher_of, weights_of
 
 DITS = [
@@ -119,3 +123,27 @@ class FoldingVAE:
         """(batch, height, width, 3) to (batch, 16, height / 8, width / 8)."""
         folded = torch.nn.functional.pixel_unshuffle(pixels[..., :3].movedim(-1, 1), 8)
         return folded[:, ::12].contiguous() * 2 - 1
+
+
+def random(*shape):
+    """The same numbers each time."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(13))
+
+
+def style(strength, strength_type):
+    """What StyleModelApply does to a conditioning: tokens behind the text, maybe with a bias on them."""
+    def change(conditioning):
+        redux = comfy.ldm.flux.redux.ReduxImageEncoder(10, TEXT, dtype=torch.float32)
+        generator = torch.Generator().manual_seed(14)
+        for weight in redux.parameters():
+            weight.requires_grad_(False).copy_(torch.randn(weight.shape, generator=generator) / weight.shape[-1] ** 0.5)
+        return stock(
+            "StyleModelApply",
+            conditioning=conditioning,
+            style_model=comfy.sd.StyleModel(redux),
+            clip_vision_output=SimpleNamespace(last_hidden_state=random(1, 5, 10)),
+            strength=strength,
+            strength_type=strength_type,
+        )[0]
+
+    return change

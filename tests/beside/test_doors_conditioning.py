@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from dit_others import FoldingVAE
+from dit_others import FoldingVAE, random, style
 from door_families import BY_NAME, DoorFamily, patches_of
 from doors_others import exactly
 from oracle.equation import Nag
@@ -16,10 +16,6 @@ from runs import Run, assert_close, difference
 from stock import stock
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-
-
-def random(*shape):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(13))
 
 
 class VideoVAE(FoldingVAE):
@@ -97,6 +93,10 @@ CASES = {
     "Flux.2 Klein": lambda: edit("flux2_klein", "index", (128, 2, 3), (128, 1, 4)),
     "Flux.2 Klein, timestep 0": lambda: edit("flux2_klein", "index_timestep_zero", (128, 2, 3)),
     "Krea 2": lambda: edit("krea2", "index_timestep_zero", (16, 1, 6, 4)),
+    **{
+        f"StyleModelApply, {how}, {name}": lambda name=name, how=how: Case(BY_NAME[name], style(0.5, how))
+        for name, how in (("chroma", "multiply"), ("chroma", "attn_bias"), ("longcat", "attn_bias"))
+    },
     "FluxGuidance": lambda: Case(BY_NAME["flux2_dev"], by_node("FluxGuidance", "conditioning", guidance=2.0)),
     "LTXVConditioning": lambda: Case(BY_NAME["ltxv"], of_both("LTXVConditioning", frame_rate=60.0)),
     "LTXVAddGuide": lambda: guide_of_ltx("ltxv"),
