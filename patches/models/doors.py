@@ -93,12 +93,14 @@ class Doors:
     Args:
         kinds: of blocks, in the model's order.
         text_module: the path of the last module that has the text alone, where no block has.
+        image_module: that of the last that has the image alone, where only part of the text comes to the blocks.
         image_is_behind: the image's positions begin behind the text's, so they differ between the prompts.
         refines_image: modules in front of the first block work on the image; a rehearsal then makes do with a patch.
     """
 
     kinds: tuple[Door, ...]
     text_module: str | None = None
+    image_module: str | None = None
     image_is_behind: bool = False
     refines_image: bool = False
 
@@ -107,11 +109,11 @@ class Doors:
         """For one guided call of a diffusion model: see ModelCall."""
         kinds = [door for door in self.kinds if door.serves(call.settings.options.modality)]
         found = [(door, blocks) for door in kinds if (blocks := door.find(model))]
-        count = _Count()
-        counting = [model.get_submodule(self.text_module)] if self.text_module else []
+        count, counted = _Count(self.image_module is not None), self.text_module or self.image_module
+        counting = [model.get_submodule(counted)] if counted else []
         with hooked(module.register_forward_hook(count) for module in counting):
             brought = [self._rehearsed(found, call, entry, count) for entry in call.entries]
-            count.n_tokens = None  # of the positive's, from now on
+            count.n_tokens = None  # of the positive's run, from now on
             with hooked(self._hooks(model, found, call, [*zip(*brought)], count)):
                 yield
 
@@ -124,7 +126,7 @@ class Doors:
         caught = rehearse(
             lambda: call.rehearse(entry, lists, self.refines_image), [(blocks[0], door.names) for door, blocks in kinds]
         )
-        return [brought_to(door, arguments, count.n_tokens) for (door, _), arguments in zip(kinds, caught)]
+        return [brought_to(door, arguments, count) for (door, _), arguments in zip(kinds, caught)]
 
     def _hooks(self, model, found, call, brought, count):
         """brought: for each kind of cross-attention, or for the first kind of block, what each entry brings."""
@@ -140,9 +142,16 @@ class Doors:
 
 
 class _Count:
-    """A forward hook that keeps how many tokens the text has."""
+    """A forward hook that keeps how many tokens the text has, or the image."""
 
     n_tokens = None
 
+    def __init__(self, is_image: bool):
+        self.is_image = is_image
+
     def __call__(self, module, args, out):
         self.n_tokens = out.shape[1]
+
+    def of_text(self, sequence: torch.Tensor) -> int:
+        """How many of a sequence's tokens are the text's."""
+        return sequence.shape[1] - self.n_tokens if self.is_image else self.n_tokens

@@ -47,7 +47,8 @@ FLUX = Transformer(
         (
             Door("double_blocks", text="txt", out=1, places="pe", vector="vec", within=_within_double),
             Door("single_blocks", sequence="x", places="pe", within=_within_single),
-        )
+        ),
+        text_module="txt_in",
     ),
     width="txt_in",
     pooled="vector_in.in_layer",

@@ -68,15 +68,15 @@ class Brought:
     vector: torch.Tensor | None = None
 
 
-def brought_to(door, arguments: Arguments, n_counted: int | None) -> Brought:
+def brought_to(door, arguments: Arguments, count) -> Brought:
     """What of a block's arguments is the negative's.
 
     Args:
         door: of the block, see doors.Door.
-        n_counted: how many tokens the text has, where it comes in one sequence with the image.
+        count: what knows `of_text` how many tokens the text has, where it comes in one sequence with the image.
     """
     tokens = arguments[door.text or door.sequence]
-    n_text = tokens.shape[1] if door.text else n_counted
+    n_text = tokens.shape[1] if door.text else count.of_text(tokens)
     places = arguments[door.places] if door.places else None
     image_place = None
     if places is not None:

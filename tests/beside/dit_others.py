@@ -1,14 +1,18 @@
 """Transformers that other nodes have patched, and the oracle of them."""
 import sys
+from types import SimpleNamespace
 from unittest.mock import patch
 
+import comfy.ldm.flux.redux
+import comfy.sd
 import pytest
 import torch
 
-from families import BY_NAME
+from families import BY_NAME, TEXT
 from oracle import dit
 from oracle.equation import attention
 from oracle.sampling import exact_model
+from stock import stock
 from stored import patcher_of, weights_of
 
 DITS = [
@@ -108,6 +112,17 @@ def cooler(q, k, v, heads, mask=None):
     return attention(q * 0.7, k, v, heads, mask)
 
 
+def with_weights(net):
+    """Random ones, of a ControlNet."""
+    generator = torch.Generator().manual_seed(15)
+    for name, weight in (*net.named_parameters(), *net.named_buffers()):
+        noise = torch.randn(weight.shape, generator=generator)
+        weight.requires_grad_(False).copy_(
+            noise / weight[0].numel() ** 0.5 if weight.ndim > 1 else (not name.endswith("bias")) + 0.2 * noise
+        )
+    return net
+
+
 class FoldingVAE:
     """Latents of 16 channels with an eighth of the pixels each way, as an image VAE's are."""
 
@@ -118,3 +133,27 @@ class FoldingVAE:
         """(batch, height, width, 3) to (batch, 16, height / 8, width / 8)."""
         folded = torch.nn.functional.pixel_unshuffle(pixels[..., :3].movedim(-1, 1), 8)
         return folded[:, ::12].contiguous() * 2 - 1
+
+
+def random(*shape):
+    """The same numbers each time."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(13))
+
+
+def style(strength, strength_type):
+    """What StyleModelApply does to a conditioning: tokens behind the text, maybe with a bias on them."""
+    def change(conditioning):
+        redux = comfy.ldm.flux.redux.ReduxImageEncoder(10, TEXT, dtype=torch.float32)
+        generator = torch.Generator().manual_seed(14)
+        for weight in redux.parameters():
+            weight.requires_grad_(False).copy_(torch.randn(weight.shape, generator=generator) / weight.shape[-1] ** 0.5)
+        return stock(
+            "StyleModelApply",
+            conditioning=conditioning,
+            style_model=comfy.sd.StyleModel(redux),
+            clip_vision_output=SimpleNamespace(last_hidden_state=random(1, 5, 10)),
+            strength=strength,
+            strength_type=strength_type,
+        )[0]
+
+    return change
