@@ -495,7 +495,8 @@ def test_a_file_of_a_family_with_doors(plan, part, model_folder, name):
     answer = plan(with_file(loader, "a model.safetensors", steps=9))
     node = answer["nodes"]["nag"]
     says = dict(zip(STRENGTH, BY_NAME[name if name != "kandinsky5" else "kandinsky5_video"].recommended))
-    assert (node["family"], node["recommended"], node["message"]) == (family, says, None)
+    assert (node["family"], node["message"]) == (family, None)
+    assert node["recommended"].items() >= says.items()
     assert {"name": family, **says} in answer["families"]
     assert node["runs"][0]["exact"]
     assert node["runs"][0]["sigmas"] == comfy.samplers.calculate_sigmas(sampling, "simple", 9).tolist()
