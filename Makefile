@@ -10,7 +10,7 @@ IN_HOST = $(PYTHON) host/install.py
 # What starts processes of its own has the machine to itself; all other tests share it, two at a time.
 APART = tests/server tests/browser tests/test_install.py
 
-.PHONY: demo test measure benchmark workflows clean
+.PHONY: demo test measure benchmark workflows tables clean
 
 demo:  ## paint one picture of what NAG does; DEMO_ARGS="--save FILE"
 	@$(IN_HOST) -m host.demo $(DEMO_ARGS)
@@ -31,6 +31,9 @@ benchmark:  ## measure what NAG costs; BENCHMARK_ARGS="--cases Flux"
 
 workflows:  ## write workflows/api/ anew from the graphs in workflows/; needs Chromium; WORKFLOWS_ARGS="flux_dev"
 	@$(IN_HOST) -m host.export $(WORKFLOWS_ARGS)
+
+tables:  ## write what auto stands for into README.md and web/docs/, from the families' declarations
+	@$(IN_HOST) -m host.tables
 
 clean:  ## remove the set-up and the output
 	rm -rf .host output

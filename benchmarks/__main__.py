@@ -5,15 +5,11 @@
 in the repository's folder, with the Python of that ComfyUI. benchmarks/README.md says what it needs and shows.
 """
 import argparse
-import shlex
-import sys
 from pathlib import Path
 
 import torch
 
-from . import host
-
-HERE = Path(__file__).parent
+from . import host, report
 
 
 def parse():
@@ -27,7 +23,7 @@ def parse():
     parser.add_argument("--seconds", type=float, default=16, help="no round begins later (default: %(default)s)")
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", help="default: bfloat16 on a GPU, else float32")
-    parser.add_argument("--output", type=Path, default=HERE / "RESULTS.md")
+    parser.add_argument("--output", type=Path, default=report.RESULTS)
     parser.add_argument("--only-operations", action="store_true", help="only count operations, at full size")
     return parser.parse_args()
 
@@ -46,32 +42,42 @@ def main():
     if options.methods:
         wanted = {"base", *options.methods, *(path.resolve().name for path in options.compare)}
         compared = [method for method in compared if method.key in wanted]
-    if not on_gpu or options.only_operations:
+    if options.only_operations or not on_gpu and len(cases) == len(CASES):
         report_operations(cases, compared, options)
     if not options.only_operations:
         for case in cases:
-            report_times(case, compared, options, on_gpu)
+            if on_gpu or case.small:
+                report_times(case, compared, options, on_gpu)
+
+
+COUNTED = {"cfg": "CFG", "separate": "NAG, separate", "exact": "NAG, two exact calls", "nag": "NAG"}
 
 
 def report_operations(cases, compared, options):
     """Full size, whatever this machine is."""
-    from . import floors, report
+    compared = [method for method in compared if method.key in ("base", *COUNTED)]
+    columns = ["", "base, a step", *COUNTED.values(), "floor", "aim for the time"]
+    table = report.table(columns, [row_of_operations(case, compared) for case in cases])
+    heading = "Operations at full size, counted on the meta device"
+    report.show(options.output, heading, [*table, "", report.provenance()])
 
-    columns = {"cfg": "CFG", "separate": "NAG, separate", "exact": "NAG, two exact calls", "nag": "NAG"}
-    rows = []
-    for case in cases:
-        chosen = [method for method in compared if case.full.family in (method.families or [case.full.family])]
-        counted = floors.count(case.full, [method for method in chosen if method.key in ("base", *columns)])
-        base = counted["base"]
-        ratios = [report.over(counted[key] / base) if key in counted else "" for key in columns]
-        floor = report.over(1 + floors.least(case.full) / base)
-        rows.append([case.name, f"{base / 1e12:.1f} T", *ratios, floor, f"{case.aim:+.0%}" if case.aim else ""])
-    table = report.table(["", "base, a step", *columns.values(), "floor", "aim for the time"], rows)
-    show(options, "Operations at full size, counted on the meta device", [*table, "", provenance()])
+
+def row_of_operations(case, compared):
+    from . import floors, timing
+
+    chosen = [method for method in compared if case.full.family in (method.families or [case.full.family])]
+    failed = timing.Figures()
+    counted = timing.attempt(failed, lambda: floors.count(case.full, chosen))
+    if counted is None:
+        return [case.name, failed.reason, *[""] * (len(COUNTED) + 2)]
+    base = counted["base"]
+    ratios = [report.over(counted[key] / base) if key in counted else "" for key in COUNTED]
+    floor = report.over(1 + floors.least(case.full) / base)
+    return [case.name, f"{base / 1e12:.1f} T", *ratios, floor, f"{case.aim:+.0%}" if case.aim else ""]
 
 
 def report_times(case, compared, options, on_gpu):
-    from . import floors, models, report, timing
+    from . import floors, models, timing
 
     size = case.full if on_gpu else case.small
     chosen = [method for method in compared if size.family in (method.families or [size.family])]
@@ -85,7 +91,7 @@ def report_times(case, compared, options, on_gpu):
     failed = timing.Figures()
     patcher = timing.attempt(failed, lambda: models.build(size, dtype, options.device))
     if patcher is None:
-        show(options, heading, [failed.reason, "", provenance()])
+        report.show(options.output, heading, [failed.reason, "", report.provenance()])
         return
     figures = timing.measure(patcher, size, chosen, plan)
     del patcher
@@ -94,24 +100,7 @@ def report_times(case, compared, options, on_gpu):
     rounds = len(figures["base"].steps)
     details = f"{dtype}, latent {'x'.join(map(str, size.latent))}, {size.text} text tokens, {rounds} rounds of " \
               f"{plan.steps} step{'s' * (plan.steps > 1)}."
-    show(options, heading, [*report.table(report.COLUMNS, rows), "", f"{details} {provenance()}"])
-
-
-def show(options, heading, lines):
-    from . import report
-
-    print("\n".join([f"## {heading}", "", *lines, ""]), flush=True)
-    report.write_section(options.output, heading, lines)
-
-
-def provenance():
-    """The command, less the folders of this machine, and the versions."""
-    from comfyui_version import __version__
-
-    words = (Path(word).name if "/" in word else word for word in sys.argv[1:])
-    command = shlex.join(["python", "-m", "benchmarks", *words])
-    return f"`{command}`, ComfyUI {__version__}, torch {torch.__version__}."
-
+    report.show(options.output, heading, [*report.table(report.COLUMNS, rows), "", f"{details} {report.provenance()}"])
 
 
 if __name__ == "__main__":

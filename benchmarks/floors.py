@@ -1,25 +1,28 @@
 """How many floating-point operations a step takes: counted on the meta device, and the least that NAG adds, by formula.
 
-With N image tokens, T tokens of the negative, width d, text width c, per block and with 2 m n k operations for a
-product of matrices, the least is:
+The negative's T tokens go through some of the model's modules, with 2 m n k operations for a product of matrices. Where
+the text meets the image's N tokens, of width d, a module adds at the least
 
-    joint (Flux, SD3.5)   24 d^2 T       the negative's projections and MLP, 12 d^2 weights in either kind of block
-                        + 4 d T (T + N)  the negative's attention to itself and the image
-                        + 4 d N T        the image's attention to the negative; to the image it has attended once
-    cross (SDXL, Wan)      4 w d T       the negative's keys and values; w is c in SDXL, d in Wan
-                        + 4 d N T        the image's attention to the negative
+    joint    2 w T            w weights by which each token of the text is multiplied, as 12 d^2 in Flux's blocks
+           + 4 d T (T + N)    the negative's attention to itself and the image
+           + 4 d N T          the image's attention to the negative; to the image it has attended once
+    cross    2 w T            w is that of the negative's keys and values
+           + 4 d N T          the image's attention to the negative
+    text     2 w T + 4 d T T  modules for the text alone, d = 0 where it does not attend
 
-and once the embedding of the negative's text: 2 c d T (joint), 2 (c + d) d T (Wan). SD3.5's last block takes only the
-text's queries, keys and values: 6 d^2 T in place of 24. The equation itself, the merge, norms and modulations are no
-products of matrices and count nothing, here as in PyTorch's counter.
+so all of them 2 w T + 4 d T (a T + b N). The equation itself, the merge, norms and modulations are no products of
+matrices and count nothing, here as in PyTorch's counter. A rehearsal also embeds the image and the time, and an image
+that it refines it makes small: that is no part of the floor.
 """
 import itertools
 import math
+from dataclasses import dataclass
 from unittest import mock
 
 import comfy.model_management
 import comfy.sampler_helpers
 import comfy.samplers
+import comfy.utils
 import torch
 from torch.utils import flop_counter
 
@@ -28,21 +31,121 @@ from .models import build
 META = torch.device("meta")
 
 
+@dataclass(frozen=True)
+class Modules:
+    """Equal modules that the negative's text goes through.
+
+    Args:
+        count: how many.
+        weights: those by which each of its tokens is multiplied.
+        width: of all heads of the queries; 0 without attention.
+        meets: how many of its own tokens and of the image's take part in attention with each.
+        image: how many tokens that has.
+    """
+
+    count: int
+    weights: int
+    width: int = 0
+    meets: tuple[int, int] = (0, 0)
+    image: int = 0
+
+    def operations(self, text):
+        (own, of_image), image = self.meets, self.image
+        return self.count * (2 * self.weights * text + 4 * self.width * text * (own * text + of_image * image))
+
+
+def joint(count, weights, width, image):
+    return Modules(count, weights, width, (1, 2), image)
+
+
+def cross(count, weights, width, image):
+    return Modules(count, weights, width, (0, 1), image)
+
+
+def of_text(count, weights, width=0):
+    return Modules(count, weights, width, (1, 0))
+
+
+def _unet(c, n, size):
+    return [cross(blocks, 2 * c["context_dim"] * d, d, image) for blocks, d, image in _unet_levels(size)]
+
+
+def _sd3(c, n, size):
+    """The last block only takes the text's queries, keys and values."""
+    d, blocks = 64 * c["depth"], c.get("num_blocks") or c["depth"]
+    embedding = c["context_embedder_config"]["params"]["in_features"] * d
+    return [joint(blocks - 1, 12 * d * d, d, n), joint(1, 3 * d * d, d, n), of_text(1, embedding)]
+
+
+def _flux(c, n, size):
+    d, blocks = c["hidden_size"], c["depth"] + c["depth_single_blocks"]
+    gated = bool(c.get("mlp_silu_act"))  # then the first layer of an MLP makes twice the width
+    weights = 4 * d * d + round((2 + gated) * c["mlp_ratio"] * d * d)
+    return [joint(blocks, weights, d, n), of_text(1, c["context_in_dim"] * d)]
+
+
+def _z_image(c, n, size):
+    d, refiners = c["dim"], 2
+    mlp = 256 * math.ceil(int(c["ffn_dim_multiplier"] * d) / 256)
+    weights = 4 * d * d + 3 * d * mlp
+    return [joint(c["n_layers"], weights, d, n), of_text(refiners, weights, d), of_text(1, c["cap_feat_dim"] * d)]
+
+
+def _qwen_image(c, n, size):
+    d = c["num_attention_heads"] * c["attention_head_dim"]
+    return [joint(c["num_layers"], 12 * d * d, d, n), of_text(1, c["joint_attention_dim"] * d)]
+
+
+def _krea2(c, n, size):
+    """The text comes as a stack of layers. Two modules mix the layers of a token, two the tokens."""
+    d, text, layers = c["features"], c["txtdim"], c["txtlayers"]
+    gated = lambda width: 3 * width * 128 * math.ceil(4 * int(2 * width / 3) / 128)
+    weights = (3 * c["heads"] + 2 * c["kvheads"]) * d * d // c["heads"] + gated(d)
+    of_layers = 5 * text * text + gated(text)
+    fusion = [of_text(2, layers * (of_layers + 2 * text * layers)), of_text(2, of_layers, text)]
+    return [joint(c["layers"], weights, d, n), *fusion, of_text(1, layers + text * d + d * d)]
+
+
+def _wan(c, n, size):
+    d = c["dim"]
+    return [cross(c["num_layers"], 2 * d * d, d, n), of_text(1, (c["text_dim"] + d) * d)]
+
+
+def _ltx2(c, n, size):
+    """Picture and sound."""
+    widths = (c["num_attention_heads"] * c["attention_head_dim"], n), (
+        c["audio_num_attention_heads"] * c["audio_attention_head_dim"], size.sound[1])
+    blocks = [cross(c["num_layers"], 2 * d * d, d, image) for d, image in widths]
+    return blocks + [of_text(1, (c["caption_channels"] + d) * d) for d, _ in widths]
+
+
+def _kandinsky5(c, n, size):
+    d, ff = c["model_dim"], c["ff_dim"]
+    of_blocks = of_text(c["num_text_blocks"], 4 * d * d + 2 * d * ff, d)
+    return [cross(c["num_visual_blocks"], 2 * d * d, d, n), of_blocks, of_text(1, 3584 * d)]
+
+
+def _cosmos(c, n, size):
+    d = c["model_channels"]
+    return [cross(c["num_blocks"], 2 * c["crossattn_emb_channels"] * d, d, n)]
+
+
+# What the negative's text goes through, by family, of the config, the number of the image's tokens, and the Size.
+PATHS = {
+    "sdxl": _unet, "sd3": _sd3, "flux": _flux, "flux2": _flux, "chroma": _flux, "z_image": _z_image,
+    "qwen_image": _qwen_image, "krea2": _krea2, "wan": _wan, "ltx2": _ltx2, "kandinsky5": _kandinsky5,
+    "anima": _cosmos,
+}
+
+
 def least(size):
     """The operations that NAG adds to a step at the least."""
-    config, text, width = size.config, size.text, size.text_width
-    image = math.prod(size.latent[1:]) // 4  # patches of 2x2
-    if size.family == "sdxl":
-        return sum(blocks * 4 * d * text * (width + tokens) for blocks, d, tokens in _unet_levels(size))
-    if size.family == "wan":
-        d = config["dim"]
-        return config["num_layers"] * 4 * d * text * (d + image) + 2 * (width + d) * d * text
-    if size.family == "flux":
-        d, blocks, saved = config["hidden_size"], config["depth"] + config["depth_single_blocks"], 0
-    else:
-        d, blocks = 64 * config["depth"], config.get("num_blocks") or config["depth"]
-        saved = 18 * d * d * text
-    return blocks * (24 * d * d * text + 4 * d * text * (text + 2 * image)) + 2 * width * d * text - saved
+    return sum(modules.operations(size.text) for modules in PATHS[size.family](size.config, size.image, size))
+
+
+def width(size):
+    """That of the attention in which text and image meet, the widest where there are several."""
+    return max(modules.width for modules in PATHS[size.family](size.config, size.image, size))
 
 
 def _unet_levels(size):
@@ -101,6 +204,9 @@ def one_call(guider, size):
     guider.conds = {name: [entry.copy() for entry in entries] for name, entries in guider.original_conds.items()}
     comfy.sampler_helpers.prepare_model_patcher(patcher, guider.conds, guider.model_options)
     patcher.model.current_patcher = patcher
-    noise = torch.empty(1, *size.latent, device=META)
+    noise, shapes = size.latents(lambda *shape: torch.empty(shape, device=META)), {}
+    if size.sound is not None:
+        noise, packed = comfy.utils.pack_latents(noise.unbind())
+        shapes = {"latent_shapes": packed}
     with torch.inference_mode(), mock.patch.object(comfy.model_management, "get_free_memory", lambda *_: 1 << 60):
-        guider.inner_sample(noise, None, META, _OneCall(), torch.ones(2), None, None, True, 0)
+        guider.inner_sample(noise, None, META, _OneCall(), torch.ones(2), None, None, True, 0, **shapes)

@@ -12,8 +12,12 @@ from patches.sampling.entry import guide_model
 from patches.sampling.request import Request
 from patches.settings import Options, Settings
 
+from .models import ARCHITECTURES
+
 CFG = 4.0
 NAG = {"nag_scale": 5.0, "nag_tau": 2.5, "nag_alpha": 0.25}  # the cost does not depend on them
+JOINT = tuple(family for family, architecture in ARCHITECTURES.items() if architecture.joint)
+CORES = ("sdxl", "flux", "flux2", "chroma", "krea2")  # the others have no place for NAGuidance's patch
 STOP, STEPS_IN_ALL, STEPS_BEFORE = 0.25, 7, 2  # of seven steps, two begin in the first quarter
 
 
@@ -40,7 +44,7 @@ class Method:
 
 def stock(patcher, size, cfg=1.0):
     guider = comfy.samplers.CFGGuider(patcher)
-    guider.set_conds(size.conditioning(1), size.conditioning(2))
+    guider.set_conds(*(size.conditioning(seed, patcher.model) for seed in (1, 2)))
     guider.set_cfg(cfg)
     return guider
 
@@ -72,10 +76,11 @@ def other_pack(path):
 
     def guider(patcher, size):
         node = find_node(path, "NAGCFGGuider")
-        inputs = dict(model=patcher, positive=size.conditioning(1), negative=size.conditioning(2), cfg=1.0,
-                      nag_negative=size.conditioning(2), nag_sigma_end=0.0, **NAG)
+        positive, negative = (size.conditioning(seed, patcher.model) for seed in (1, 2))
+        inputs = dict(model=patcher, positive=positive, negative=negative, cfg=1.0, nag_negative=negative,
+                      nag_sigma_end=0.0, **NAG)
         if hasattr(node, "get_guider"):
-            return node().get_guider(**inputs, latent_image={"samples": torch.zeros(1, *size.latent)})[0]
+            return node().get_guider(**inputs, latent_image={"samples": size.latents(torch.zeros)})[0]
         return node.execute(**inputs).result[0]
 
     return guider
@@ -109,12 +114,12 @@ def methods(compare=()):
         Method("base", "base", stock, floor=lambda nag: 0),
         Method("cfg", "base + CFG", lambda patcher, size: stock(patcher, size, CFG), floor=lambda nag: 1),
         Method("nag", "NAG", ours(), floor=lambda nag: nag),
-        Method("exact", "NAG, two exact calls", exact, ("sd3", "flux"), floor=lambda nag: nag),
+        Method("exact", "NAG, two exact calls", exact, JOINT, floor=lambda nag: nag),
         Method("early", early, ours(end_percent=STOP), steps=STEPS_IN_ALL, stops_after=STEPS_BEFORE,
                floor=lambda nag: nag * STEPS_BEFORE / STEPS_IN_ALL),
         Method("nag+cfg", "NAG + CFG", ours(CFG), floor=lambda nag: 1 + nag),
         Method("separate", "NAG, image_stream separate", ours(image_stream="separate"), ("flux",)),
     ]
     if importlib.util.find_spec("comfy_extras.nodes_nag"):
-        found.append(Method("core", "ComfyUI's NAGuidance", core))
+        found.append(Method("core", "ComfyUI's NAGuidance", core, CORES))
     return found + [Method(path.name, path.name, other_pack(path)) for path in compare]

@@ -1,94 +1,212 @@
 """The cases: real architectures at real sizes, and the same scaled down for a CPU, with random weights.
 
-Configurations are those that ComfyUI's model_detection gives for the published checkpoints. A scaled-down case divides
-the model's width and the number of image and text tokens by about the same factor, so that attention and projections
-keep their shares, and with them the ratios; heads stay as wide as they are.
+Configurations are those that ComfyUI's model_detection gives for the published checkpoints. Sizes that it reads from
+the weights are their publishers'; for Krea 2, LTX-2 and Kandinsky 5 Lite they are the defaults of ComfyUI's classes,
+for Anima those of Cosmos Predict2 2B, from which it was made. Flux.2's and Anima's prompts always have 512 tokens,
+LTX-2's have 1024.
+
+A scaled-down case divides the model's width and the number of image and text tokens by about the same factor, so that
+attention and projections keep their shares, and with them the ratios; heads stay as wide as they are.
 """
+import importlib
 import math
 from dataclasses import dataclass, field
 
-import comfy.ldm.flux.model
 import comfy.model_base
 import comfy.model_patcher
 import comfy.supported_models
 import torch
+from patches.models import find_adapter
 
-CONFIGS = {
-    "sdxl": {
-        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_res_blocks": [2, 2, 2],
-        "channel_mult": [1, 2, 4], "transformer_depth": [0, 0, 2, 2, 10, 10], "transformer_depth_middle": 10,
-        "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10], "num_head_channels": 64, "context_dim": 2048,
-        "num_classes": "sequential", "adm_in_channels": 2816, "use_linear_in_transformer": True,
-        "use_spatial_transformer": True, "legacy": False, "use_checkpoint": False, "use_temporal_attention": False,
-        "use_temporal_resblock": False,
-    },
-    "sd3": {
-        "in_channels": 16, "out_channels": 16, "patch_size": 2, "depth": 38, "input_size": None, "num_patches": 36864,
-        "pos_embed_max_size": 192, "pos_embed_scaling_factor": None, "adm_in_channels": 2048, "qk_norm": "rms",
-        "context_embedder_config": {
-            "target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 2432}
-        },
-    },
-    "flux": {
-        "image_model": "flux", "in_channels": 16, "out_channels": 16, "patch_size": 2, "vec_in_dim": 768,
-        "context_in_dim": 4096, "hidden_size": 3072, "mlp_ratio": 4.0, "num_heads": 24, "depth": 19,
-        "depth_single_blocks": 38, "axes_dim": [16, 56, 56], "theta": 10000, "qkv_bias": True, "guidance_embed": True,
-    },
-    "wan": {
-        "image_model": "wan2.1", "model_type": "t2v", "dim": 5120, "ffn_dim": 13824, "num_heads": 40, "num_layers": 40,
-        "text_dim": 4096, "freq_dim": 256, "in_dim": 16, "out_dim": 16, "patch_size": (1, 2, 2),
-        "window_size": (-1, -1), "qk_norm": True, "cross_attn_norm": True, "eps": 1e-6,
-    },
+
+@dataclass(frozen=True)
+class Architecture:
+    """
+    Args:
+        base, supported: the names of its classes, in comfy.model_base and in comfy.supported_models.
+        config: that of the published checkpoint.
+        blocks: by kind, the entry of config with the number of the blocks in which text and image meet.
+        joint: whether they meet in one attention over both.
+        patch: how many of a latent's places make a token of the image.
+        takes: the class below comfy.ldm that takes the config, where it takes no entry that it does not know.
+    """
+
+    base: str
+    supported: str
+    config: dict
+    blocks: dict[str, str] = field(default_factory=dict)
+    joint: bool = True
+    patch: int = 4
+    takes: str | None = None
+
+
+ONE_STREAM, TWO_STREAMS, CROSS = "one stream", "two streams", "cross-attention"
+OF_FLUX = {TWO_STREAMS: "depth", ONE_STREAM: "depth_single_blocks"}
+FLUX_2 = {
+    "image_model": "flux2", "in_channels": 128, "out_channels": 128, "vec_in_dim": None, "context_in_dim": 15360,
+    "hidden_size": 6144, "mlp_ratio": 3.0, "num_heads": 48, "depth": 8, "depth_single_blocks": 48,
+    "axes_dim": [32, 32, 32, 32], "theta": 2000, "patch_size": 1, "qkv_bias": False, "guidance_embed": True,
+    "txt_ids_dims": [3], "global_modulation": True, "mlp_silu_act": True, "ops_bias": False,
+    "default_ref_method": "index", "ref_index_scale": 10.0,
 }
-POOLED = {"sdxl": 1280, "sd3": 2048, "flux": 768, "wan": 0}
+COSMOS = {
+    "image_model": "anima", "max_img_h": 240, "max_img_w": 240, "max_frames": 128, "in_channels": 16,
+    "out_channels": 16, "patch_spatial": 2, "patch_temporal": 1, "model_channels": 2048, "num_blocks": 28,
+    "num_heads": 16, "concat_padding_mask": True, "crossattn_emb_channels": 1024, "pos_emb_cls": "rope3d",
+    "pos_emb_learnable": True, "pos_emb_interpolation": "crop", "min_fps": 1, "max_fps": 30, "use_adaln_lora": True,
+    "adaln_lora_dim": 256, "extra_per_block_abs_pos_emb": False, "rope_h_extrapolation_ratio": 4.0,
+    "rope_w_extrapolation_ratio": 4.0, "rope_t_extrapolation_ratio": 1.0, "extra_h_extrapolation_ratio": 1.0,
+    "extra_w_extrapolation_ratio": 1.0, "extra_t_extrapolation_ratio": 1.0, "rope_enable_fps_modulation": False,
+}
+ARCHITECTURES = {
+    "sdxl": Architecture(
+        "SDXL", "SDXL", {
+            "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_res_blocks": [2, 2, 2],
+            "channel_mult": [1, 2, 4], "transformer_depth": [0, 0, 2, 2, 10, 10], "transformer_depth_middle": 10,
+            "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10], "num_head_channels": 64, "context_dim": 2048,
+            "num_classes": "sequential", "adm_in_channels": 2816, "use_linear_in_transformer": True,
+            "use_spatial_transformer": True, "legacy": False, "use_checkpoint": False, "use_temporal_attention": False,
+            "use_temporal_resblock": False,
+        },
+        joint=False, patch=1,
+    ),
+    "sd3": Architecture(
+        "SD3", "SD3", {
+            "in_channels": 16, "out_channels": 16, "patch_size": 2, "depth": 38, "input_size": None,
+            "num_patches": 36864, "pos_embed_max_size": 192, "pos_embed_scaling_factor": None,
+            "adm_in_channels": 2048, "qk_norm": "rms",
+            "context_embedder_config": {
+                "target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 2432}
+            },
+        },
+        {TWO_STREAMS: "num_blocks"},
+    ),
+    "flux": Architecture(
+        "Flux", "Flux", {
+            "image_model": "flux", "in_channels": 16, "out_channels": 16, "patch_size": 2, "vec_in_dim": 768,
+            "context_in_dim": 4096, "hidden_size": 3072, "mlp_ratio": 4.0, "num_heads": 24, "depth": 19,
+            "depth_single_blocks": 38, "axes_dim": [16, 56, 56], "theta": 10000, "qkv_bias": True,
+            "guidance_embed": True, "txt_ids_dims": [],
+        },
+        OF_FLUX, takes="flux.model.FluxParams",
+    ),
+    "wan": Architecture(
+        "WAN21", "WAN21_T2V", {
+            "image_model": "wan2.1", "model_type": "t2v", "dim": 5120, "ffn_dim": 13824, "num_heads": 40,
+            "num_layers": 40, "text_dim": 4096, "freq_dim": 256, "in_dim": 16, "out_dim": 16, "patch_size": (1, 2, 2),
+            "window_size": (-1, -1), "qk_norm": True, "cross_attn_norm": True, "eps": 1e-6,
+        },
+        {CROSS: "num_layers"}, joint=False,
+    ),
+    "flux2": Architecture("Flux2", "Flux2", FLUX_2, OF_FLUX, patch=1, takes="flux.model.FluxParams"),
+    "chroma": Architecture(
+        "Chroma", "Chroma", {
+            "image_model": "chroma", "in_channels": 64, "out_channels": 64, "context_in_dim": 4096,
+            "hidden_size": 3072, "mlp_ratio": 4.0, "num_heads": 24, "depth": 19, "depth_single_blocks": 38,
+            "axes_dim": [16, 56, 56], "theta": 10000, "patch_size": 2, "qkv_bias": True, "in_dim": 64,
+            "out_dim": 3072, "hidden_dim": 5120, "n_layers": 5, "txt_ids_dims": [], "vec_in_dim": None,
+        },
+        OF_FLUX, takes="chroma.model.ChromaParams",
+    ),
+    "z_image": Architecture(
+        "Lumina2", "ZImage", {
+            "image_model": "lumina2", "patch_size": 2, "in_channels": 16, "dim": 3840, "cap_feat_dim": 2560,
+            "n_layers": 30, "qk_norm": True, "n_heads": 30, "n_kv_heads": 30, "axes_dims": [32, 48, 48],
+            "axes_lens": [1536, 512, 512], "rope_theta": 256.0, "ffn_dim_multiplier": 8.0 / 3.0,
+            "z_image_modulation": True, "time_scale": 1000.0, "pad_tokens_multiple": 32,
+        },
+        {ONE_STREAM: "n_layers"},
+    ),
+    "qwen_image": Architecture(
+        "QwenImage", "QwenImage", {
+            "image_model": "qwen_image", "in_channels": 64, "num_layers": 60, "attention_head_dim": 128,
+            "num_attention_heads": 24, "joint_attention_dim": 3584,
+        },
+        {TWO_STREAMS: "num_layers"},
+    ),
+    "krea2": Architecture(
+        "Krea2", "Krea2", {
+            "image_model": "krea2", "features": 6144, "channels": 16, "patch": 2, "layers": 28, "heads": 48,
+            "kvheads": 12, "txtlayers": 12, "txtdim": 2560,
+        },
+        {ONE_STREAM: "layers"},
+    ),
+    "ltx2": Architecture(
+        "LTXAV", "LTXAV", {
+            "image_model": "ltxav", "in_channels": 128, "cross_attention_dim": 4096, "attention_head_dim": 128,
+            "num_attention_heads": 32, "caption_channels": 3840, "num_layers": 48, "audio_in_channels": 128,
+            "audio_cross_attention_dim": 2048, "audio_attention_head_dim": 64, "audio_num_attention_heads": 32,
+            "use_middle_indices_grid": True, "rope_type": "split",
+        },
+        {CROSS: "num_layers"}, joint=False, patch=1,
+    ),
+    "kandinsky5": Architecture(
+        "Kandinsky5", "Kandinsky5", {
+            "image_model": "kandinsky5", "model_dim": 1792, "axes_dims": (16, 24, 24), "time_dim": 512,
+            "ff_dim": 7168, "visual_embed_dim": 132, "num_text_blocks": 2, "num_visual_blocks": 32,
+        },
+        {CROSS: "num_visual_blocks"}, joint=False,
+    ),
+    "anima": Architecture("Anima", "Anima", COSMOS, {CROSS: "num_blocks"}, joint=False),
+}
 
 
 @dataclass(frozen=True)
 class Size:
     """
     Args:
-        family: a key of CONFIGS.
+        family: a key of ARCHITECTURES.
         latent: its shape without the batch.
         text: how many tokens each prompt has.
         changes: to the family's configuration.
+        sound: the shape of the sound's latent, where the model makes sound, too.
     """
 
     family: str
     latent: tuple[int, ...]
     text: int
     changes: dict = field(default_factory=dict)
+    sound: tuple[int, ...] | None = None
 
     @property
     def config(self):
-        return {**CONFIGS[self.family], **self.changes}
+        return {**ARCHITECTURES[self.family].config, **self.changes}
 
     @property
-    def text_width(self):
-        config = self.config
-        if self.family == "sd3":
-            return config["context_embedder_config"]["params"]["in_features"]
-        return config[{"sdxl": "context_dim", "flux": "context_in_dim", "wan": "text_dim"}[self.family]]
+    def image(self):
+        """How many tokens it has."""
+        return math.prod(self.latent[1:]) // ARCHITECTURES[self.family].patch
 
-    def conditioning(self, seed):
-        """A random CONDITIONING with one entry."""
+    def conditioning(self, seed, model):
+        """A random CONDITIONING with one entry, for a comfy.model_base.BaseModel."""
+        adapter, network = find_adapter(model), model.diffusion_model
+        width = max(adapter.text_widths(network))  # LTX-2's text as its encoders leave it, which run once
+        pooled = adapter.pooled_width(network) or 1280  # SDXL's; others take none
         generator = torch.Generator().manual_seed(seed)
-        tokens = torch.randn(1, self.text, self.text_width, generator=generator)
-        pooled = torch.randn(1, POOLED[self.family], generator=generator)
+        tokens, pooled = (torch.randn(1, *shape, generator=generator) for shape in ((self.text, width), (pooled,)))
         return [[tokens, {"pooled_output": pooled, "guidance": 4.0}]]
+
+    def latents(self, make):
+        """What `make`, given a shape, gives for the latent; as ComfyUI nests it where there is sound."""
+        if self.sound is None:
+            return make(1, *self.latent)
+        from comfy.nested_tensor import NestedTensor  # not in every ComfyUI
+
+        return NestedTensor([make(1, *self.latent), make(1, *self.sound)])
 
 
 @dataclass(frozen=True)
 class Case:
     """
     Args:
-        small: scaled down for a CPU.
+        small: scaled down for a CPU; None if it is only counted there.
         aim: by how much NAG may lengthen a step on a data-centre GPU, or None.
         slow: at full size a step takes seconds on such a GPU; then these methods are enough, a step each.
     """
 
     name: str
     full: Size
-    small: Size
+    small: Size | None = None
     aim: float | None = None
     slow: tuple[str, ...] = ()
 
@@ -106,15 +224,29 @@ def _flux(text):
 
 
 def _wan(full_changes, latent, small_latent, width, text, layers=2):
-    config = {**CONFIGS["wan"], **full_changes}
+    config = {**ARCHITECTURES["wan"].config, **full_changes}
     scale = width / config["dim"]
     small = {"dim": width, "ffn_dim": round(config["ffn_dim"] * scale), "num_heads": width // 128, "num_layers": layers,
              "text_dim": round(4096 * scale)}
     return Size("wan", latent, 512, full_changes), Size("wan", small_latent, text, small)
 
 
+def _qwen_image(text):
+    changes = {"num_layers": 2, "num_attention_heads": 4, "joint_attention_dim": 597}
+    return Size("qwen_image", (16, 1, 166, 166), text), Size("qwen_image", (16, 1, 68, 68), round(text / 6), changes)
+
+
+def _z_image(text):
+    changes = {"dim": 512, "n_layers": 8, "n_heads": 4, "n_kv_heads": 4, "cap_feat_dim": 341, "pad_tokens_multiple": 4}
+    return Size("z_image", (16, 128, 128), text), Size("z_image", (16, 48, 46), 4 * round(text / 30), changes)
+
+
 SDXL_SMALL = Size("sdxl", (4, 40, 40), 8, {"model_channels": 64, "context_dim": 408})
 WAN_SMALLER = {"dim": 1536, "ffn_dim": 8960, "num_heads": 12, "num_layers": 30}
+KLEIN_4B = {
+    "hidden_size": 3072, "num_heads": 24, "depth": 5, "depth_single_blocks": 20, "context_in_dim": 7680,
+    "guidance_embed": False,
+}
 P480, P720 = (16, 21, 60, 104), (16, 21, 90, 160)  # 832x480 and 1280x720, 81 frames
 WITH_CFG = ("base", "cfg", "nag")
 CASES = [
@@ -127,22 +259,37 @@ CASES = [
     Case("Wan2.1 1.3B 720p, 81 frames", *_wan(WAN_SMALLER, P720, (16, 7, 50, 72), 128, 43, 1), slow=WITH_CFG),
     Case("Wan2.1 14B 480p, 81 frames", *_wan({}, P480, (16, 3, 42, 52), 256, 26), slow=WITH_CFG),
     Case("Wan2.1 14B 720p, 81 frames", *_wan({}, P720, (16, 5, 54, 56), 256, 26, 1), aim=0.02, slow=("base", "nag")),
+    Case("Z-Image-Turbo 1024x1024, 64 text tokens", *_z_image(64)),
+    Case("Z-Image-Turbo 1024x1024, 256 text tokens", *_z_image(256)),
+    Case("Qwen-Image 1328x1328, 64 text tokens", *_qwen_image(64)),
+    Case("Qwen-Image 1328x1328, 512 text tokens", *_qwen_image(512)),
+    Case("Flux.2 Klein 4B 1024x1024", Size("flux2", (128, 64, 64), 512, KLEIN_4B)),
+    Case("Flux.2 dev 1024x1024", Size("flux2", (128, 64, 64), 512), slow=WITH_CFG),
+    Case("Chroma 1024x1024, 256 text tokens", Size("chroma", (16, 128, 128), 256)),
+    Case("Krea 2 1024x1024, 256 text tokens", Size("krea2", (16, 1, 128, 128), 256)),
+    Case("Anima 1024x1024", Size("anima", (16, 1, 128, 128), 512)),
+    Case("LTX-2 720p, 121 frames with sound", Size("ltx2", (128, 16, 22, 40), 1024, sound=(8, 121, 16)), slow=WITH_CFG),
+    Case("Kandinsky 5 Lite 768x512, 121 frames", Size("kandinsky5", (16, 31, 64, 96), 256), slow=WITH_CFG),
 ]
 
 
 def build(size, dtype, device):
-    """A ModelPatcher with random weights, made where they stay."""
-    config = {**size.config, "dtype": dtype}
-    if size.family == "flux" and "txt_ids_dims" in comfy.ldm.flux.model.FluxParams.__dataclass_fields__:
-        config["txt_ids_dims"] = []
-    make, configure = {
-        "sdxl": (comfy.model_base.SDXL, comfy.supported_models.SDXL),
-        "sd3": (comfy.model_base.SD3, comfy.supported_models.SD3),
-        "flux": (comfy.model_base.Flux, comfy.supported_models.Flux),
-        "wan": (comfy.model_base.WAN21, comfy.supported_models.WAN21_T2V),
-    }[size.family]
+    """A ModelPatcher with random weights, made where they stay.
+
+    Raises:
+        NotImplementedError: this ComfyUI has no such model.
+    """
+    architecture, config = ARCHITECTURES[size.family], size.config
+    base, supported = architecture.base, architecture.supported
+    if not hasattr(comfy.model_base, base) or not hasattr(comfy.supported_models, supported):
+        raise NotImplementedError(f"this ComfyUI has no {supported}")
+    if architecture.takes:
+        module, _, params = architecture.takes.rpartition(".")
+        known = getattr(importlib.import_module(f"comfy.ldm.{module}"), params).__dataclass_fields__
+        config = {name: value for name, value in config.items() if name in {*known, "image_model"}}
+    configured = getattr(comfy.supported_models, supported)({**config, "dtype": dtype})
     with torch.no_grad():
-        model = make(configure(config), device=device)
+        model = getattr(comfy.model_base, base)(configured, device=device)
         fill(model.diffusion_model)
     return comfy.model_patcher.ModelPatcher(model.to(device), load_device=device, offload_device=device)
 

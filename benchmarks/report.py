@@ -1,11 +1,31 @@
 """Tables, and the file that keeps them: a section a case and device, so that runs in parts add up to one file."""
 import re
+import shlex
+import sys
 from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
 
 TITLE = """# What NAG costs
 
 Written by `python -m benchmarks`; [README.md](README.md) says what the columns mean.
 """
+
+
+def show(path: Path, heading, lines):
+    """Print a section, and put it into the file."""
+    print("\n".join([f"## {heading}", "", *lines, ""]), flush=True)
+    write_section(path, heading, lines)
+
+
+def provenance(module="benchmarks"):
+    """The command, less the folders of this machine, and the versions."""
+    from comfyui_version import __version__
+
+    words = (Path(word).name if "/" in word else word for word in sys.argv[1:])
+    return f"`{shlex.join(['python', '-m', module, *words])}`, ComfyUI {__version__}, torch {torch.__version__}."
 
 
 def write_section(path: Path, heading, lines):

@@ -79,12 +79,13 @@ def run(guider, size, steps):
     patcher = guider.model_patcher
     device = patcher.load_device
     sigmas = comfy.samplers.calculate_sigmas(patcher.model.model_sampling, "simple", steps)
-    noise = torch.randn(1, *size.latent, generator=torch.Generator().manual_seed(7))
+    generator = torch.Generator().manual_seed(7)
+    noise = size.latents(lambda *shape: torch.randn(shape, generator=generator))
     stopwatch = Stopwatch(device)
     if device.type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-    out = guider.sample(noise, torch.zeros_like(noise), timed_euler(stopwatch), sigmas, disable_pbar=True, seed=7)
+    out = guider.sample(noise, size.latents(torch.zeros), timed_euler(stopwatch), sigmas, disable_pbar=True, seed=7)
     if not out.isfinite().all():
         raise ArithmeticError("the result is not finite")
     return stopwatch.seconds(), torch.cuda.max_memory_allocated() if device.type == "cuda" else 0

@@ -66,7 +66,7 @@ def model(base, config, takes=None, needs=(), changed=None, **settings):
     def build(dtype):
         made, told = getattr(comfy.model_base, base, None), getattr(comfy.supported_models, config, None)
         there = made is not None and told is not None
-        known = _arguments(takes) | {"image_model"} if there and takes else {*settings}
+        known = arguments_of(takes) | {"image_model"} if there and takes else {*settings}
         if not there or not {*needs} <= known:
             pytest.skip(f"this ComfyUI has no {base} that takes {', '.join(needs) or 'anything'}")
         fitting = {name: value for name, value in settings.items() if name in known}
@@ -78,7 +78,8 @@ def model(base, config, takes=None, needs=(), changed=None, **settings):
     return build
 
 
-def _arguments(path):
+def arguments_of(path):
+    """The names of what a class below comfy.ldm, or its bases, is made with."""
     module, _, name = path.rpartition(".")
     cls = getattr(importlib.import_module(f"comfy.ldm.{module}"), name)
     return {name for each in cls.__mro__ if "__init__" in vars(each) for name in inspect.signature(each).parameters}

@@ -130,9 +130,9 @@ def guide_at_once(positive, negative, scale, tau, alpha, dtype, out=None) -> tor
     precise = torch.promote_types(positive.dtype, torch.float32)
     z_pos, z_neg = positive.to(precise), negative.to(precise)
     z = torch.lerp(z_neg, z_pos, scale)
-    norm = vector_norm(z, ord=1, dim=-1, keepdim=True).clamp_min(torch.finfo(precise).tiny)
+    norm = _l1_norm(z).clamp_min(torch.finfo(precise).tiny)
     # min(r, tau) / r = min(1, tau |z+| / |z~|), which needs no division by the positive's norm.
-    share = (vector_norm(z_pos, ord=1, dim=-1, keepdim=True) * (alpha * tau) / norm).clamp_max(alpha)
+    share = (_l1_norm(z_pos) * (alpha * tau) / norm).clamp_max(alpha)
     # From here on z~ is not needed any more, and its overflow harms nothing: the share is zero then.
     if out is None:
         z = (z_pos * (1 - alpha + scale * share) + z_neg * (share * (1 - scale))).to(dtype)
@@ -141,6 +141,11 @@ def guide_at_once(positive, negative, scale, tau, alpha, dtype, out=None) -> tor
         z = torch.addcmul(torch.mul(z_pos, share_of_positive, out=z), share, z_neg, value=1 - scale, out=out)
     largest = torch.finfo(dtype).max
     return z.clamp_(-largest, largest) if dtype == torch.float16 else z
+
+
+def _l1_norm(z):
+    """Over the last axis. On a CPU vector_norm goes number by number; elsewhere it makes do without |z| in memory."""
+    return z.abs().sum(-1, keepdim=True) if z.device.type == "cpu" else vector_norm(z, ord=1, dim=-1, keepdim=True)
 
 
 def is_traced(*tensors: torch.Tensor) -> bool:

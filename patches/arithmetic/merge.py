@@ -94,7 +94,8 @@ def _check(parts, segments):
     for (z, lse), n in zip(parts, (tokens, segments.n_known, tokens)):
         if z.shape != (batch, heads, n, dim) or lse.shape != (batch, heads, n):
             shapes = [(tuple(z.shape), tuple(lse.shape)) for z, lse in parts]
-            raise ValueError(f"{tokens} tokens, {segments.n_known} without the negative's, do not fit attention of {shapes}")
+            of = f"{tokens} tokens, {segments.n_known} without the negative's"
+            raise ValueError(f"{of}, do not fit attention of {shapes}")
 
 
 def _plain(to_image, to_positive, to_negative, segments, numbers):
@@ -148,12 +149,16 @@ def _visible(part):
     """Zero, and a finite log-sum-exp, where no key was visible."""
     out, lse = part
     lse = lse.to(torch.promote_types(out.dtype, torch.float32))
-    hidden = (lse == -torch.inf).unsqueeze(-1)
-    return torch.where(hidden, 0, out), lse.clamp_min(torch.finfo(lse.dtype).min)
+    hidden = lse == -torch.inf
+    if out.device.type == "cpu" and not is_traced(out) and not hidden.any():  # elsewhere the host would wait for that
+        return out, lse
+    return torch.where(hidden.unsqueeze(-1), 0, out), lse.clamp_min(torch.finfo(lse.dtype).min)
 
 
 def _merge(a, b, out=None):
     """`merge`, of finite log-sum-exps."""
     (z_a, lse_a), (z_b, lse_b) = a, b
     share = torch.sigmoid(lse_b - lse_a).unsqueeze(-1)
+    if z_a.dtype == z_b.dtype == share.dtype and (out is None or out.dtype == share.dtype):
+        return torch.lerp(z_a, z_b, share, out=out)  # one pass, where nothing has to be converted
     return torch.addcmul(z_b * share, z_a, 1 - share, out=out)

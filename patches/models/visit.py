@@ -13,6 +13,9 @@ from .arguments import OPTIONS, Arguments
 from .compiled import marked
 from .rehearsal import Brought, token_axis
 
+PATCHES_OF_ATTENTION = {"attn1_patch", "attn1_output_patch"}
+IMAGE = "img_slice"  # of the sequence: in the transformer_options, as (start, stop)
+
 
 def attending_by(make: Callable[[Arguments, dict], Override | None]) -> Callable:
     """A forward pre-hook, with keyword arguments, in front of a module that attends.
@@ -71,7 +74,7 @@ class JointVisit:
     Args:
         use: see ModelCall.
         entries: what each entry of the negative brings.
-        count: whose `n_tokens` the text has, where it comes in one sequence with the image.
+        count: see rehearsal.brought_to.
         image_is_behind: see Doors.
 
     Attributes:
@@ -111,6 +114,8 @@ class JointVisit:
         if door.indices and given[door.indices] is not None:
             changed[door.indices] = self._moved(given[door.indices])
         options = given[OPTIONS] or {}
+        if not door.text:
+            options = self._pointing_at_image(options)
         attention = JointAttention(self.equation, options, self.sizes, self.masks)
         return given.changed(**changed, **{OPTIONS: attention.install(options)})
 
@@ -126,7 +131,7 @@ class JointVisit:
         if door.text:
             n_positive = given[door.text].shape[1]
         else:
-            n_positive = self.sizes.positive if self.sizes else self.count.n_tokens
+            n_positive = self.sizes.positive if self.sizes else self.count.of_text(given[door.sequence])
         sizes = n_positive, self.tokens.shape[1], *([given[door.image].shape[1]] if door.image else [])
         if self.sizes is None or self.sizes.each != sizes:
             self.sizes = Sizes(*sizes)
@@ -165,6 +170,12 @@ class JointVisit:
         if not self.image_is_behind:
             return entry.places
         return (image_place @ entry.image_place.transpose(-1, -2) @ entry.places).to(entry.places)
+
+    def _pointing_at_image(self, options):
+        """Other nodes' patches of attention work inside of the block, and look up where the image lies in it."""
+        if not PATCHES_OF_ATTENTION & options.get("patches", {}).keys() or IMAGE not in options:
+            return options
+        return {**options, IMAGE: [at + self.n_negative for at in options[IMAGE]]}
 
     def _joined_mask(self, text, mask):
         return joined_masks([*self.entries, Brought(text, mask=mask)])

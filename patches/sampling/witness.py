@@ -66,7 +66,7 @@ class Witness:
         if plain(model) is not self.model:  # another device's, maybe at the same time
             yield
             return
-        if is_compiled(model):  # with these hooks it would be another graph, which notes nothing
+        if not self.guided and is_compiled(model):  # with these hooks it would be another graph, which notes nothing
             for listener in self._listeners:
                 listener.remove()
         with self._seen.during(to_guide):
