@@ -177,6 +177,23 @@ def test_joint_counts_what_it_guides(patches, sizes, monkeypatch, function, shar
     torch.testing.assert_close(counted.sums[expected.device], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("way", ["log-sum-exp", "two calls"], indirect=True)
+@pytest.mark.parametrize("order", [False], indirect=True)
+def test_joint_with_further_keys(joint, way, order):
+    """Behind the image's, as ComfyUI's FluxKVCache puts those of reference images there."""
+    q, k, v = random(TOKENS, TOKENS + 3, TOKENS + 3)
+    further = range(TOKENS, TOKENS + 3)
+    z = torch.full(q.shape, torch.nan, dtype=torch.float64)
+    of_each = []
+    for text in (order.positive, order.negative):
+        own = order.image + text
+        keys = [t.double()[:, [*own, *further]] for t in (k, v)]
+        of_each.append(exact_attention(q.double()[:, own], *keys, HEADS))
+        z[:, text] = of_each[-1][:, IMAGE:]
+    z[:, order.image] = exact_guide(*(of_one[:, :IMAGE] for of_one in of_each), NAG)
+    close(call_by(way, joint, *by_heads(q, k, v), skip_reshape=True), z)
+
+
 @functions
 def test_separate(separate, function):
     q, k, v = random(*[POSITIVE + NEGATIVE + 2 * IMAGE] * 3)

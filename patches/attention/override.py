@@ -134,13 +134,14 @@ class JointAttention(Override):
 
     def _merged(self, attend, q, k, v, mask):
         segments, masks = self.sizes.segments(q.shape[2]), self.masks.joint(mask, q)
+        keys = self.sizes.segments(k.shape[2])  # another node may have put further ones behind the image's
         # All slices are views: the image is never concatenated with a prompt. The positive's queries meet the
         # negative's keys for nothing, which costs less than a further call for the negative's few queries.
-        meet = lambda q, keys, mask: attend(q, k[:, :, keys], v[:, :, keys], mask)
+        meet = lambda q, segment, mask: attend(q, k[:, :, segment], v[:, :, segment], mask)
         parts = (
-            meet(q, segments.image, masks.to_image),
-            meet(q[:, :, segments.known], segments.positive, masks.to_positive),
-            meet(q, segments.negative, masks.to_negative),
+            meet(q, keys.image, masks.to_image),
+            meet(q[:, :, segments.known], keys.positive, masks.to_positive),
+            meet(q, keys.negative, masks.to_negative),
         )
         self.equation.note(image_of_each(*parts, segments))
         return guide_joint(*parts, segments, *self.equation.numbers)
