@@ -1,20 +1,27 @@
 # Set-up happens by itself, once, under .host/. COMFYUI_PATH=/some/ComfyUI runs a target on that checkout; with
 # COMFYUI_PYTHON=/its/python as well nothing is set up.
 PYTHON ?= python3
-PYTEST_ARGS ?= tests
+PYTEST_ARGS ?=
 DEMO_ARGS ?=
 MEASURE_ARGS ?=
 BENCHMARK_ARGS ?=
 WORKFLOWS_ARGS ?=
 IN_HOST = $(PYTHON) host/install.py
+# What starts processes of its own has the machine to itself; all other tests share it, two at a time.
+APART = tests/server tests/browser tests/test_install.py
 
-.PHONY: demo test measure benchmark workflows clean
+.PHONY: demo test measure benchmark workflows tables clean
 
 demo:  ## paint one picture of what NAG does; DEMO_ARGS="--save FILE"
 	@$(IN_HOST) -m host.demo $(DEMO_ARGS)
 
 test:  ## run the tests; PYTEST_ARGS="tests/server -x"
+ifneq ($(strip $(PYTEST_ARGS)),)
 	@$(IN_HOST) -m pytest $(PYTEST_ARGS)
+else
+	@$(IN_HOST) -m pytest tests $(APART:%=--ignore=%) --numprocesses 2; inside=$$?; \
+	$(IN_HOST) -m pytest $(APART) && exit $$inside
+endif
 
 measure:  ## print the playground's table; MEASURE_ARGS="..."
 	@$(IN_HOST) -m playground.measure $(MEASURE_ARGS)
@@ -24,6 +31,9 @@ benchmark:  ## measure what NAG costs; BENCHMARK_ARGS="--cases Flux"
 
 workflows:  ## write workflows/api/ anew from the graphs in workflows/; needs Chromium; WORKFLOWS_ARGS="flux_dev"
 	@$(IN_HOST) -m host.export $(WORKFLOWS_ARGS)
+
+tables:  ## write what auto stands for into README.md and web/docs/, from the families' declarations
+	@$(IN_HOST) -m host.tables
 
 clean:  ## remove the set-up and the output
 	rm -rf .host output

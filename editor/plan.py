@@ -70,8 +70,9 @@ class _NodePlan:
         """As the node's widgets and its NAG Options say; None if they can't be read or are wrong."""
         try:
             numbers = {name: self.graph.value(self.node, name, inputs.AUTO) for name in STRENGTH}
-            sigma_end = self.graph.value(self.node, "nag_sigma_end", 0.0)
-            return inputs.settings(**numbers, nag_sigma_end=float(sigma_end), options=self._options())
+            has_end = "nag_sigma_end" in {each.id for each in self.node.cls.GET_SCHEMA().inputs}
+            sigma_end = float(self.graph.value(self.node, "nag_sigma_end", 0.0)) if has_end else None
+            return inputs.settings(**numbers, nag_sigma_end=sigma_end, options=self._options())
         except Unreadable:
             return None
         except (TypeError, ValueError, OverflowError) as error:
@@ -81,7 +82,7 @@ class _NodePlan:
     def _options(self):
         found = self.graph.source(self.node, "options")
         if found is None:
-            return Options()
+            return None
         options = found[0]
         if options.type != "NAGOptions":
             raise Unreadable("options")
@@ -174,7 +175,7 @@ class _NodePlan:
             limits = [(options.start_percent, options.end_percent)]
             return [_within(p, limits) and _within(p, parts) for p in schedule.percents]
         to_sigma = model.sampling.percent_to_sigma
-        low, high = settings.sigma_range(to_sigma)
+        low, high = settings.completed(self.recommended).sigma_range(to_sigma)
         ranges = [(single(to_sigma(end)), single(to_sigma(start))) for start, end in parts]
         sigmas = schedule.sigmas[:-1].to(torch.float32).tolist()
         return [low <= s <= high and any(least <= s <= most for least, most in ranges) for s in sigmas]

@@ -14,8 +14,8 @@ from .environment import REQUIREMENTS, environment_variables, read_requirements
 # What a command needs beside torch, by the module that `python -m` runs. ComfyUI brings the first ones.
 SERVER = ("aiohttp", "PIL", "tqdm")
 NEEDED = {"host.demo": SERVER, "host.export": (*SERVER, "playwright"),
-          "pytest": (*SERVER, "pytest", "hypothesis", "playwright")}
-DISTRIBUTIONS = {"PIL": "pillow"}  # where it has another name
+          "pytest": (*SERVER, "pytest", "xdist", "hypothesis", "playwright")}
+DISTRIBUTIONS = {"PIL": "pillow", "xdist": "pytest-xdist"}  # where it has another name
 
 PROBE = """
 import importlib.util, json, sys

@@ -18,7 +18,7 @@ class NAGConditioning(StrengthNode):
                 io.Conditioning.Input("positive", tooltip="What the picture should show."),
                 io.Conditioning.Input("negative", tooltip="What NAG moves this positive away from."),
                 *inputs.strength_inputs(),
-                inputs.options_input(),
+                inputs.options_input(inputs.STOPS),
             ],
             outputs=[io.Conditioning.Output(tooltip="The positive with its NAG, for a sampler's positive input.")],
             **inputs.OWN_NAME,

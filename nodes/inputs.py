@@ -7,6 +7,7 @@ AUTO = "auto"
 # Of a schema: the id by which the editor knows a node, and that ComfyUI's cache tells it from one with the same inputs.
 OWN_NAME = {"hidden": [io.Hidden.unique_id], "not_idempotent": True}
 NagOptions = io.Custom("NAG_OPTIONS")
+STOPS = "Not connected: NAG stops where that is recommended for the model, see this node's help."
 
 _TOOLTIPS = {
     "nag_scale": "How far the attention is moved away from the negative. 1 is off; more is stronger; below 1 it moves "
@@ -48,12 +49,10 @@ def negative_input(otherwise: str | None = None) -> io.Input:
     return io.Conditioning.Input("nag_negative", optional=True, tooltip=f"{tooltip} Not connected: {otherwise}.")
 
 
-def options_input() -> io.Input:
-    return NagOptions.Input(
-        "options",
-        optional=True,
-        tooltip="From NAG Options: when NAG acts, how Flux computes its image stream, and statistics."
-    )
+def options_input(otherwise: str = "") -> io.Input:
+    """otherwise: what holds where it is not connected, a sentence."""
+    what = "From NAG Options: when NAG acts, how Flux computes its image stream, and statistics."
+    return NagOptions.Input("options", optional=True, tooltip=f"{what} {otherwise}".rstrip())
 
 
 def unused_latent_input() -> io.Input:
@@ -66,17 +65,19 @@ def settings(
     nag_scale: float | str | None = AUTO,
     nag_tau: float | str | None = AUTO,
     nag_alpha: float | str | None = AUTO,
-    nag_sigma_end: float = 0.0,
+    nag_sigma_end: float | None = None,
     options: Options | None = None,
 ) -> Settings:
     """The settings that widgets stand for. None is "auto", too: before a prompt runs, ComfyUI has it for every value
-    that another node is to bring.
+    that another node is to bring. Without nag_sigma_end and options NAG stops where that is recommended.
 
     Raises:
         ValueError: a value is neither a number nor "auto", or out of range; the options are not of NAG Options.
     """
     if options is None:
         options = Options()
+    elif nag_sigma_end is None:
+        nag_sigma_end = 0.0
     if not isinstance(options, Options):
         raise ValueError(f"options must come from a NAG Options node, and is {options!r}.")
     return Settings(

@@ -18,7 +18,7 @@ class NAGModel(StrengthNode):
                 io.Model.Input("model", tooltip="The model to guide."),
                 inputs.negative_input("the negative that the sampler gets, also at cfg 1"),
                 *inputs.strength_inputs(),
-                inputs.options_input(),
+                inputs.options_input(inputs.STOPS),
             ],
             outputs=[io.Model.Output(tooltip="The model with NAG, for any sampler or guider.")],
             **inputs.OWN_NAME,

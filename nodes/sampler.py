@@ -66,7 +66,7 @@ class NAGSampler(StrengthNode):
                 denoise_input(),
                 inputs.negative_input("negative, for NAG and CFG both"),
                 *inputs.strength_inputs(),
-                inputs.options_input(),
+                inputs.options_input(inputs.STOPS),
             ],
             outputs=[io.Latent.Output(tooltip="The denoised latent.")],
             **inputs.OWN_NAME,

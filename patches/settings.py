@@ -33,11 +33,18 @@ def single(sigma: float) -> float:
 
 @dataclass(frozen=True)
 class Strength:
-    """How strong NAG acts: the three numbers of the equation, as the paper recommends them for a model family."""
+    """How strong NAG acts and until when, as somebody recommends it for a family of models.
+
+    Args:
+        nag_scale, nag_tau, nag_alpha, nag_sigma_end: see Settings.
+        whose: the recommendation.
+    """
 
     nag_scale: float
     nag_tau: float
     nag_alpha: float
+    nag_sigma_end: float = 0.0
+    whose: str = "the paper"
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class Settings:
         nag_scale: 1 + s of the paper, 0 to 100; 1 is off. None: as recommended for the model's family.
         nag_tau: cap of the normalisation, 1 to 10. None: as recommended.
         nag_alpha: blending factor, 0 to 1; 0 is off. None: as recommended.
-        nag_sigma_end: NAG acts while sigma is at least this, 0 to 20.
+        nag_sigma_end: NAG acts while sigma is at least this, 0 to 20. None: as recommended.
         options: see Options.
 
     Raises:
@@ -93,14 +100,13 @@ class Settings:
     nag_scale: float | None = None
     nag_tau: float | None = None
     nag_alpha: float | None = None
-    nag_sigma_end: float = 0.0
+    nag_sigma_end: float | None = 0.0
     options: Options = field(default_factory=Options)
 
     def __post_init__(self):
         for name in ("nag_scale", "nag_tau", "nag_alpha", "nag_sigma_end"):
-            value = getattr(self, name)
-            if value is not None or name == "nag_sigma_end":
-                check_range(name, value)
+            if getattr(self, name) is not None:
+                check_range(name, getattr(self, name))
 
     @property
     def numbers(self) -> tuple[float | None, float | None, float | None]:
@@ -114,8 +120,8 @@ class Settings:
 
     def completed(self, recommended: Strength) -> "Settings":
         """The same settings with every None replaced by what is recommended for the model's family."""
-        missing = {name: value for name, value in vars(recommended).items() if getattr(self, name) is None}
-        return dataclasses.replace(self, **missing)
+        names = ("nag_scale", "nag_tau", "nag_alpha", "nag_sigma_end")
+        return dataclasses.replace(self, **{n: getattr(recommended, n) for n in names if getattr(self, n) is None})
 
     def sigma_range(self, percent_to_sigma: Callable[[float], float]) -> tuple[float, float]:
         """The lowest and the highest sigma at which NAG acts, both included; (0, inf) where it always does."""

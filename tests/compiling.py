@@ -8,8 +8,13 @@ BLOCKS = {
     "sd35_large": ["joint_blocks"],
     "flux_dev": ["double_blocks", "single_blocks"],
     "wan21_t2v": ["blocks"],
+    "z_image": ["layers"],
+    "qwen_image": ["transformer_blocks"],
+    "chroma": ["double_blocks", "single_blocks"],
+    "cosmos_predict2": ["blocks"],
 }
 DITS = [("sd35_large", "shared"), ("flux_dev", "shared"), ("flux_dev", "separate"), ("wan21_t2v", "shared")]
+AT_DOORS = [(name, "shared") for name in ("z_image", "qwen_image", "chroma", "cosmos_predict2")]
 
 
 def blocks_of(patcher, name):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from families import Family
+from oracle import lockstep
 from oracle.lockstep import Tokens, lockstep_model
 
 TEXT = 24
@@ -41,8 +42,15 @@ class DoorFamily(Family):
         entry = {"pooled_output": torch.randn(1, pooled), **masks, **self.inputs(), **self.of_text(tokens), **values}
         return [[torch.randn(1, tokens, self.width), entry]]
 
+    @property
+    def oracle(self):
+        return lockstep
+
+    def exact(self, patcher):
+        return lockstep_model(patcher, self.tokens)
+
     def lockstep(self):
-        return lockstep_model(self.patcher(), self.tokens)
+        return self.exact(self.patcher())
 
 
 def model(base, config, takes=None, needs=(), changed=None, **settings):
@@ -58,7 +66,7 @@ def model(base, config, takes=None, needs=(), changed=None, **settings):
     def build(dtype):
         made, told = getattr(comfy.model_base, base, None), getattr(comfy.supported_models, config, None)
         there = made is not None and told is not None
-        known = _arguments(takes) | {"image_model"} if there and takes else {*settings}
+        known = arguments_of(takes) | {"image_model"} if there and takes else {*settings}
         if not there or not {*needs} <= known:
             pytest.skip(f"this ComfyUI has no {base} that takes {', '.join(needs) or 'anything'}")
         fitting = {name: value for name, value in settings.items() if name in known}
@@ -70,7 +78,8 @@ def model(base, config, takes=None, needs=(), changed=None, **settings):
     return build
 
 
-def _arguments(path):
+def arguments_of(path):
+    """The names of what a class below comfy.ldm, or its bases, is made with."""
     module, _, name = path.rpartition(".")
     cls = getattr(importlib.import_module(f"comfy.ldm.{module}"), name)
     return {name for each in cls.__mro__ if "__init__" in vars(each) for name in inspect.signature(each).parameters}

@@ -3,6 +3,7 @@
 A family more is a row more, and a file in `oracle/`.
 """
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,7 @@ import comfy.supported_models
 import torch
 
 from oracle import flux, sd3, unet, wan
+from oracle.sampling import exact_model
 
 torch.set_num_threads(1)  # on tensors this small, and a busy machine, threads mostly wait for each other
 
@@ -26,7 +28,7 @@ class Family:
     """
     Args:
         build: makes the comfy.model_base.BaseModel in a dtype.
-        forward: the oracle's.
+        forward: the oracle's; None where the model itself is the oracle.
         recommended: the paper's nag_scale, nag_tau and nag_alpha.
         latent: its shape without the batch.
         sound: that of the sound's latent, where the model makes sound, too.
@@ -52,6 +54,15 @@ class Family:
         """A ModelPatcher as a loader gives it, the same one each time."""
         return _patcher(self, dtype)
 
+    @property
+    def oracle(self):
+        """The module that guides in it."""
+        return sys.modules[self.forward.__module__]
+
+    def exact(self, patcher):
+        """A clone of a ModelPatcher of this family in whose place the oracle answers; see exact_model."""
+        return exact_model(self.forward, patcher)
+
     def conditioning(self, seed, tokens, pooled=POOLED, **values):
         """A CONDITIONING with one entry."""
         torch.manual_seed(seed)
@@ -64,7 +75,10 @@ def _patcher(family, dtype):
     model = family.build(dtype)
     torch.manual_seed(0)
     net = model.diffusion_model
+    stored = net.state_dict().keys()  # not what a module computes for itself
     for name, tensor in (*net.named_parameters(), *net.named_buffers()):
+        if name not in stored:
+            continue
         tensor.requires_grad_(False).copy_(_random(tensor, not name.endswith(family.offsets)))
     cpu = torch.device("cpu")
     return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)

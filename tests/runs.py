@@ -65,13 +65,16 @@ class Run:
         return _flat(denoised["samples"])
 
     def exact(self, patcher):
-        """A clone in whose place the oracle answers, for ComfyUI's samplers; see exact_model."""
-        return sampling.exact_model(self.family.forward, patcher)
+        """A clone in whose place the oracle answers, for ComfyUI's samplers; see Family.exact."""
+        return self.family.exact(patcher)
 
     def oracle(self, patcher, positive=None, negative=None, forward=None):
         """Another `forward` than the family's is for what other nodes do in the model."""
+        forward = forward or self.family.forward
+        if forward is None:  # the model itself is the oracle, which ComfyUI samples
+            return self.sample(self.exact(patcher), positive, negative)
         return sampling.sample(
-            forward or self.family.forward,
+            forward,
             patcher,
             self.positive if positive is None else positive,
             self.negative if negative is None else negative,

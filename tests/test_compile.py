@@ -5,11 +5,11 @@ import pytest
 from torch._dynamo.utils import counters
 
 from compiling import compiled
-from families import BY_NAME, FAMILY_AND_STREAM
+from mechanisms import BY_NAME, MECHANISM_AND_STREAM
 from runs import Run, assert_close
 from subject import out
 
-ONE_OF_A_KIND = ["sdxl", "sd35_large", "flux_dev", "wan21_i2v"]
+ONE_OF_A_KIND = ["sdxl", "sd35_large", "flux_dev", "wan21_i2v", "z_image", "cosmos_predict2"]
 pytestmark = pytest.mark.usefixtures("nothing_compiled", "inference_mode")
 
 
@@ -28,7 +28,7 @@ def graphs():
     return counters["stats"]["unique_graphs"]
 
 
-@pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, ids=str)
+@pytest.mark.parametrize(("family", "stream"), MECHANISM_AND_STREAM, ids=str)
 def test_same_result_and_no_recompilation(guided, family, stream):
     first, second = Run(family), Run(family, seed=8)
     other_negative = family.conditioning(5, first.negative_tokens)

@@ -3,15 +3,12 @@ import asyncio
 import re
 
 import pytest
+from host import tables
 from host.server import PACK
-
-import door_families
-from families import FAMILIES
 
 PAGES = PACK / "web" / "docs"
 README = PACK / "README.md"
 LINK = re.compile(r"!?\[[^]]*\]\(([^)\s]+)\)")
-STRENGTH = re.compile(r"^\|[^|]+\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", re.MULTILINE)
 BUDGET = 60_000  # bytes a picture
 
 
@@ -81,8 +78,9 @@ def test_every_picture_is_shown_and_small():
     assert [path.name for path in (PAGES / "images").iterdir() if path.stat().st_size > BUDGET] == []
 
 
-@pytest.mark.parametrize("document", [README, *pages()], ids=lambda path: path.stem)
-def test_recommended_values_are_those_of_auto(document):
-    tables = {tuple(map(float, row)) for row in STRENGTH.findall(document.read_text(encoding="utf-8"))}
-    expected = {family.recommended for family in (*FAMILIES, *door_families.FAMILIES)}
-    assert tables == expected or (not tables and document.stem in ("NAGOptions", "NAGPlaygroundLoader"))
+def test_tables_of_families_are_what_make_tables_writes(pack):
+    families = tables.table(pack)
+    texts = {path.name: path.read_text(encoding="utf-8") for path in tables.documents()}
+    assert [name for name, text in texts.items() if tables.filled(text, families) != text] == []
+    without = {path.stem for path in (README, *pages())} - {path.stem for path in tables.documents()}
+    assert without == {"NAGOptions", "NAGPlaygroundLoader"}

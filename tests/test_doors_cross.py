@@ -91,6 +91,20 @@ def test_modality(nodes, family, modality):
 
 
 @with_sound
+@pytest.mark.parametrize("modality", ["picture", "sound"])
+def test_statistics_of_one_modality(patches, family, modality):
+    """What is not guided does not count."""
+    run, patcher, ratios = Run(family, steps=1), family.patcher(), []
+    for chosen in ("both", modality):
+        options = patches("settings").Options(statistics=True, modality=chosen)
+        settings, reports = patches("settings").Settings(4.0, 1.3, 0.6, options=options), []
+        request = patches("sampling.request").Request(settings, run.negative, reports.append)
+        run.sample(patches("sampling.entry").guide_model(patcher, request))
+        ratios.append(reports[0].ratio)
+    assert ratios[0] != pytest.approx(ratios[1], rel=1e-5)
+
+
+@with_sound
 def test_a_video_without_sound(nodes, family):
     family = dataclasses.replace(family, sound=None)
     run, patcher = Run(family), family.patcher()

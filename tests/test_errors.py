@@ -6,6 +6,7 @@ import comfy.supported_models
 import pytest
 import torch
 
+from door_families import BY_NAME as BY_DOOR
 from families import BY_NAME, FAMILIES, POOLED, TEXT
 from runs import Run, custom_sample
 from stock import stock
@@ -167,6 +168,39 @@ def test_embedding_of_another_text_encoder(nodes, family):
         out(nodes.NAGModel, patcher, negative)
     with pytest.raises(ValueError, match=said):
         run.sample(patcher, out(nodes.NAGConditioning, run.positive, negative))
+
+
+# What the families' published models take.
+WIDTHS = {
+    768: ["SD1.5"], 1024: ["SD2", "Cosmos Predict2", "Anima"], 2048: ["SDXL", "Ovis-Image"], 2304: ["Lumina 2"],
+    2560: ["Z-Image", "MageFlow"], 3584: ["Qwen-Image", "LongCat-Image", "Kandinsky 5"], 3840: ["LTX-2"],
+    4096: ["SD3.5", "Flux", "Chroma", "LTX-Video", "Wan"], 6144: ["LTX-2.3"], 7680: ["Flux.2 Klein 4B"],
+    12288: ["Flux.2 Klein 9B"], 15360: ["Flux.2 dev"], 30720: ["Krea 2"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_an_embeddings_width_says_whose_it_is(nodes, width):
+    negative = [[torch.zeros(1, 4, width), {"pooled_output": torch.zeros(1, POOLED)}]]
+    with pytest.raises(ValueError, match=rf"is {width} wide \(.*, as {'.*'.join(WIDTHS[width])} takes?\)"):
+        out(nodes.NAGModel, SDXL.patcher(), negative)
+
+
+@pytest.mark.parametrize("name", ["z_image", "lumina2", "qwen_image", "chroma", "flux2_dev", "ltxv", "anima"])
+def test_positive_of_another_text_encoder(nodes, patches, name):
+    """Where the negative waits at the doors. Of LTX-2's, ComfyUI itself fails, which encodes it further."""
+    family = BY_DOOR[name]
+    run, patcher = Run(family), family.patcher()
+    adapter = patches("models").find_adapter(patcher.model)
+    positive = [[torch.randn(1, 4, 768), {"pooled_output": torch.randn(1, POOLED)}]]
+    for model, conditioning in (
+        (out(nodes.NAGModel, patcher), positive),
+        (patcher, out(nodes.NAGConditioning, positive, run.negative)),
+    ):
+        with pytest.raises(Exception) as error:
+            run.sample(model, conditioning)
+        said = ("positive's embedding is 768 wide (CLIP-L", adapter.name, adapter.text_encoder)
+        assert all(each in str(error.value) for each in said)
 
 
 @pytest.mark.parametrize("family", [BY_NAME["sd35_large"], BY_NAME["flux_dev"]], ids=str)

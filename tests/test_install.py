@@ -17,7 +17,7 @@ from host.inside import COMFYUI
 from host.server import PACK
 from PIL import Image
 
-MISSING = "pytest, hypothesis, playwright"
+MISSING = "pytest, xdist, hypothesis, playwright"
 
 
 def run(*arguments, repository=PACK, **variables):
@@ -87,8 +87,8 @@ def test_what_a_target_lacks_is_named_with_what_to_type(users):
     assert f"lacks {MISSING}. Nothing was installed" in said
     program, *words = typed.split()
     assert Path(program) == python_of(users)
-    assert words[:4] == ["-m", "pip", "install", "pytest"] and words[5:] == ["playwright"]
-    assert words[4].startswith("hypothesis==")
+    assert words[:5] == ["-m", "pip", "install", "pytest", "pytest-xdist"] and words[6:] == ["playwright"]
+    assert words[5].startswith("hypothesis==")
     assert state(users) == before
 
 

@@ -124,6 +124,25 @@ def test_whose_values(patches, family):
     assert (strength.nag_scale, strength.nag_tau, strength.nag_alpha) == family.recommended
 
 
+@pytest.mark.parametrize("name", ["z_image", "chroma"])
+def test_auto_stops_where_that_is_recommended(nodes, patches, name):
+    """Unless NAG Options says when it acts."""
+    run, patcher = Run(BY_NAME[name], steps=5), BY_NAME[name].patcher()
+    sigma = patches("models").find_adapter(patcher.model).recommended(patcher.model).nag_sigma_end
+    assert 0.5 < sigma < 1
+    numbers = {"scale": 4.0, "tau": 2.0, "alpha": 0.5}
+    strength = {"nag_scale": 4.0, "nag_tau": 2.0, "nag_alpha": 0.5}
+    exact = [
+        run.sample(BY_NAME[name].lockstep(), guided_by(run.positive, Nag(run.negative, **numbers, sigma_end=end)))
+        for end in (sigma, 0.0)
+    ]
+    assert difference(*exact) > 1e-3
+    whole = out(nodes.NAGOptions, 0.0, 1.0, "shared")
+    assert_close(run.sample(out(nodes.NAGModel, patcher, **strength)), exact[0])
+    assert_close(run.sample(out(nodes.NAGModel, patcher, **strength, options=whole)), exact[1])
+    assert_close(run.sample(patcher, out(nodes.NAGConditioning, run.positive, run.negative, **strength)), exact[0])
+
+
 NAMES = {
     "lumina2": "Lumina 2", "z_image": "Z-Image", "z_image_pixel": "Z-Image", "qwen_image": "Qwen-Image",
     "mage_flow": "MageFlow", "chroma": "Chroma", "chroma_radiance": "Chroma Radiance", "flux2_klein": "Flux.2 Klein",

@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import comfy.ldm.flux.model
+import comfy.model_detection
 import comfy.samplers
 import comfy.supported_models
 import comfy_extras.nodes_custom_sampler as custom_sampling
@@ -14,7 +15,8 @@ import nodes as comfy_nodes
 import pytest
 import torch
 
-from door_families import FAMILIES as WITH_DOORS
+import door_families as table
+from door_families import BY_NAME
 from families import FLUX_SAYS, SD15_SAYS, SD35_SAYS, SDXL_SAYS, WAN_SAYS
 
 COMFY_EXTRAS = Path(custom_sampling.__file__).parent
@@ -273,10 +275,11 @@ def test_samplers_come_in_the_order_in_which_they_run(plan):
 # ---------------------------------------------------------------- the family, from a file
 
 
-def write_file(path, shapes, values=()):
+def write_file(path, shapes, values=(), settings=None):
     """A safetensors file whose tensors are float16 and all zero, and take no room on the disk.
 
     values: float32 scalars that it has besides, by name.
+    settings: of the transformer, where LTX's files say so.
     """
     header, offset = {}, 0
     for name, shape in shapes.items():
@@ -285,7 +288,8 @@ def write_file(path, shapes, values=()):
         offset = end
     for name in dict(values):
         header[name] = {"dtype": "F32", "shape": [1], "data_offsets": [offset, offset := offset + 4]}
-    described = json.dumps({"__metadata__": {"made_by": "a test"}, **header}).encode()
+    metadata = {"made_by": "a test", "config": json.dumps({"transformer": settings or {}})}
+    described = json.dumps({"__metadata__": metadata, **header}).encode()
     path.parent.mkdir(exist_ok=True)
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(described)) + described)
@@ -362,6 +366,96 @@ FILES = {
 }
 
 
+def of_doors(config, takes=None, prefix="", **sizes):
+    """A family whose negative waits at the doors, in its real sizes, but with few blocks."""
+    if not hasattr(comfy.supported_models, config):
+        pytest.skip(f"this ComfyUI has no {config}")
+    known = sizes if takes is None else table.arguments_of(takes)
+    return model_of(
+        getattr(comfy.supported_models, config), prefix, **{name: sizes[name] for name in sizes if name in known}
+    )
+
+
+NEXT_DIT = {"takes": table.NEXT_DIT, "patch_size": 2, "in_channels": 16, "n_layers": 2, "qk_norm": True}
+AS_FLUX = {
+    "takes": table.FLUX, "hidden_size": 3072, "mlp_ratio": 4.0, "num_heads": 24, "depth": 1, "depth_single_blocks": 1,
+    "theta": 10000, "axes_dim": [16, 56, 56], "patch_size": 2, "qkv_bias": True, "txt_ids_dims": [], "in_channels": 16,
+    "out_channels": 16, "vec_in_dim": None,
+}  # fmt: skip
+AS_FLUX_2 = {
+    **AS_FLUX, "mlp_ratio": 3.0, "axes_dim": [32] * 4, "theta": 2000, "patch_size": 1, "qkv_bias": False,
+    "txt_ids_dims": [3], "in_channels": 128, "out_channels": 128, "global_modulation": True, "mlp_silu_act": True,
+    "ops_bias": False,
+}  # fmt: skip
+
+
+def of_klein():
+    shapes, sampling = of_doors("Flux2", **AS_FLUX_2, context_in_dim=7680, guidance_embed=False)
+    tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    if comfy.model_detection.detect_unet_config(tensors, "")["num_heads"] != 24:
+        pytest.skip("this ComfyUI knows Flux.2 dev's size only")
+    return shapes, sampling
+
+
+AS_CHROMA = {
+    **AS_FLUX, "takes": "chroma.model.ChromaParams", "context_in_dim": 4096, "in_channels": 64, "out_channels": 64,
+    "in_dim": 64, "out_dim": 3072, "hidden_dim": 5120, "n_layers": 5,
+}  # fmt: skip
+AS_COSMOS = {
+    "max_img_h": 240, "max_img_w": 240, "max_frames": 128, "in_channels": 16, "out_channels": 16, "patch_spatial": 2,
+    "patch_temporal": 1, "model_channels": 2048, "num_heads": 16, "num_blocks": 2, "crossattn_emb_channels": 1024,
+    "pos_emb_cls": "rope3d", "use_adaln_lora": True, "adaln_lora_dim": 256,
+}  # fmt: skip
+AS_LTX = {"num_layers": 2, "cross_attention_dim": 2048, "attention_head_dim": 64}
+AS_LTX_2 = {"num_layers": 2, "cross_attention_dim": 4096, "attention_head_dim": 128}
+ADALN = {"cross_attention_adaln": True, "apply_gated_attention": True, "caption_proj_before_connector": True}
+WITH_DOORS = {  # a loader, how a model is made, its family
+    "z_image": (
+        DIFFUSION_MODEL,
+        lambda: of_doors(
+            "ZImage", **NEXT_DIT, dim=3840, cap_feat_dim=2560, n_heads=30, n_kv_heads=30, axes_dims=[32, 48, 48],
+            ffn_dim_multiplier=8 / 3, z_image_modulation=True, pad_tokens_multiple=32,
+        ),
+        "Z-Image",
+    ),
+    "lumina2": (
+        CHECKPOINT,
+        lambda: of_doors(
+            "Lumina2", **NEXT_DIT, prefix="model.diffusion_model.", dim=2304, cap_feat_dim=2304, n_heads=24,
+            n_kv_heads=8, axes_dims=[32] * 3,
+        ),
+        "Lumina 2",
+    ),
+    "qwen_image": (DIFFUSION_MODEL, lambda: of_doors("QwenImage", num_layers=2), "Qwen-Image"),
+    "chroma": (DIFFUSION_MODEL, lambda: of_doors("Chroma", **AS_CHROMA), "Chroma"),
+    "flux2_klein": (DIFFUSION_MODEL, of_klein, "Flux.2 Klein"),
+    "flux2_dev": (
+        DIFFUSION_MODEL,
+        lambda: of_doors(
+            "Flux2", **{**AS_FLUX_2, "hidden_size": 6144, "num_heads": 48}, context_in_dim=15360, guidance_embed=True
+        ),
+        "Flux.2",
+    ),
+    "longcat": (DIFFUSION_MODEL, lambda: of_doors("LongCatImage", **AS_FLUX, context_in_dim=3584), "LongCat-Image"),
+    "krea2": (DIFFUSION_MODEL, lambda: of_doors("Krea2", layers=2), "Krea 2"),
+    "ltxv": (CHECKPOINT, lambda: of_doors("LTXV", prefix="model.diffusion_model.", **AS_LTX), "LTX-Video"),
+    "ltx2": (CHECKPOINT, lambda: of_doors("LTXAV", prefix="model.diffusion_model.", **AS_LTX_2), "LTX-2"),
+    "ltx23": (
+        CHECKPOINT, lambda: of_doors("LTXAV", prefix="model.diffusion_model.", **AS_LTX_2, **ADALN), "LTX-2.3"
+    ),
+    "cosmos_predict2": (DIFFUSION_MODEL, lambda: of_doors("CosmosT2IPredict2", **AS_COSMOS), "Cosmos Predict2"),
+    "anima": (DIFFUSION_MODEL, lambda: of_doors("Anima", **AS_COSMOS), "Anima"),
+    "kandinsky5": (
+        DIFFUSION_MODEL,
+        lambda: of_doors(
+            "Kandinsky5", model_dim=1792, ff_dim=7168, time_dim=512, visual_embed_dim=132, num_text_blocks=2,
+            num_visual_blocks=2, axes_dims=(16, 24, 24),
+        ),
+        "Kandinsky 5",
+    ),
+}  # fmt: skip
+
+
 @pytest.fixture
 def model_folder(tmp_path, monkeypatch):
     """An empty folder for checkpoints and for diffusion models."""
@@ -386,9 +480,25 @@ def test_family_and_sigmas_of_a_file(plan, model_folder, name):
     answer = plan(with_file(loader, "a model.safetensors", steps=9))
     node = answer["nodes"]["nag"]
     assert family in (None, node["family"]) and node["family"] in [each["name"] for each in answer["families"]]
-    assert node["recommended"] == dict(zip(STRENGTH, says))
-    assert node["settings"].items() >= node["recommended"].items()
+    assert node["recommended"].items() >= dict(zip(STRENGTH, says)).items()
+    assert node["recommended"]["whose"]
+    assert node["settings"].items() >= dict(zip(STRENGTH, says)).items()
     assert node["message"] is None and node["runs"][0]["exact"]
+    assert node["runs"][0]["sigmas"] == comfy.samplers.calculate_sigmas(sampling, "simple", 9).tolist()
+
+
+@pytest.mark.parametrize("name", WITH_DOORS)
+def test_a_file_of_a_family_with_doors(plan, part, model_folder, name):
+    loader, make, family = WITH_DOORS[name]
+    shapes, sampling = make()
+    write_file(model_folder / "a model.safetensors", shapes, settings=ADALN if name == "ltx23" else {})
+    answer = plan(with_file(loader, "a model.safetensors", steps=9))
+    node = answer["nodes"]["nag"]
+    says = dict(zip(STRENGTH, BY_NAME[name if name != "kandinsky5" else "kandinsky5_video"].recommended))
+    assert (node["family"], node["message"]) == (family, None)
+    assert node["recommended"].items() >= says.items()
+    assert {"name": family, **says} in answer["families"]
+    assert node["runs"][0]["exact"]
     assert node["runs"][0]["sigmas"] == comfy.samplers.calculate_sigmas(sampling, "simple", 9).tolist()
 
 
@@ -496,7 +606,8 @@ def test_no_file_outside_the_model_folders_is_read(plan, model_folder, name):
 
 def test_families_and_their_settings(plan):
     says = {tuple(each[name] for name in STRENGTH) for each in plan({})["families"]}
-    assert says == {SD15_SAYS, SDXL_SAYS, SD35_SAYS, FLUX_SAYS, WAN_SAYS, *(each.recommended for each in WITH_DOORS)}
+    with_doors = {family.recommended for family in table.FAMILIES}
+    assert says >= {SD15_SAYS, SDXL_SAYS, SD35_SAYS, FLUX_SAYS, WAN_SAYS} | with_doors
 
 
 # ---------------------------------------------------------------- ways through a graph

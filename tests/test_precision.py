@@ -1,10 +1,8 @@
 """Weights and activations in few bits: what comes out differs from the exact result by their rounding alone."""
-import sys
-
 import pytest
 import torch
 
-from families import BY_NAME, FAMILY_AND_STREAM
+from mechanisms import BY_NAME, MECHANISM_AND_STREAM
 from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close
@@ -12,7 +10,7 @@ from stored import in_float32, mixed_precision, packed, patcher_of, rounded, sca
 from subject import out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-every_stream = pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, ids=str)
+every_stream = pytest.mark.parametrize(("family", "stream"), MECHANISM_AND_STREAM, ids=str)
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 0.005, torch.bfloat16: 0.05}
 CASTS = [
     (torch.float8_e4m3fn, torch.float32),
@@ -60,9 +58,14 @@ def test_quantised_weights(nodes, family, stream, form, compute):
 
 FAR = {"scale": 11.0, "tau": 5.0, "alpha": 1.0}
 LARGEST = torch.finfo(torch.float16).max
-ATTENTION_VALUES = (".attn2.to_v", ".cross_attn.v")
-QUERIES_KEYS_VALUES = ("_block.attn.qkv", "_attn.qkv", ".linear1")
-OUTPUT_PROJECTIONS = (".attn2.to_out.0", ".cross_attn.o", "_block.attn.proj", "_attn.proj", ".linear2")
+ATTENTION_VALUES = (
+    "attn2.to_v", ".cross_attn.v", ".cross_attn.v_proj", ".attn.to_v", ".attn.add_v_proj",
+)  # fmt: skip
+QUERIES_KEYS_VALUES = ("_block.attn.qkv", "_attn.qkv", ".linear1", ".attention.qkv")
+OUTPUT_PROJECTIONS = (
+    "attn2.to_out.0", ".cross_attn.o", "_block.attn.proj", "_attn.proj", ".linear2", ".cross_attn.output_proj",
+    ".attn.to_out.0", ".attn.to_add_out", ".attention.out",
+)  # fmt: skip
 
 
 def louder(state, factor):
@@ -112,15 +115,14 @@ def test_features_at_the_edge_of_float16(nodes, monkeypatch, family, stream):
     patcher = patcher_of(family, state, torch.float16)
     assert 45000 < largest_activation(family, patcher) < 55000  # room for what NAG changes in the layers before
 
-    oracle, beyond = sys.modules[family.forward.__module__], []
-    exact = oracle.guide
+    exact, beyond = family.oracle.guide, []
 
     def clamped(*args):
         z = exact(*args)
         beyond.append((z.abs() > LARGEST).any())
         return z.clamp(-LARGEST, LARGEST)
 
-    monkeypatch.setattr(oracle, "guide", clamped)
+    monkeypatch.setattr(family.oracle, "guide", clamped)
     is_near_the_oracle(nodes, family, stream, (patcher, in_float32(family, state)), TOLERANCE[torch.float16], **FAR)
     assert any(beyond)
 

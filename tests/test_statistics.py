@@ -2,9 +2,9 @@
 import comfy.samplers
 import pytest
 import torch
+from comfy.patcher_extension import WrappersMP
 
-from families import BY_NAME, FAMILY_AND_STREAM
-from oracle import flux, sampling, sd3, unet, wan
+from mechanisms import BY_NAME, MECHANISM_AND_STREAM
 from oracle.equation import Nag
 from oracle.equation import guide as exact_guide
 from oracle.sampling import guided_by
@@ -44,14 +44,15 @@ def exact_measure(z_pos, z_neg, nag):
 
 
 class Recorder:
-    """Takes the place of the oracle's `guide`, and notes for each model call what it guides."""
+    """Takes the place of the oracle's `guide`, and notes for each step what it guides."""
 
-    def __init__(self, forward):
-        self.forward, self.steps = forward, []
+    def __init__(self):
+        self.steps = []
 
-    def call(self, *args):
+    def step(self, executor, *args):
+        """A PREDICT_NOISE wrapper."""
         self.steps.append([])
-        return self.forward(*args)
+        return executor(*args)
 
     def guide(self, z_pos, z_neg, nag):
         self.steps[-1].append(exact_measure(z_pos, z_neg, nag))
@@ -78,24 +79,21 @@ def test_tokens_without_features_are_left_out(statistics):
     assert statistics.measure(z_pos, z_neg, SCALE, TAU, ALPHA).tolist() == pytest.approx([2, *expected], rel=1e-4)
 
 
-@pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, ids=str)
+@pytest.mark.parametrize(("family", "stream"), MECHANISM_AND_STREAM, ids=str)
 def test_a_run(family, stream, guided, monkeypatch):
     run, patcher = Run(family, batch=2, steps=4), family.patcher()
     model, reports = guided(patcher, run.negative, image_stream=stream, end_percent=0.6)
     run.sample(model)
 
-    recorder = Recorder(family.forward)
-    for module in (flux, sd3, unet, wan):
-        monkeypatch.setattr(module, "guide", recorder.guide)
-    positive = guided_by(run.positive, Nag(run.negative, end_percent=0.6, image_stream=stream))
-    sigmas = run.sigmas(patcher)
-    sampling.sample(
-        recorder.call, patcher, positive, run.negative, run.cfg, run.latent(), sigmas, run.seed
-    )
+    recorder, exact = Recorder(), run.exact(patcher)
+    monkeypatch.setattr(family.oracle, "guide", recorder.guide)
+    exact.add_wrapper(WrappersMP.PREDICT_NOISE, recorder.step)
+    run.sample(exact, guided_by(run.positive, Nag(run.negative, end_percent=0.6, image_stream=stream)))
 
     expected = recorder.means()
     assert len(reports) == len(expected) == 4
     assert None in expected and expected[0] is not None, "the run has steps with NAG and without"
+    sigmas = run.sigmas(patcher)
     for i, (step, means) in enumerate(zip(reports, expected)):
         assert (step.step, step.steps, step.run, step.on) == (i, 4, reports[0].run, means is not None)
         assert step.sigma == pytest.approx(float(sigmas[i]))
@@ -104,7 +102,7 @@ def test_a_run(family, stream, guided, monkeypatch):
         )
 
 
-@pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, ids=str)
+@pytest.mark.parametrize(("family", "stream"), MECHANISM_AND_STREAM, ids=str)
 def test_statistics_leave_the_result_as_it_is(family, stream, guided):
     run, patcher = Run(family, cfg=2.0), family.patcher()
     silent, nothing = guided(patcher, run.negative, reporting=False, image_stream=stream)

@@ -4,7 +4,7 @@ import comfy.utils
 import pytest
 import torch
 
-from families import FAMILY_AND_STREAM
+from mechanisms import MECHANISM_AND_STREAM
 from runs import Run
 from subject import out
 from traces import Everything, Failure
@@ -59,7 +59,7 @@ ENDS = {
 }
 
 
-every_stream = pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, ids=str)
+every_stream = pytest.mark.parametrize(("family", "stream"), MECHANISM_AND_STREAM, ids=str)
 
 
 @every_stream

@@ -94,7 +94,8 @@ def _check(parts, segments):
     for (z, lse), n in zip(parts, (tokens, segments.n_known, tokens)):
         if z.shape != (batch, heads, n, dim) or lse.shape != (batch, heads, n):
             shapes = [(tuple(z.shape), tuple(lse.shape)) for z, lse in parts]
-            raise ValueError(f"{tokens} tokens, {segments.n_known} without the negative's, do not fit attention of {shapes}")
+            of = f"{tokens} tokens, {segments.n_known} without the negative's"
+            raise ValueError(f"{of}, do not fit attention of {shapes}")
 
 
 def _plain(to_image, to_positive, to_negative, segments, numbers):

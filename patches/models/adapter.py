@@ -22,8 +22,8 @@ class ModelCall:
         context: (batch, tokens, width), the text of all rows.
         entries: what the model is given of each entry of the negative, by ComfyUI's names: "c_crossattn", (guided rows,
             tokens, width), "y", (guided rows, width), where the family has a pooled output, and what else there is.
-        rehearse: rehearse(entry, small) calls the model for one of the entries in the positive's place, without the
-            patches of other nodes; small: with a patch of the image.
+        rehearse: rehearse(entry, lists, small) calls the model for one of the entries in the positive's place, without
+            what other nodes do to it; lists: its blocks, by the names of their lists; small: with a patch of the image.
         guided: which rows NAG guides, as slices in ascending order.
         settings: none of the numbers is None.
         equation: with the settings' numbers.
@@ -34,7 +34,7 @@ class ModelCall:
     x: torch.Tensor
     context: torch.Tensor
     entries: tuple[dict, ...]
-    rehearse: Callable[[dict, bool], object]
+    rehearse: Callable[[dict, dict, bool], object]
     guided: tuple[slice, ...]
     settings: Settings
     equation: Equation
@@ -98,6 +98,8 @@ class Adapter(ABC):
     """Those of settings.IMAGE_STREAMS that differ in this family."""
     block_lists: tuple[str, ...] = ()
     """The lists of a diffusion model that hold its blocks, where it puts hooks on these: they must be ComfyUI's own."""
+    is_joint = False
+    """Whether text and image attend together."""
     mixes_rows = False
     """Whether a model call may hold rows that are not guided, beside guided ones."""
 
@@ -140,6 +142,14 @@ class Adapter(ABC):
     def text_widths(self, model: torch.nn.Module) -> tuple[int, ...]:
         """All that it takes, where a text may come more or less encoded; the usual first."""
         return (self.text_width(model),)
+
+    def n_tokens(self, model: torch.nn.Module, n: int) -> int:
+        """How many tokens the model makes of a text embedding of n."""
+        return n
+
+    def pixels_a_token(self, model: torch.nn.Module) -> int:
+        """How many numbers of a channel of the latent make a token of the image; of all channels, if it is packed."""
+        return 4
 
     def pooled_width(self, model: torch.nn.Module) -> int | None:
         """The width of the pooled output that the model takes; None where it takes none, or makes another of it."""

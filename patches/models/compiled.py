@@ -36,6 +36,13 @@ def marks(model: torch.nn.Module, use: Hashable) -> Iterator[RemovableHandle]:
             yield part.register_forward_pre_hook(mark, with_kwargs=True)
 
 
+def marked(t: torch.Tensor, module: torch.nn.Module, use: Hashable) -> torch.Tensor:
+    """An input of a module that is compiled by itself, of a type of its own for each `use`; none that it returns."""
+    if plain(module) is module or torch.compiler.is_compiling():
+        return t
+    return t.as_subclass(_type_for(use))
+
+
 def plain(module: torch.nn.Module) -> torch.nn.Module:
     """A module without what torch.compile has put around it."""
     return getattr(module, "_orig_mod", module)

@@ -3,6 +3,7 @@
 What lies between the blocks (other nodes' patches, ControlNets, caches, the model's own slices) sees a sequence without
 them. Inside of a block they stand in front of the positive's, and the attention override parts the prompts.
 """
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,7 +58,8 @@ class Door:
 
     def find(self, model: torch.nn.Module) -> list[torch.nn.Module]:
         """The modules of a diffusion model, in order, also where a cache of another pack has put itself around them."""
-        listed = getattr(plain(model), self.blocks, ())
+        net = plain(model)
+        listed = getattr(net, self.blocks, ()) or [each for each in _in_lists(net) if not is_comfys(each)]
         return [block for each in listed for block in ([each] if is_comfys(each) else self._inside(each))]
 
     def _inside(self, module):
@@ -79,6 +81,11 @@ class Door:
         return modality == MODALITIES[0] or self.modality in (None, modality)
 
 
+def _in_lists(model):
+    lists = (child for child in model.children() if isinstance(child, torch.nn.ModuleList))
+    return itertools.chain.from_iterable(lists)
+
+
 @dataclass(frozen=True)
 class Doors:
     """The doors of a family, and what is to be known to stand at them.
@@ -86,12 +93,14 @@ class Doors:
     Args:
         kinds: of blocks, in the model's order.
         text_module: the path of the last module that has the text alone, where no block has.
+        image_module: that of the last that has the image alone, where only part of the text comes to the blocks.
         image_is_behind: the image's positions begin behind the text's, so they differ between the prompts.
         refines_image: modules in front of the first block work on the image; a rehearsal then makes do with a patch.
     """
 
     kinds: tuple[Door, ...]
     text_module: str | None = None
+    image_module: str | None = None
     image_is_behind: bool = False
     refines_image: bool = False
 
@@ -100,11 +109,11 @@ class Doors:
         """For one guided call of a diffusion model: see ModelCall."""
         kinds = [door for door in self.kinds if door.serves(call.settings.options.modality)]
         found = [(door, blocks) for door in kinds if (blocks := door.find(model))]
-        count = _Count()
-        counting = [model.get_submodule(self.text_module)] if self.text_module else []
+        count, counted = _Count(self.image_module is not None), self.text_module or self.image_module
+        counting = [model.get_submodule(counted)] if counted else []
         with hooked(module.register_forward_hook(count) for module in counting):
             brought = [self._rehearsed(found, call, entry, count) for entry in call.entries]
-            count.n_tokens = None  # of the positive's, from now on
+            count.n_tokens = None  # of the positive's run, from now on
             with hooked(self._hooks(model, found, call, [*zip(*brought)], count)):
                 yield
 
@@ -113,18 +122,19 @@ class Doors:
         kinds = found if found[0][0].cross else found[:1]
         if kinds[0][0].vector:
             entry = {**entry, "y": call.pooled}  # all entries' tokens go by one vector
+        lists = {door.blocks: blocks for door, blocks in kinds}
         caught = rehearse(
-            lambda: call.rehearse(entry, self.refines_image), [(blocks[0], door.names) for door, blocks in kinds]
+            lambda: call.rehearse(entry, lists, self.refines_image), [(blocks[0], door.names) for door, blocks in kinds]
         )
-        return [brought_to(door, arguments, count.n_tokens) for (door, _), arguments in zip(kinds, caught)]
+        return [brought_to(door, arguments, count) for (door, _), arguments in zip(kinds, caught)]
 
     def _hooks(self, model, found, call, brought, count):
         """brought: for each kind of cross-attention, or for the first kind of block, what each entry brings."""
         if found[0][0].cross:
             for (door, blocks), entries in zip(found, brought):
-                yield from CrossVisit(door, call.equation, entries).hooks(blocks)
+                yield from CrossVisit(door, call.equation, call.use, entries).hooks(blocks)
             return
-        visit = JointVisit(call.equation, brought[0], count, self.image_is_behind)
+        visit = JointVisit(call.equation, call.use, brought[0], count, self.image_is_behind)
         for door, blocks in found:
             within = None if door.within is None else door.within(visit, call, model)
             for block in blocks:
@@ -132,9 +142,16 @@ class Doors:
 
 
 class _Count:
-    """A forward hook that keeps how many tokens the text has."""
+    """A forward hook that keeps how many tokens the text has, or the image."""
 
     n_tokens = None
 
+    def __init__(self, is_image: bool):
+        self.is_image = is_image
+
     def __call__(self, module, args, out):
         self.n_tokens = out.shape[1]
+
+    def of_text(self, sequence: torch.Tensor) -> int:
+        """How many of a sequence's tokens are the text's."""
+        return sequence.shape[1] - self.n_tokens if self.is_image else self.n_tokens

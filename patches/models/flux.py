@@ -30,7 +30,11 @@ def _within_single(visit, call, model):
 
 # Every block modulates its tokens by a vector that the pooled output goes into.
 FLUX = Transformer(
-    families={"Flux": Strength(nag_scale=5.0, nag_tau=2.5, nag_alpha=0.25)},
+    families={
+        "Flux": Strength(5.0, 2.5, 0.25),
+        "Flux.1 Kontext": Strength(3.0, 2.5, 0.25, 0.75, "the authors' workflow"),
+    },
+    which=lambda model: "Flux",  # the model does not tell whether it is Kontext
     text_encoder="CLIP-L and T5-XXL (DualCLIPLoader, type flux)",
     image_streams=IMAGE_STREAMS,
     needed=(
@@ -43,7 +47,8 @@ FLUX = Transformer(
         (
             Door("double_blocks", text="txt", out=1, places="pe", vector="vec", within=_within_double),
             Door("single_blocks", sequence="x", places="pe", within=_within_single),
-        )
+        ),
+        text_module="txt_in",
     ),
     width="txt_in",
     pooled="vector_in.in_layer",

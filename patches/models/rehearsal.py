@@ -9,7 +9,8 @@ import torch
 
 from ..attention.override import OVERRIDE
 from .arguments import Arguments
-from .compiled import uncompiled
+from .compiled import plain, uncompiled
+from .foreign import functions_of
 from .hooks import hooked
 
 OF_OTHERS = ("patches", "patches_replace", "wrappers", "callbacks", OVERRIDE)  # of the transformer_options
@@ -67,22 +68,24 @@ class Brought:
     vector: torch.Tensor | None = None
 
 
-def brought_to(door, arguments: Arguments, n_counted: int | None) -> Brought:
+def brought_to(door, arguments: Arguments, count) -> Brought:
     """What of a block's arguments is the negative's.
 
     Args:
         door: of the block, see doors.Door.
-        n_counted: how many tokens the text has, where it comes in one sequence with the image.
+        count: what knows `of_text` how many tokens the text has, where it comes in one sequence with the image.
     """
     tokens = arguments[door.text or door.sequence]
-    n_text = tokens.shape[1] if door.text else n_counted
+    n_text = tokens.shape[1] if door.text else count.of_text(tokens)
     places = arguments[door.places] if door.places else None
     image_place = None
     if places is not None:
         axis = token_axis(places)
         places, image_place = places.narrow(axis, 0, n_text), places.narrow(axis, n_text, 1)
+        places, image_place = places.clone(), image_place.clone()  # a view would keep the image's, too
     given = lambda name: arguments[name] if name else None
-    return Brought(tokens[:, :n_text], places, image_place, given(door.text_mask), given(door.vector))
+    tokens = tokens if door.text else tokens[:, :n_text].clone()
+    return Brought(tokens, places, image_place, given(door.text_mask), given(door.vector))
 
 
 def token_axis(places: torch.Tensor) -> int:
@@ -93,7 +96,8 @@ def token_axis(places: torch.Tensor) -> int:
 class Rehearsals:
     """Calls a comfy.model_base.BaseModel for an entry of the negative in the positive's place: see ModelCall.rehearse.
 
-    Through `_apply_model`, so that casts are done, and what the model's class adds; without other nodes' patches.
+    Through `_apply_model`, so that casts are done, and what the model's class adds; without other nodes' patches, and
+    without the code that they have put on the model, which may count calls, or leave blocks out.
 
     Args:
         x, t, c_concat, transformer_options, given: the positive's call.
@@ -103,13 +107,34 @@ class Rehearsals:
         self.model, self.x, self.t, self.c_concat = model, x, t, c_concat
         self.of_text, self.given, self.options = ("y", *adapter.text_inputs), given, transformer_options
 
-    def __call__(self, entry: dict, small: bool):
+    def __call__(self, entry: dict, lists: dict[str, list[torch.nn.Module]], small: bool):
         x, c_concat = self.x, self.c_concat
         if small:
-            patch = self.model.diffusion_model.patch_size
+            patch = plain(self.model.diffusion_model).patch_size
             x, c_concat = (t if t is None else t[..., :patch, :patch] for t in (x, c_concat))
         text = dict(entry)
         tokens = text.pop("c_crossattn").to(x.device)
         of_picture = {name: value for name, value in self.given.items() if name not in self.of_text}
         options = {name: value for name, value in self.options.items() if name not in OF_OTHERS}
-        return self.model._apply_model(x, self.t, c_concat, tokens, None, options, **of_picture, **text)
+        return _bare(self.model, lists)._apply_model(x, self.t, c_concat, tokens, None, options, **of_picture, **text)
+
+
+def _bare(model, lists):
+    """A comfy.model_base.BaseModel with the same modules, and nothing of another pack's on its diffusion model.
+
+    Args:
+        lists: the blocks of the diffusion model by the names of their lists, which others may have put something into.
+    """
+    net = _copied(plain(model.diffusion_model))
+    for name, _ in list(functions_of(net)):
+        del net.__dict__[name]
+    net._modules.update({name: torch.nn.ModuleList(blocks) for name, blocks in lists.items()})
+    bare = _copied(model)
+    bare._modules["diffusion_model"] = net
+    return bare
+
+
+def _copied(module):
+    copied = type(module).__new__(type(module))
+    copied.__dict__.update(module.__dict__, _modules={**module._modules})
+    return copied

@@ -71,7 +71,7 @@ def _text_in_rows(visit, call, model):
 
 # The text has a stream of its own, `context_block`, that is modulated by the pooled vector as a whole.
 STABLE_DIFFUSION_3 = Transformer(
-    families={"Stable Diffusion 3 and 3.5": Strength(nag_scale=5.0, nag_tau=2.5, nag_alpha=0.125)},
+    families={"Stable Diffusion 3 and 3.5": Strength(5.0, 2.5, 0.125)},
     text_encoder="CLIP-L, CLIP-G and T5-XXL (TripleCLIPLoader)",
     needed=("comfy.ldm.modules.diffusionmodules.mmdit:JointBlock",),
     parts=("context_block.adaLN_modulation", "context_block.attn.proj", "context_block.attn.qkv"),

@@ -22,6 +22,8 @@ class Transformer(Adapter):
         width: the path of the module that takes the text, or names of numbers whose product is the text's width, or
             what gives, of a diffusion model, all the widths that it takes, the usual first.
         pooled: the path of the module that takes the pooled output. The image goes by the positive's.
+        patch: the name of the size of a patch of the image, or how many pixels one has; see Adapter.pixels_a_token.
+        made: how many tokens are made of a text of so many, by extra_conds and by the diffusion model.
         which: of several families, the name of that of a diffusion model.
         only: whether it is for a diffusion model, where others share its class.
         refused: why a diffusion model of the class can't be guided, or None.
@@ -38,6 +40,8 @@ class Transformer(Adapter):
     refused: Callable[[torch.nn.Module], str | None] = lambda model: None
     refused_inputs: dict[str, str] = field(default_factory=dict)
     pooled: str | None = None
+    patch: str | int = "patch_size"
+    made: Callable[[torch.nn.Module, int], int] = lambda model, n: n
     needed: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     image_streams: tuple[str, ...] = Adapter.image_streams
@@ -45,6 +49,10 @@ class Transformer(Adapter):
     @property
     def block_lists(self):
         return tuple(dict.fromkeys(door.blocks for door in self.doors.kinds))
+
+    @property
+    def is_joint(self):
+        return self.doors.kinds[0].cross is None
 
     def serves(self, model):
         return self.only(model)
@@ -74,6 +82,15 @@ class Transformer(Adapter):
             return model.get_submodule(self.width).in_features
         return math.prod(getattr(model, name) for name in self.width)
 
+    def n_tokens(self, model, n):
+        return self.made(model, n)
+
+    def pixels_a_token(self, model):
+        if isinstance(self.patch, int):
+            return self.patch
+        size = getattr(model, self.patch)
+        return size**2 if isinstance(size, int) else math.prod(size)
+
     def pooled_width(self, model):
         return model.get_submodule(self.pooled).in_features if self.pooled else None
 
@@ -83,16 +100,24 @@ class Transformer(Adapter):
             yield call.context, call.transformer_options
 
 
-NOBODYS = Strength(nag_scale=5.0, nag_tau=2.5, nag_alpha=0.25)  # Flux's; nobody has published any
+def _padded(multiple, n):
+    return math.ceil(n / multiple) * multiple
+
+
+NOBODYS = Strength(5.0, 2.5, 0.25, whose="Flux.1's: nobody has published any")
 
 NEWBIE = "the pooled output of its second text encoder modulates the picture (NewBie), which NAG does not know yet"
 OMNI = "their places and the picture's hang on the length of the prompt"
 
-# Turbo's values; Z-Image has the same sizes, so that the model does not tell which of the two it is.
+# Z-Image and its Turbo have the same sizes, so that the model does not tell which of the two it is.
 # Where the picture is padded to a multiple of tokens, its pads stand at position 0 in every prompt's run, so that one
 # picture for two prompts of different lengths can't be exact for both: there these few tokens are a little off.
 LUMINA = Transformer(
-    families={"Z-Image": Strength(1.8, 2.5, 0.25), "Lumina 2": NOBODYS},
+    families={
+        "Z-Image": Strength(1.8, 2.5, 0.25, 0.7, "users of ComfyUI-NAG, for Turbo"),
+        "Z-Image base": Strength(5.0, 1.0, 0.1, 0.85, "NAG-Extended's workflow, at cfg 4"),
+        "Lumina 2": NOBODYS,
+    },
     which=lambda model: "Lumina 2" if getattr(model, "pad_tokens_multiple", None) is None else "Z-Image",
     refused=lambda model: None if getattr(model, "clip_text_pooled_proj", None) is None else NEWBIE,
     refused_inputs={  # without these, the model makes nothing of "siglip_feats"
@@ -102,12 +127,13 @@ LUMINA = Transformer(
     text_encoder="Qwen3-4B (CLIPLoader, type lumina2) for Z-Image, Gemma 2 2B for Lumina 2",
     doors=Doors(
         (Door("layers", sequence="x", places="freqs_cis", indices="timestep_zero_index"),),
-        text_module="context_refiner.1",
+        image_module="noise_refiner.1",  # ComfyUI 0.3.62 leaves hidden tokens out behind the context refiner
         image_is_behind=True,
         refines_image=True,
     ),
     width="cap_embedder.1",
     text_inputs=("attention_mask", "num_tokens", "clip_text_pooled"),
+    made=lambda model, n: _padded(getattr(model, "pad_tokens_multiple", None) or 1, n),
 )
 QWEN_DOORS = Doors(
     (
@@ -137,44 +163,56 @@ FLUX_BLOCKS = (
     Door("single_blocks", sequence="x", places="pe", indices="modulation_dims"),
 )
 CHROMA = Transformer(
-    families={"Chroma": Strength(5.0, 2.5, 0.25), "Chroma Radiance": NOBODYS},
+    families={"Chroma": Strength(5.0, 2.5, 0.25, 0.75, "the authors' workflow, at cfg 4"), "Chroma Radiance": NOBODYS},
     which=lambda model: "Chroma Radiance" if hasattr(model, "nerf_blocks") else "Chroma",
     text_encoder="T5-XXL (CLIPLoader, type chroma)",
-    doors=Doors(FLUX_BLOCKS),
+    doors=Doors(FLUX_BLOCKS, text_module="txt_in"),
     width="txt_in",
 )
-# Klein's values, which are a user's, for 4B and 9B, distilled and base; only dev embeds its guidance.
+# Klein is 4B and 9B, distilled and base; only dev embeds its guidance.
 FLUX_2 = Transformer(
-    families={"Flux.2 Klein": Strength(6.0, 2.0, 0.25), "Flux.2": NOBODYS},
+    families={"Flux.2 Klein": Strength(6.0, 2.0, 0.25, 0.75, "a user's workflows"), "Flux.2": NOBODYS},
     which=lambda model: "Flux.2" if model.params.guidance_embed else "Flux.2 Klein",
     only=lambda model: getattr(model.params, "global_modulation", False),
     text_encoder="Mistral 3 Small for dev, Qwen3-4B for Klein 4B, Qwen3-8B for Klein 9B (CLIPLoader, type flux2)",
-    doors=Doors(FLUX_BLOCKS),
+    doors=Doors(FLUX_BLOCKS, text_module="txt_in"),
     width="txt_in",
+    made=lambda model, n: max(n, 512),
 )
 FLUX_WITHOUT_POOLED = Transformer(
     families={"LongCat-Image": NOBODYS, "Ovis-Image": NOBODYS},
     which=lambda model: "Ovis-Image" if model.params.txt_norm else "LongCat-Image",
     only=lambda model: model.params.vec_in_dim is None,
     text_encoder="Qwen2.5-VL-7B (CLIPLoader, type longcat_image) for LongCat-Image, Ovis 2.5 2B (type ovis) for Ovis",
-    doors=Doors(FLUX_BLOCKS, image_is_behind=True),
+    doors=Doors(FLUX_BLOCKS, text_module="txt_in", image_is_behind=True),
     width="txt_in",
 )
-# Wan2GP's values for Turbo, which it says are the most that it bears; the model does not tell whether it is Turbo.
+# The model does not tell whether it is Turbo.
 KREA_2 = Transformer(
-    families={"Krea 2": Strength(1.5, 3.5, 0.5)},
+    families={"Krea 2": Strength(1.5, 3.5, 0.5, whose="Wan2GP, as the most that Turbo bears")},
     text_encoder="Qwen3-VL-4B (CLIPLoader, type krea2)",
     doors=Doors(
         (Door("blocks", sequence="x", places="freqs", indices="timestep_zero_index"),),
         text_module="txtmlp",
     ),
     width=("txtlayers", "txtdim"),
+    patch="patch",
 )
+
+
+def _as_it_comes(model):
+    """The width of LTX-Video's text, which its encoder may have projected."""
+    if getattr(model, "caption_proj_before_connector", False):
+        return (model.cross_attention_dim,)
+    return (model.caption_projection.linear_1.in_features,)
+
+
 LTXV = Transformer(
     families={"LTX-Video": NOBODYS},
     text_encoder="T5-XXL (CLIPLoader, type ltxv)",
     doors=Doors((Door("transformer_blocks", text="context", text_mask="attention_mask", cross="attn2"),)),
-    width="caption_projection.linear_1",
+    width=_as_it_comes,
+    patch=1,
 )
 
 
@@ -185,7 +223,10 @@ def _takes_two_texts(model):
 
 
 LTX2 = Transformer(
-    families={"LTX-2": Strength(11.0, 2.5, 0.25), "LTX-2.3": Strength(5.0, 2.5, 0.25)},
+    families={
+        "LTX-2": Strength(11.0, 2.5, 0.25, whose="KJNodes"),
+        "LTX-2.3": Strength(5.0, 2.5, 0.25, whose="users, who try 3 to 7"),
+    },
     which=lambda model: "LTX-2.3" if getattr(model, "cross_attention_adaln", False) else "LTX-2",
     text_encoder="Gemma 3 12B with the model's own projection (LTXV Audio Text Encoder Loader)",
     doors=Doors(
@@ -207,18 +248,22 @@ LTX2 = Transformer(
         )
     ),
     width=_takes_two_texts,
+    patch=128,  # ComfyUI packs picture and sound, all channels, into one
+    made=lambda model, n: _padded(128, max(n, 1024)),  # with the registers of its connectors
 )
 COSMOS = Transformer(
     families={"Cosmos Predict2": NOBODYS},
     text_encoder="T5-XXL 1.0 (CLIPLoader, type cosmos)",
     doors=Doors((Door("blocks", text="crossattn_emb", cross="cross_attn"),)),
     width="blocks.0.cross_attn.k_proj",
+    patch="patch_spatial",
 )
 ANIMA = dataclasses.replace(
     COSMOS,
-    families={"Anima": Strength(6.0, 2.0, 0.1)},
+    families={"Anima": Strength(6.0, 2.0, 0.1, 0.75, "NAG-Extended's workflow, with a turbo LoRA")},
     text_encoder="Qwen3-0.6B (CLIPLoader, any type)",
     text_inputs=("t5xxl_ids", "t5xxl_weights"),
+    made=lambda model, n: max(n, 512),
 )
 KANDINSKY5 = Transformer(
     families={"Kandinsky 5": NOBODYS},

@@ -23,8 +23,8 @@ class UNet(Adapter):
     """ComfyUI's own patches reach cross-attention here: `attn2_patch` and `attn2_replace`, chained to earlier ones."""
 
     families = {
-        "Stable Diffusion XL": Strength(nag_scale=3.0, nag_tau=2.5, nag_alpha=0.5),
-        "Stable Diffusion 1.5 and 2": Strength(nag_scale=2.0, nag_tau=2.5, nag_alpha=0.5),
+        "Stable Diffusion XL": Strength(3.0, 2.5, 0.5),
+        "Stable Diffusion 1.5 and 2": Strength(2.0, 2.5, 0.5),
     }
     text_encoder = "the checkpoint's own CLIP (SD1.5: CLIP-L, SD2: OpenCLIP-H, SDXL: CLIP-L and CLIP-G)"
     parts = ("input_blocks", "output_blocks")

@@ -1,5 +1,5 @@
 """The negative at the doors of one kind, in one model call."""
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -10,7 +10,11 @@ from ..attention.masks import Masks
 from ..attention.override import CrossAttention, JointAttention, Override
 from ..attention.sizes import Sizes
 from .arguments import OPTIONS, Arguments
+from .compiled import marked
 from .rehearsal import Brought, token_axis
+
+PATCHES_OF_ATTENTION = {"attn1_patch", "attn1_output_patch"}
+IMAGE = "img_slice"  # of the sequence: in the transformer_options, as (start, stop)
 
 
 def attending_by(make: Callable[[Arguments, dict], Override | None]) -> Callable:
@@ -35,14 +39,15 @@ class CrossVisit:
 
     Args:
         door: see Door.
+        use: see ModelCall.
         entries: what each entry of the negative brings.
     """
 
-    def __init__(self, door, equation: Equation, entries: Sequence[Brought]):
-        self.door, self.equation = door, equation
+    def __init__(self, door, equation: Equation, use: Hashable, entries: Sequence[Brought]):
+        self.door, self.equation, self.use = door, equation, use
         self.tokens = torch.cat([entry.tokens for entry in entries], 1)
         self.mask = joined_masks(entries)
-        self.n_positive = None
+        self.sizes = None
 
     def hooks(self, blocks: Sequence[torch.nn.Module]) -> Iterator[RemovableHandle]:
         attending = attending_by(self.attend)
@@ -53,21 +58,23 @@ class CrossVisit:
     def join(self, block, args, kwargs):
         given = Arguments(block, args, kwargs)
         text = given[self.door.text]
-        self.n_positive = text.shape[1]
-        return given.changed(**{self.door.text: torch.cat((text, self.tokens.to(text)), 1)})
+        if self.sizes is None or self.sizes.positive != text.shape[1]:
+            self.sizes = Sizes(text.shape[1], self.tokens.shape[1])
+        joined = torch.cat((text, self.tokens.to(text)), 1)
+        return given.changed(**{self.door.text: marked(joined, block, self.use)})
 
     def attend(self, given, options):
         """The override inside of the module that attends to the text."""
-        sizes = Sizes(self.n_positive, self.tokens.shape[1])
-        return CrossAttention(self.equation, options, sizes, negative_mask=self.mask)
+        return CrossAttention(self.equation, options, self.sizes, negative_mask=self.mask)
 
 
 class JointVisit:
     """At joint attention: the negative stands in front of the text, and its tokens go from block to block.
 
     Args:
+        use: see ModelCall.
         entries: what each entry of the negative brings.
-        count: whose `n_tokens` the text has, where it comes in one sequence with the image.
+        count: see rehearsal.brought_to.
         image_is_behind: see Doors.
 
     Attributes:
@@ -76,8 +83,9 @@ class JointVisit:
         vector: the negative's modulation, or None.
     """
 
-    def __init__(self, equation: Equation, entries: Sequence[Brought], count, image_is_behind: bool):
-        self.equation, self.entries, self.count, self.image_is_behind = equation, entries, count, image_is_behind
+    def __init__(self, equation: Equation, use: Hashable, entries: Sequence[Brought], count, image_is_behind: bool):
+        self.equation, self.use, self.entries = equation, use, entries
+        self.count, self.image_is_behind = count, image_is_behind
         self.tokens = torch.cat([entry.tokens for entry in entries], 1)
         self.vector = entries[0].vector
         self.sizes = self.masks = None
@@ -100,12 +108,14 @@ class JointVisit:
         self._know_sizes(door, given)
         changed = {name: self._joined_tokens(given[name])}
         if door.places and given[door.places] is not None:
-            changed[door.places] = self._joined_places(given[door.places])
+            changed[door.places] = marked(self._joined_places(given[door.places]), block, self.use)
         if door.text_mask:
             changed[door.text_mask] = self._joined_mask(given[name], given[door.text_mask])
         if door.indices and given[door.indices] is not None:
             changed[door.indices] = self._moved(given[door.indices])
         options = given[OPTIONS] or {}
+        if not door.text:
+            options = self._pointing_at_image(options)
         attention = JointAttention(self.equation, options, self.sizes, self.masks)
         return given.changed(**changed, **{OPTIONS: attention.install(options)})
 
@@ -121,7 +131,7 @@ class JointVisit:
         if door.text:
             n_positive = given[door.text].shape[1]
         else:
-            n_positive = self.sizes.positive if self.sizes else self.count.n_tokens
+            n_positive = self.sizes.positive if self.sizes else self.count.of_text(given[door.sequence])
         sizes = n_positive, self.tokens.shape[1], *([given[door.image].shape[1]] if door.image else [])
         if self.sizes is None or self.sizes.each != sizes:
             self.sizes = Sizes(*sizes)
@@ -160,6 +170,12 @@ class JointVisit:
         if not self.image_is_behind:
             return entry.places
         return (image_place @ entry.image_place.transpose(-1, -2) @ entry.places).to(entry.places)
+
+    def _pointing_at_image(self, options):
+        """Other nodes' patches of attention work inside of the block, and look up where the image lies in it."""
+        if not PATCHES_OF_ATTENTION & options.get("patches", {}).keys() or IMAGE not in options:
+            return options
+        return {**options, IMAGE: [at + self.n_negative for at in options[IMAGE]]}
 
     def _joined_mask(self, text, mask):
         return joined_masks([*self.entries, Brought(text, mask=mask)])

@@ -12,7 +12,9 @@ from ..arithmetic.equation import CHUNK, CHUNK_ON_A_DEVICE
 from ..models import adapter_of
 from .request import Request
 
-PIXELS_A_TOKEN = 4  # of the latent, for a token of the image; a text's takes as much as an image's
+# Of the run's memory, which at its peak is for a dozen tensors of the image's size: joint attention comes in three
+# parts and is put together in a fourth, and in front of the first block of one stream the sequence is there twice.
+OF_JOINT_ATTENTION = 1 / 3
 
 
 def memory_at_once(device: torch.device) -> int:
@@ -44,16 +46,20 @@ class MemoryWrapper:
 
     def _columns(self, model, latent, conds):
         """By how many columns of the latent the memory for NAG is more than that for the run."""
-        memory = model.model.memory_required
-        more = memory([*latent[:2], PIXELS_A_TOKEN * self._n_negative(conds)]) + memory_at_once(model.load_device)
-        streams = adapter_of(model.model).image_streams
-        if self.request.settings.options.image_stream == "separate" and "separate" in streams:
-            more += comfy.sampler_helpers.estimate_memory(model, latent, conds)[1]  # with reference images, too
+        memory, adapter, net = model.model.memory_required, adapter_of(model.model), model.model.diffusion_model
+        n_tokens = sum(adapter.n_tokens(net, n) for n in self._lengths(conds))
+        pixels = n_tokens * adapter.pixels_a_token(net)  # a token of a text takes as much as one of the image
+        more = memory([*latent[:2], pixels]) + memory_at_once(model.load_device)
+        separate = self.request.settings.options.image_stream in adapter.image_streams[1:]
+        share = separate + (OF_JOINT_ATTENTION if adapter.is_joint else 0)
+        if share:
+            more += share * comfy.sampler_helpers.estimate_memory(model, latent, conds)[1]  # with reference images, too
         return math.ceil(more / memory([*latent[:-1], 1]))
 
-    def _n_negative(self, conds):
+    def _lengths(self, conds):
+        """Of the negative's texts, in tokens."""
         if self.request.negative is not None:
             texts = [tokens for tokens, _ in self.request.negative]
         else:
             texts = [entry.get("cross_attn") for entry in conds.get("negative") or ()]
-        return sum(text.shape[1] for text in texts if text is not None)  # what else is wrong is said later
+        return [text.shape[1] for text in texts if text is not None]  # what else is wrong is said later

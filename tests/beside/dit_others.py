@@ -1,14 +1,18 @@
 """Transformers that other nodes have patched, and the oracle of them."""
 import sys
+from types import SimpleNamespace
 from unittest.mock import patch
 
+import comfy.ldm.flux.redux
+import comfy.sd
 import pytest
 import torch
 
-from families import BY_NAME
+from families import BY_NAME, TEXT
 from oracle import dit
 from oracle.equation import attention
 from oracle.sampling import exact_model
+from stock import stock
 from stored import patcher_of, weights_of
 
 DITS = [
@@ -23,8 +27,10 @@ every_dit = pytest.mark.parametrize(("family", "stream"), DITS, ids=str)
 class Patches(dit.Others):
     """ComfyUI's patches in transformer_options, called where ComfyUI does, in float32.
 
-    A block's replacement gets both prompts' tokens in one sequence: what it does to one token it does to all.
+    A block's replacement gets what the model knows of: the positive's text, and of two images the first.
     """
+
+    sees_negative = False
 
     def __init__(self, options):
         self.patches = options.get("patches", {})
@@ -41,6 +47,8 @@ class Patches(dit.Others):
         replacement = self.replacements.get(place)
         if replacement is None:
             return run()
+        if not self.sees_negative:
+            texts, images = texts[:1], images[:1]
         streams = {"txt": texts, "img": images} if place[0] == "double_block" else {"img": [*texts, *images]}
 
         def original(args):
@@ -49,6 +57,12 @@ class Patches(dit.Others):
             return gathered(streams)
 
         spread(replacement(gathered(streams), {"original_block": original}), streams)
+
+
+class PatchesOfJoinedText(Patches):
+    """Where the negative's text comes to the blocks behind the positive's: what is done to one is done to both."""
+
+    sees_negative = True
 
 
 def gathered(streams):
@@ -65,7 +79,7 @@ def spread(tensors, streams):
 
 def exact_dit(family, patcher):
     """A clone of a ModelPatcher in whose place the oracle answers, and does what patches in the model say."""
-    return exact_model(family.forward, patcher, Patches)
+    return exact_model(family.forward, patcher, PatchesOfJoinedText if family.name.startswith("wan") else Patches)
 
 
 def own_patcher(family, change=lambda weights: None):
@@ -98,6 +112,17 @@ def cooler(q, k, v, heads, mask=None):
     return attention(q * 0.7, k, v, heads, mask)
 
 
+def with_weights(net):
+    """Random ones, of a ControlNet."""
+    generator = torch.Generator().manual_seed(15)
+    for name, weight in (*net.named_parameters(), *net.named_buffers()):
+        noise = torch.randn(weight.shape, generator=generator)
+        weight.requires_grad_(False).copy_(
+            noise / weight[0].numel() ** 0.5 if weight.ndim > 1 else (not name.endswith("bias")) + 0.2 * noise
+        )
+    return net
+
+
 class FoldingVAE:
     """Latents of 16 channels with an eighth of the pixels each way, as an image VAE's are."""
 
@@ -108,3 +133,27 @@ class FoldingVAE:
         """(batch, height, width, 3) to (batch, 16, height / 8, width / 8)."""
         folded = torch.nn.functional.pixel_unshuffle(pixels[..., :3].movedim(-1, 1), 8)
         return folded[:, ::12].contiguous() * 2 - 1
+
+
+def random(*shape):
+    """The same numbers each time."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(13))
+
+
+def style(strength, strength_type):
+    """What StyleModelApply does to a conditioning: tokens behind the text, maybe with a bias on them."""
+    def change(conditioning):
+        redux = comfy.ldm.flux.redux.ReduxImageEncoder(10, TEXT, dtype=torch.float32)
+        generator = torch.Generator().manual_seed(14)
+        for weight in redux.parameters():
+            weight.requires_grad_(False).copy_(torch.randn(weight.shape, generator=generator) / weight.shape[-1] ** 0.5)
+        return stock(
+            "StyleModelApply",
+            conditioning=conditioning,
+            style_model=comfy.sd.StyleModel(redux),
+            clip_vision_output=SimpleNamespace(last_hidden_state=random(1, 5, 10)),
+            strength=strength,
+            strength_type=strength_type,
+        )[0]
+
+    return change

@@ -7,8 +7,8 @@ import torch
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from torch._dynamo.utils import counters
 
-from compiling import DITS, WAYS, blocks_of, compiled
-from families import BY_NAME
+from compiling import AT_DOORS, DITS, WAYS, blocks_of, compiled
+from mechanisms import BY_NAME
 from runs import Run, assert_close
 from subject import out
 
@@ -41,7 +41,7 @@ def assert_same(run, patcher, change, guided):
 
 CASES = [
     *((*case, "node") for case in [("sdxl", "shared"), *DITS]),
-    *((*case, BY_BLOCKS) for case in DITS),
+    *((*case, BY_BLOCKS) for case in DITS + AT_DOORS),
     ("flux_dev", "shared", "blocks, in one graph"),
 ]
 

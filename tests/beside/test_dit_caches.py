@@ -7,7 +7,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from dit_others import DITS, own_patcher
-from families import BY_NAME
+from mechanisms import BY_NAME
 from oracle import dit
 from oracle.equation import Nag
 from oracle.sampling import exact_model, guided_by
@@ -59,20 +59,43 @@ class OfDenoised:
         return x + self.change
 
 
+class OfVelocity:
+    """OfModel as an APPLY_MODEL wrapper, for models that predict a velocity: the input less sigma times the output."""
+
+    def __init__(self, computed):
+        self.computed, self.step, self.change = computed, 0, None
+
+    def __call__(self, executor, x, sigma, *args, **kwargs):
+        self.step += 1
+        if self.step - 1 in self.computed:
+            denoised = executor(x, sigma, *args, **kwargs)
+            self.change = (x - denoised) / sigma[0] - x
+            return denoised
+        x.add_(self.change)
+        return x - sigma[0] * x
+
+
 def by_easycache(family, patcher, computed):
-    return exact_model(OfModel(family.forward, computed), patcher)
+    if family.forward is not None:
+        return exact_model(OfModel(family.forward, computed), patcher)
+    cached = patcher.clone()
+    cached.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "cache", OfVelocity(computed))  # around the oracle
+    return family.exact(cached)
 
 
 def by_lazycache(family, patcher, computed):
-    cached = exact_model(family.forward, patcher)
+    cached = family.exact(patcher)
     cached.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "cache", OfDenoised(computed))
     return cached
 
 
 EXACT = {"EasyCache": by_easycache, "LazyCache": by_lazycache}
 SKIPPING_ALL = {"reuse_threshold": 1e9, "start_percent": 0.0, "end_percent": 1.0, "verbose": False}
-CASES = [(*dit, cache) for cache in EXACT for dit in DITS]
-CASES.remove((BY_NAME["sd35_large"], "shared", "EasyCache"))  # SD3 does not let wrappers around its forward()
+CASES = [  # SD3 does not let wrappers around its forward(); LazyCache is around whatever model it is
+    *((*dit, "EasyCache") for dit in DITS if dit[0].name != "sd35_large"),
+    *((BY_NAME[name], "shared", "EasyCache") for name in ("z_image", "qwen_image", "chroma")),
+    *((BY_NAME[name], "shared", "LazyCache") for name in ("flux_dev", "cosmos_predict2")),
+]
 
 
 @pytest.mark.parametrize(("family", "stream", "cache"), CASES, ids=str)

@@ -2,17 +2,17 @@
 import pytest
 from torch._dynamo.utils import counters
 
-from compiling import DITS, WAYS
+from compiling import AT_DOORS, DITS, WAYS
 from dit_others import own_patcher
-from families import BY_NAME
+from mechanisms import BY_NAME
 from runs import Run, assert_close
 from subject import out
 
 pytestmark = pytest.mark.usefixtures("nothing_compiled", "inference_mode")
 CASES = [
     *[("flux_dev", "shared", way) for way in WAYS],
-    *[(*dit, "blocks, few guards") for dit in DITS if dit != ("flux_dev", "shared")],
-    ("sd35_large", "shared", "whole, in one graph"),
+    *[(*dit, "blocks, few guards") for dit in DITS + AT_DOORS if dit != ("flux_dev", "shared")],
+    *[(name, "shared", "whole, in one graph") for name in ("sd35_large", "z_image")],
 ]  # one of a kind in every way; the others where the fewest guards help
 
 

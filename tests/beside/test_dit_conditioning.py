@@ -1,14 +1,9 @@
 """Nodes that change a transformer's conditionings, before and after NAG Conditioning, and under NAG Model."""
-from types import SimpleNamespace
-
-import comfy.ldm.flux.redux
-import comfy.ops
-import comfy.sd
 import pytest
 import torch
 
-from dit_others import FoldingVAE
-from families import BY_NAME, SIZE, TEXT
+from dit_others import FoldingVAE, random, style
+from families import BY_NAME, SIZE
 from oracle.equation import Nag
 from oracle.sampling import guided_by
 from other_nodes import PLACES
@@ -16,10 +11,6 @@ from runs import Run, assert_close, difference
 from stock import stock
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-
-
-def random(*shape):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(13))
 
 
 def reference_latents(method=None):
@@ -43,24 +34,6 @@ def of_picture(node_id, **inputs):
         pixels = random(1, SIZE[0] * 8, SIZE[1] * 8, 3).sigmoid()
         given = {"positive": conditioning, "negative": conditioning, "vae": FoldingVAE(), "pixels": pixels, **inputs}
         return stock(node_id, **given)[0]
-
-    return change
-
-
-def style(strength, strength_type):
-    def change(conditioning):
-        redux = comfy.ldm.flux.redux.ReduxImageEncoder(10, TEXT, dtype=torch.float32)
-        generator = torch.Generator().manual_seed(14)
-        for weight in redux.parameters():
-            weight.requires_grad_(False).copy_(torch.randn(weight.shape, generator=generator) / weight.shape[-1] ** 0.5)
-        return stock(
-            "StyleModelApply",
-            conditioning=conditioning,
-            style_model=comfy.sd.StyleModel(redux),
-            clip_vision_output=SimpleNamespace(last_hidden_state=random(1, 5, 10)),
-            strength=strength,
-            strength_type=strength_type,
-        )[0]
 
     return change
 

@@ -8,7 +8,7 @@ import comfy.ops
 import pytest
 import torch
 
-from dit_others import FoldingVAE, exact_dit
+from dit_others import FoldingVAE, exact_dit, with_weights
 from families import BY_NAME, POOLED
 from oracle.equation import Nag
 from oracle.sampling import guided_by
@@ -20,16 +20,6 @@ from subject import model_node
 pytestmark = pytest.mark.usefixtures("inference_mode")
 PLAIN = {"operations": comfy.ops.disable_weight_init, "dtype": torch.float32, "device": "cpu"}
 OF_LATENTS = {"compression_ratio": 1, "load_device": torch.device("cpu")}
-
-
-def with_weights(net):
-    generator = torch.Generator().manual_seed(15)
-    for name, weight in (*net.named_parameters(), *net.named_buffers()):
-        noise = torch.randn(weight.shape, generator=generator)
-        weight.requires_grad_(False).copy_(
-            noise / weight[0].numel() ** 0.5 if weight.ndim > 1 else (not name.endswith("bias")) + 0.2 * noise
-        )
-    return net
 
 
 def config_of(name):

@@ -329,7 +329,7 @@ def test_recommended_settings(editor):
     auto = dict.fromkeys(("nag_scale", "nag_tau", "nag_alpha"), "auto")
     panel.says("NAG on")
     labels = panel.root.locator("select option").all_inner_texts()
-    assert labels[1].startswith("auto") and labels[2] == "Flux (this model): 5 / 2.5 / 0.25"
+    assert labels[1].startswith("auto") and labels[2] == "Flux (this model): 5 / 2.5 / 0.25 (the paper)"
     choose(panel, "Wan")
     assert editor.page.evaluate(VALUES, nag) == {"nag_scale": "11", "nag_tau": "2.5", "nag_alpha": "0.25"}
     panel.says("scale 11", ".nag-detail")

@@ -3,13 +3,13 @@ refuses tensors of another."""
 import pytest
 import torch
 
-from families import FAMILY_AND_STREAM
+from mechanisms import MECHANISM_AND_STREAM
 from runs import Run
 from stored import patcher_of, weights_of
 from subject import out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-every_stream = pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, ids=str)
+every_stream = pytest.mark.parametrize(("family", "stream"), MECHANISM_AND_STREAM, ids=str)
 DEVICE = torch.device("meta")
 
 

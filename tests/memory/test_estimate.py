@@ -1,4 +1,6 @@
 """ComfyUI leaves room for what NAG takes, and not a byte more than without NAG where it is off."""
+import dataclasses
+import math
 from itertools import accumulate
 
 import comfy.model_management
@@ -6,13 +8,21 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+import door_families as table
 import families
+from door_families import BY_NAME as BY_DOOR
 from families import BY_NAME, FAMILY_AND_STREAM, Family
 from runs import Run
 from subject import out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 every_stream = pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, ids=str)
+
+# What pads its text, what does not, and latents of each kind: patches of 1 and 2, pixels, packed.
+WITH_DOORS = (
+    "z_image", "lumina2", "flux2_klein", "chroma", "chroma_radiance", "qwen_image", "krea2", "ltxv", "ltx2_raw",
+    "cosmos_predict2", "anima", "kandinsky5_video",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -64,6 +74,49 @@ def test_more_for_more_text(nodes, asked, family, stream, by):
     assert estimates == sorted(estimates) and estimates[0] < estimates[-1]
 
 
+def seeing(patcher, seen):
+    """Another node's attention, which notes how many queries and keys there are."""
+
+    def see(func, q, k, *args, **options):
+        axis = 2 if options.get("skip_reshape") else 1
+        seen.add((q.shape[axis], k.shape[axis]))
+        return func(q, k, *args, **options)
+
+    patched = patcher.clone()
+    patched.model_options["transformer_options"]["optimized_attention_override"] = see
+    return patched
+
+
+def text_of(family, seen, n_image):
+    """How many tokens the longer of the texts has that the image has attended to."""
+    if family.tokens.cross:
+        return max(keys for queries, keys in seen if queries == n_image != keys)
+    return max(keys - n_image for queries, keys in seen if queries == keys)
+
+
+@pytest.mark.parametrize("name", WITH_DOORS)
+@pytest.mark.parametrize("n", [4, 40, 1100])
+@BY
+def test_counts_the_tokens_that_the_model_makes(nodes, patches, asked, name, n, by):
+    family, seen = BY_DOOR[name], set()
+    run = Run(family, steps=1, positive_tokens=2, negative_tokens=n)
+    patcher = seeing(family.patcher(), seen)
+    run.sample(patcher)
+    without = asked["at_least"]
+    by(nodes, run, patcher, run.positive, out(nodes.NAGOptions, 0.0, 1.0, "shared"))
+    memory = patches("sampling.memory")
+    more = asked["at_least"] - without - memory.memory_at_once(torch.device("cpu"))
+    if not family.tokens.cross:
+        more -= memory.OF_JOINT_ATTENTION * without
+    n_image, numbers = family.tokens.of_image(family.latent), family.latent[1:]
+    if family.sound:  # packed
+        n_image, numbers = n_image[0], family.latent
+    pixels = math.prod(numbers) // n_image * text_of(family, seen, n_image)
+    column = 1 if family.sound else math.prod(numbers[:-1])
+    required = patcher.model.memory_required
+    assert required([1, 1, pixels]) - 1 <= more <= required([1, 1, pixels + column]) + 1
+
+
 def test_two_conditionings_count_as_the_larger(nodes, asked):
     family = BY_NAME["flux_dev"]
     run, patcher = Run(family, steps=1), family.patcher()
@@ -105,10 +158,42 @@ WIDE = [
     wide("flux", FLUX, families.FLUX_SAYS, PICTURE, image_streams=families.BOTH_STREAMS, inputs=families._guidance),
     wide("wan", WAN, families.WAN_SAYS, (16, 3, 36, 36)),
 ]
+HEADS = {"num_heads": 4, "hidden_size": 512}
+OF_DOORS = {  # one of each mechanism
+    "z_image": (
+        *("Lumina2", "ZImage", table.NEXT_DIT, ("pad_tokens_multiple",)),
+        {**table.Z_IMAGE, "dim": 512, "axes_dims": [32, 48, 48], "axes_lens": [512] * 3, "n_layers": 2},
+    ),
+    "chroma": (
+        *("Chroma", "Chroma", "chroma.model.ChromaParams", ()),
+        {**table.CHROMA, **HEADS, "out_dim": 512, "axes_dim": [16, 56, 56], "mlp_ratio": 4.0, "depth": 1},
+    ),
+    "flux2_klein": (
+        *("Flux2", "Flux2", table.FLUX, ()),
+        {**table.FLUX_2, **HEADS, "axes_dim": [32, 32, 32, 32], "mlp_ratio": 3.0, "depth": 1},
+    ),
+    "qwen_image": (
+        *("QwenImage", "QwenImage", table.QWEN_IMAGE, ()),
+        {**table.QWEN, "attention_head_dim": 128, "axes_dims_rope": (16, 56, 56), "num_layers": 2},
+    ),
+    "cosmos_predict2": (
+        *("CosmosPredict2", "CosmosT2IPredict2", None, ()),
+        {**table.COSMOS, "max_img_h": 240, "max_img_w": 240, "model_channels": 512, "num_heads": 4},
+    ),
+}
+LATENTS = {"flux2_klein": (128, 32, 32), "qwen_image": (16, 1, 64, 64), "cosmos_predict2": (16, 1, 64, 64)}
+WIDE_DOORS = [
+    dataclasses.replace(
+        BY_DOOR[name], build=table.model(base, config, takes, needs, **settings), latent=LATENTS.get(name, PICTURE)
+    )
+    for name, (base, config, takes, needs, settings) in OF_DOORS.items()
+]
 
 
 @pytest.mark.parametrize(
-    ("family", "stream"), [(family, stream) for family in WIDE for stream in family.image_streams], ids=str
+    ("family", "stream"),
+    [(family, stream) for family in (*WIDE, *WIDE_DOORS) for stream in family.image_streams],
+    ids=str,
 )
 def test_covers_what_nag_takes(nodes, patches, asked, family, stream):
     """ComfyUI's estimate is calibrated on real models. So this one's peak without NAG stands for it: NAG must not raise

@@ -3,7 +3,7 @@ import comfy.model_patcher
 import pytest
 import torch
 
-from families import FAMILY_AND_STREAM
+from mechanisms import MECHANISM_AND_STREAM
 from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close
@@ -11,7 +11,7 @@ from stored import in_float32, patcher_of, weights_of
 from subject import out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-every_stream = pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, ids=str)
+every_stream = pytest.mark.parametrize(("family", "stream"), MECHANISM_AND_STREAM, ids=str)
 
 
 class HasRoomForHalf(comfy.model_patcher.ModelPatcher):
@@ -61,7 +61,8 @@ def test_weights_patched_when_they_are_brought(guide, family, stream, first):
     nag = Nag(run.negative, image_stream=stream)
     state = weights_of(family)
     torch.manual_seed(5)
-    changes = {name: torch.randn_like(value) * value.std() / 2 for name, value in state.items() if value.ndim == 2}
+    of_layers = {name: value for name, value in state.items() if name.endswith(".weight") and value.ndim == 2}
+    changes = {name: torch.randn_like(value) * value.std() / 2 for name, value in of_layers.items()}
     patches = {f"diffusion_model.{name}": ("diff", (change,)) for name, change in changes.items()}
     patcher = patcher_of(family, state, torch.float32, patcher=HasNoRoom)
     if first == "NAG first":

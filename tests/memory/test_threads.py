@@ -6,12 +6,12 @@ import comfy.model_patcher
 import pytest
 import torch
 
-from families import FAMILY_AND_STREAM
+from mechanisms import MECHANISM_AND_STREAM
 from runs import Run, assert_close
 from stored import patcher_of, weights_of
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-every_stream = pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, ids=str)
+every_stream = pytest.mark.parametrize(("family", "stream"), MECHANISM_AND_STREAM, ids=str)
 TIMES = 10
 
 

@@ -37,10 +37,12 @@ def forward(net, x, t, cond, negative, nag):
         others.around(("double_block", i), texts, [image], run)
         add_control(control.get("input", []), i, [image])
     images = [image]
-    if negative is not None and nag.image_stream == "separate":
-        images.append(Stream(image.x, texts[1].vec))
     for i, block in enumerate(net.single_blocks):
-        run = partial(single_block, block, texts, images, rope, masks, nag)
+        def run(block=block):
+            if len(images) < len(texts) and nag.image_stream == "separate":
+                images.append(Stream(image.x, texts[1].vec))
+            single_block(block, texts, images, rope, masks, nag)
+
         others.around(("single_block", i), texts, images, run)
         add_control(control.get("output", []), i, images)
     picture = net.final_layer(image.x, image.vec)[:, : patches(net, x).shape[1]]

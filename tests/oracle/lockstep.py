@@ -6,6 +6,7 @@ would get in; it holds where the two runs modulate the image alike.
 import re
 import threading
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from comfy.patcher_extension import WrappersMP
@@ -16,7 +17,10 @@ from .sampling import KEY, Run
 
 OVERRIDE = "optimized_attention_override"
 # Of what the model is given, what is the picture's, whatever the negative brings.
-OF_IMAGE = ("ref_latents", "ref_latents_method", "c_concat", "latent_shapes", "denoise_mask", "audio_denoise_mask")
+OF_IMAGE = (
+    "ref_latents", "ref_latents_method", "c_concat", "latent_shapes", "denoise_mask", "audio_denoise_mask", "guidance",
+    "frame_rate", "keyframe_idxs", "guide_attention_entries", "generated_keyframes", "ref_audio", "time_dim_replace",
+)  # fmt: skip
 PATIENCE = 60  # seconds for the other thread to come
 
 
@@ -62,7 +66,7 @@ class _Lockstep:
         prompts = positive, {**negative, **own}
         meeting = Meeting(
             [self.tokens.of_text(prompt["c_crossattn"].shape[1]) for prompt in prompts],
-            self.tokens.of_image(x.shape[1:]), self.tokens.cross, nag,
+            self.tokens.of_image(x.shape[1:]), self.tokens.cross, nag, options.get(OVERRIDE),
         )  # fmt: skip
         hooks = self.sharing(model.diffusion_model, meeting)
 
@@ -91,7 +95,7 @@ class _Lockstep:
 
     def negative(self, model, nag, x, t):
         to_sigma = model.model_sampling.percent_to_sigma
-        if not to_sigma(nag.end_percent) <= t[0] <= to_sigma(nag.start_percent):
+        if not max(to_sigma(nag.end_percent), nag.sigma_end) <= t[0] <= to_sigma(nag.start_percent):
             return None
         (entry,) = Run(None, model, x, x, None).encoded({"negative": nag.negative})["negative"]
         values = {name: value.cond for name, value in entry["model_conds"].items()}
@@ -103,10 +107,14 @@ class _Lockstep:
 
 
 class Meeting:
-    """Two calls that meet."""
+    """Two calls that meet.
 
-    def __init__(self, n_text, n_image, cross, nag):
-        self.n_text, self.cross, self.nag = n_text, cross, nag
+    Args:
+        earlier: an override of another node's, by which they attend.
+    """
+
+    def __init__(self, n_text, n_image, cross, nag, earlier=None):
+        self.n_text, self.cross, self.nag, self.earlier = n_text, cross, nag, earlier
         self.n_image = dict(zip(n_image, ("picture", "sound"))) if isinstance(n_image, tuple) else {n_image: "picture"}
         self.met, self.barrier = [None, None], threading.Barrier(2)
         self.here = threading.local()
@@ -115,7 +123,8 @@ class Meeting:
         def attend(func, q, k, v, heads, *args, **options):
             options.pop("transformer_options", None)
             by_head = options.pop("skip_output_reshape", False)
-            out = func(q, k, v, heads, *args, **options).clone()
+            attention = func if self.earlier is None else partial(self.earlier, func)
+            out = attention(q, k, v, heads, *args, **options).clone()
             axis = 2 if options.get("skip_reshape") else 1
             n, n_queries, n_keys = self.n_text[which], q.shape[axis], k.shape[axis]
             modality = self.n_image.get(n_queries if self.cross else n_queries - n)

@@ -17,7 +17,8 @@ if TESTS not in sys.path:
     sys.path.append(TESTS)
 
 import families  # noqa: E402
-from families import BY_NAME, TEXT  # noqa: E402
+from families import TEXT  # noqa: E402
+from mechanisms import BY_NAME  # noqa: E402
 
 new_patcher = families._patcher.__wrapped__  # not from its cache
 PATIENCE = 60  # seconds to wait for whoever is to interrupt

@@ -6,13 +6,19 @@ import pytest
 from host.client import ExecutionError
 from painter import PATIENCE, STEPS, WAYS, Painter, sampling
 
+from mechanisms import BY_NAME, is_here
+
 MODULES = {  # of each family: the first that runs, one in the middle of a block, the last
     "flux_dev": ("img_in", "single_blocks.1.linear2", "final_layer"),
     "sd35_medium": ("x_embedder", "joint_blocks.1.context_block.attn.qkv", "final_layer"),
-    "sd15": ("input_blocks.0.0", "middle_block.1.transformer_blocks.0.attn2.to_v", "out.2"),
     "sdxl": ("label_emb", "middle_block.1.transformer_blocks.0.attn2.to_v", "out.2"),
     "wan21_t2v": ("patch_embedding", "blocks.1.cross_attn.v", "head"),
+    "z_image": ("x_embedder", "layers.1.attention.qkv", "final_layer"),
+    "qwen_image": ("img_in", "transformer_blocks.1.attn.to_v", "proj_out"),
+    "chroma": ("img_in", "single_blocks.1.linear2", "final_layer"),
+    "cosmos_predict2": ("x_embedder", "blocks.1.cross_attn.v_proj", "final_layer"),
 }
+MODULES = {name: places for name, places in MODULES.items() if is_here(BY_NAME[name])}
 FAMILY_AND_WAY = [
     *(("flux_dev", way) for way in WAYS),
     *((family, way) for family in list(MODULES)[1:] for way in ("NAGModel", "NAGConditioning")),

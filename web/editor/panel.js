@@ -137,7 +137,7 @@ export class Panel {
       ...ordered.map((each) => {
         const mark = each.name === family ? ` (${this.t("thisModel")})` : ""
         const numbers = STRENGTH.map((name) => number(each[name])).join(" / ")
-        return [`${each.name}${mark}: ${numbers}`, strengthOf(each)]
+        return [`${each.name}${mark}: ${numbers} (${each.whose})`, strengthOf(each)]
       }),
     ]
     this.choices = choices.map(([, strength]) => strength)
