@@ -95,14 +95,14 @@ class Doors:
         text_module: the path of the last module that has the text alone, where no block has.
         image_module: that of the last that has the image alone, where only part of the text comes to the blocks.
         image_is_behind: the image's positions begin behind the text's, so they differ between the prompts.
-        refines_image: modules in front of the first block work on the image; a rehearsal then makes do with a patch.
+        patch_will_do: for a rehearsal, in the place of the image: nothing that comes with the text hangs on its size.
     """
 
     kinds: tuple[Door, ...]
     text_module: str | None = None
     image_module: str | None = None
     image_is_behind: bool = False
-    refines_image: bool = False
+    patch_will_do: bool = False
 
     @contextmanager
     def held(self, model: torch.nn.Module, call: ModelCall) -> Iterator[None]:
@@ -124,7 +124,7 @@ class Doors:
             entry = {**entry, "y": call.pooled}  # all entries' tokens go by one vector
         lists = {door.blocks: blocks for door, blocks in kinds}
         caught = rehearse(
-            lambda: call.rehearse(entry, lists, self.refines_image), [(blocks[0], door.names) for door, blocks in kinds]
+            lambda: call.rehearse(entry, lists, self.patch_will_do), [(blocks[0], door.names) for door, blocks in kinds]
         )
         return [brought_to(door, arguments, count) for (door, _), arguments in zip(kinds, caught)]
 

@@ -49,6 +49,7 @@ FLUX = Transformer(
             Door("single_blocks", sequence="x", places="pe", within=_within_single),
         ),
         text_module="txt_in",
+        patch_will_do=True,
     ),
     width="txt_in",
     pooled="vector_in.in_layer",

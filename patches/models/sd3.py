@@ -86,7 +86,8 @@ STABLE_DIFFUSION_3 = Transformer(
                 within=_text_in_rows,
                 names=("context", "x", "c"),
             ),
-        )
+        ),
+        patch_will_do=True,
     ),
     width="context_embedder",
     pooled="y_embedder.mlp.0",

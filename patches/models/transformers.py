@@ -129,7 +129,7 @@ LUMINA = Transformer(
         (Door("layers", sequence="x", places="freqs_cis", indices="timestep_zero_index"),),
         image_module="noise_refiner.1",  # ComfyUI 0.3.62 leaves hidden tokens out behind the context refiner
         image_is_behind=True,
-        refines_image=True,
+        patch_will_do=True,  # for in front of the blocks are some that work on the image
     ),
     width="cap_embedder.1",
     text_inputs=("attention_mask", "num_tokens", "clip_text_pooled"),
@@ -166,7 +166,7 @@ CHROMA = Transformer(
     families={"Chroma": Strength(5.0, 2.5, 0.25, 0.75, "the authors' workflow, at cfg 4"), "Chroma Radiance": NOBODYS},
     which=lambda model: "Chroma Radiance" if hasattr(model, "nerf_blocks") else "Chroma",
     text_encoder="T5-XXL (CLIPLoader, type chroma)",
-    doors=Doors(FLUX_BLOCKS, text_module="txt_in"),
+    doors=Doors(FLUX_BLOCKS, text_module="txt_in", patch_will_do=True),
     width="txt_in",
 )
 # Klein is 4B and 9B, distilled and base; only dev embeds its guidance.
@@ -175,7 +175,7 @@ FLUX_2 = Transformer(
     which=lambda model: "Flux.2" if model.params.guidance_embed else "Flux.2 Klein",
     only=lambda model: getattr(model.params, "global_modulation", False),
     text_encoder="Mistral 3 Small for dev, Qwen3-4B for Klein 4B, Qwen3-8B for Klein 9B (CLIPLoader, type flux2)",
-    doors=Doors(FLUX_BLOCKS, text_module="txt_in"),
+    doors=Doors(FLUX_BLOCKS, text_module="txt_in", patch_will_do=True),
     width="txt_in",
     made=lambda model, n: max(n, 512),
 )
@@ -184,7 +184,7 @@ FLUX_WITHOUT_POOLED = Transformer(
     which=lambda model: "Ovis-Image" if model.params.txt_norm else "LongCat-Image",
     only=lambda model: model.params.vec_in_dim is None,
     text_encoder="Qwen2.5-VL-7B (CLIPLoader, type longcat_image) for LongCat-Image, Ovis 2.5 2B (type ovis) for Ovis",
-    doors=Doors(FLUX_BLOCKS, text_module="txt_in", image_is_behind=True),
+    doors=Doors(FLUX_BLOCKS, text_module="txt_in", image_is_behind=True, patch_will_do=True),
     width="txt_in",
 )
 # The model does not tell whether it is Turbo.
