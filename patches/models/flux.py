@@ -2,6 +2,7 @@
 from functools import partial
 
 from ..settings import IMAGE_STREAMS, Strength
+from .arguments import in_front
 from .doors import Door, Doors
 from .modulation import SequenceModulation, TextModulation
 from .separate import TwoImageStreams
@@ -21,7 +22,7 @@ def _within_single(visit, call, model):
 
     def hooks(block):
         index = numbers.setdefault(block, len(numbers))
-        yield block.register_forward_pre_hook(partial(images.enter, index), with_kwargs=True)
+        yield in_front(block, partial(images.enter, index))
         yield from modulation.hooks(block)
         yield block.register_forward_hook(images.leave)
 

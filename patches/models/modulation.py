@@ -6,7 +6,7 @@ from functools import cache, partial
 import torch
 from torch.utils.hooks import RemovableHandle
 
-from .arguments import Arguments
+from .arguments import in_front
 
 
 def both_vectors(visit):
@@ -25,14 +25,14 @@ class TextModulation:
         self.visit = visit
 
     def hooks(self, block) -> Iterator[RemovableHandle]:
-        yield block.register_forward_pre_hook(self.by_segment, with_kwargs=True)
+        yield in_front(block, self.by_segment)
         yield block.txt_mod.register_forward_pre_hook(both_vectors(self.visit))
         if not _segments_keep_an_axis():
             yield block.txt_mod.register_forward_hook(_add_an_axis)
 
-    def by_segment(self, block, args, kwargs):
+    def by_segment(self, given):
         n = self.visit.n_negative
-        return args, {**kwargs, "modulation_dims_txt": [(0, n, 0), (n, None, 1)]}
+        return given.changed(modulation_dims_txt=[(0, n, 0), (n, None, 1)])
 
 
 class SequenceModulation:
@@ -57,16 +57,15 @@ class SequenceModulation:
         return [text] if self.images is None else [text, slice(self.images.start, None)]
 
     def hooks(self, block) -> Iterator[RemovableHandle]:
-        yield block.register_forward_pre_hook(self.enter, with_kwargs=True)
+        yield in_front(block, self.enter)
         yield block.modulation.register_forward_pre_hook(both_vectors(self.visit))
         yield block.modulation.register_forward_hook(self.keep_negatives_modulation)
         yield block.linear1.register_forward_pre_hook(partial(self.modulate, block.pre_norm))
         yield block.linear2.register_forward_hook(self.keep_added)
         yield block.register_forward_hook(self.leave)
 
-    def enter(self, block, args, kwargs):
-        sequence = Arguments(block, args, kwargs)["x"]
-        self.tokens = [sequence[:, part].clone() for part in self.negatives]  # the block adds to its input in place
+    def enter(self, given):
+        self.tokens = [given["x"][:, part].clone() for part in self.negatives]  # the block adds to its input in place
 
     def keep_negatives_modulation(self, module, args, modulations):
         self.modulation, of_positive = ({k: v[:, i : i + 1] for k, v in vars(modulations[0]).items()} for i in (0, 1))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ..attention.override import OVERRIDE
-from .arguments import Arguments
+from .arguments import Arguments, in_front
 from .compiled import plain, uncompiled
 from .foreign import functions_of
 from .hooks import hooked
@@ -27,7 +27,7 @@ def rehearse(
     """What the model is about to hand to each of these modules, when it comes to them for the first time in `run()`.
 
     Args:
-        doors: each with its `names`, see Arguments.
+        doors: each with its `names`, see in_front.
 
     Raises:
         RuntimeError: it does not come to one of them.
@@ -35,13 +35,13 @@ def rehearse(
     names = dict(doors)
     caught = {}
 
-    def note(module, args, kwargs):
-        caught.setdefault(module, Arguments(module, args, kwargs, names[module]))
+    def note(given):
+        caught.setdefault(given.module, given)
         if len(caught) == len(names):
             raise _Stopped
 
     try:
-        with hooked(door.register_forward_pre_hook(note, with_kwargs=True) for door in names), uncompiled():
+        with hooked(in_front(door, note, of_door) for door, of_door in names.items()), uncompiled():
             run()
     except _Stopped:
         return [caught[door] for door, _ in doors]

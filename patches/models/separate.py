@@ -30,9 +30,9 @@ class TwoImageStreams:
         """Where it begins in a block's sequence."""
         return sum(self.sizes.each[:3])
 
-    def enter(self, index: int, block, args, kwargs):
-        """A hook in front of the block of this number."""
-        given, n_text = Arguments(block, args, kwargs), self.visit.sizes.text
+    def enter(self, index: int, given: Arguments):
+        """A hook for `in_front` of the block of this number."""
+        n_text = self.visit.sizes.text
         tokens, places = given["x"], given["pe"]
         if self.image is None:
             self.image = tokens[:, n_text:]

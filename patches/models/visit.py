@@ -9,7 +9,7 @@ from ..arithmetic.equation import Equation
 from ..attention.masks import Masks
 from ..attention.override import CrossAttention, JointAttention, Override
 from ..attention.sizes import Sizes
-from .arguments import OPTIONS, Arguments
+from .arguments import OPTIONS, Arguments, in_front
 from .compiled import marked
 from .rehearsal import Brought, token_axis
 
@@ -18,18 +18,17 @@ IMAGE = "img_slice"  # of the sequence: in the transformer_options, as (start, s
 
 
 def attending_by(make: Callable[[Arguments, dict], Override | None]) -> Callable:
-    """A forward pre-hook, with keyword arguments, in front of a module that attends.
+    """A hook for `in_front` of a module that attends.
 
     Inside of the module, attention goes by the override that `make`, given the module's arguments and its
     transformer_options, returns. These may hold an override that another node has put there since the model was
     called, or be missing.
     """
 
-    def enter(module, args, kwargs):
-        given = Arguments(module, args, kwargs)
+    def enter(given):
         options = given[OPTIONS] or {}
         override = make(given, options)
-        return (args, kwargs) if override is None else given.changed(**{OPTIONS: override.install(options)})
+        return None if override is None else given.changed(**{OPTIONS: override.install(options)})
 
     return enter
 
@@ -52,16 +51,15 @@ class CrossVisit:
     def hooks(self, blocks: Sequence[torch.nn.Module]) -> Iterator[RemovableHandle]:
         attending = attending_by(self.attend)
         for block in blocks:
-            yield block.register_forward_pre_hook(self.join, with_kwargs=True)
-            yield self.door.meets_in(block).register_forward_pre_hook(attending, with_kwargs=True)
+            yield in_front(block, self.join)
+            yield in_front(self.door.meets_in(block), attending)
 
-    def join(self, block, args, kwargs):
-        given = Arguments(block, args, kwargs)
+    def join(self, given):
         text = given[self.door.text]
         if self.sizes is None or self.sizes.positive != text.shape[1]:
             self.sizes = Sizes(text.shape[1], self.tokens.shape[1])
         joined = torch.cat((text, self.tokens.to(text)), 1)
-        return given.changed(**{self.door.text: marked(joined, block, self.use)})
+        return given.changed(**{self.door.text: marked(joined, given.module, self.use)})
 
     def attend(self, given, options):
         """The override inside of the module that attends to the text."""
@@ -98,17 +96,17 @@ class JointVisit:
 
     def hooks(self, door, block: torch.nn.Module, within=None) -> Iterator[RemovableHandle]:
         """within: see Door; its hooks see the block with the negative in it."""
-        yield block.register_forward_pre_hook(partial(self.enter, door), with_kwargs=True)
+        yield in_front(block, partial(self.enter, door), door.names)
         if within is not None:
             yield from within(block)
         yield block.register_forward_hook(partial(self.leave, door))
 
-    def enter(self, door, block, args, kwargs):
-        given, name = Arguments(block, args, kwargs, door.names), door.text or door.sequence
+    def enter(self, door, given):
+        name = door.text or door.sequence
         self._know_sizes(door, given)
         changed = {name: self._joined_tokens(given[name])}
         if door.places and given[door.places] is not None:
-            changed[door.places] = marked(self._joined_places(given[door.places]), block, self.use)
+            changed[door.places] = marked(self._joined_places(given[door.places]), given.module, self.use)
         if door.text_mask:
             changed[door.text_mask] = self._joined_mask(given[name], given[door.text_mask])
         if door.indices and given[door.indices] is not None:

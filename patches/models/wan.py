@@ -6,7 +6,7 @@ from ..attention.override import CrossAttention
 from ..attention.sizes import Sizes
 from ..settings import Strength
 from .adapter import Adapter
-from .arguments import Arguments, names_of
+from .arguments import in_front, names_of
 from .compiled import entrances
 from .hooks import hooked
 from .visit import attending_by
@@ -57,9 +57,9 @@ def _hooks(attentions, model, call):
         return CrossAttention(equation, options, sizes, n_image)
 
     for module in entrances(attentions, model):
-        yield module.register_forward_pre_hook(attending_by(attend), with_kwargs=True)
+        yield in_front(module, attending_by(attend))
     for module in entrances([module for module in model.modules() if CACHE in names_of(type(module).forward)], model):
-        yield module.register_forward_pre_hook(_without_cache, with_kwargs=True)
+        yield in_front(module, _without_cache)
     if n_queries is not None:
         yield model.register_forward_pre_hook(_PoseText(sizes), with_kwargs=True)
 
@@ -68,9 +68,9 @@ def _n_tokens(model, x):
     return math.prod(math.ceil(size / patch) for size, patch in zip(x.shape[2:], model.patch_size))
 
 
-def _without_cache(block, args, kwargs):
+def _without_cache(given):
     """What a block keeps would be the joined text's, also for the calls without NAG; and it would attend by itself."""
-    return Arguments(block, args, kwargs).changed(**{CACHE: None})
+    return given.changed(**{CACHE: None})
 
 
 class _PoseText:
