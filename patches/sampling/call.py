@@ -45,7 +45,9 @@ class ModelWrapper:
                 x=x,
                 context=c_crossattn.to(x.device),  # newer ComfyUI does this later, inside the call
                 entries=active.entries,
-                rehearse=Rehearsals(executor.class_obj, self.adapter, x, t, c_concat, transformer_options, kwargs),
+                rehearse=self._rehearsing(
+                    Rehearsals(executor.class_obj, self.adapter, x, t, c_concat, transformer_options, kwargs)
+                ),
                 guided=active.guided,
                 settings=active.settings,
                 equation=self._equation(active, x.device),
@@ -61,6 +63,13 @@ class ModelWrapper:
             ):
                 return executor(x, t, c_concat, context, control, options, **kwargs)
 
+
+    def _rehearsing(self, rehearsals):
+        def rehearse(*args):
+            with self.witness.rehearsal():
+                return rehearsals(*args)
+
+        return rehearse
 
     def _equation(self, active, device):
         on_device = self.on_device(active.settings, device)

@@ -73,6 +73,15 @@ class Witness:
             yield
         self._called = True
 
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """Around a rehearsal, whose computations are none of the run's."""
+        self._seen.is_rehearsal = True
+        try:
+            yield
+        finally:
+            self._seen.is_rehearsal = False
+
     def check(self) -> None:
         """At the end of the run. Raises a RuntimeError if NAG was to act in a prediction, and guided none."""
         if self._asked and not self.guided:
@@ -97,7 +106,7 @@ class _Seen:
 
     def __init__(self):
         self.blocks, self.models = set(), set()
-        self.calls, self.at_work = set(), None
+        self.calls, self.at_work, self.is_rehearsal = set(), None, False
 
     @contextmanager
     def during(self, to_guide):
@@ -110,7 +119,9 @@ class _Seen:
 
     def noting(self, computed):
         def note(module, args):
-            if not torch.compiler.is_compiling():  # else it would be noted each time that the graph is traced
+            if torch.compiler.is_compiling():  # else it would be noted each time that the graph is traced
+                return
+            if not self.is_rehearsal:
                 computed.add(self.at_work)
 
         return note
