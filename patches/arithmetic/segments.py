@@ -16,6 +16,7 @@ class Segments:
 
     Attributes:
         negative, positive, image: slices of the sequence.
+        image_keys: of the keys, which end with those of references where another node's cache keeps these.
         known: the positive and the image, all that the model knows of.
         n_known, n_before: how many tokens that is, and how many lie before it.
     """
@@ -28,10 +29,12 @@ class Segments:
             self.n_before, self.negative, self.known = 0, slice(n_known, n_tokens), slice(0, n_known)
             self.image, self.positive = slice(0, n_known - n_positive), slice(n_known - n_positive, n_known)
             self.image_of_known, self.positive_of_known = self.image, self.positive
+            self.image_keys = self.image
         else:
             n_text = n_negative + n_positive
             self.n_before, self.negative, self.known = n_negative, slice(0, n_negative), slice(n_negative, n_tokens)
             self.image, self.positive = slice(n_text, n_tokens), slice(n_negative, n_text)
+            self.image_keys = slice(n_text, None)
             self.image_of_known, self.positive_of_known = slice(n_positive, n_known), slice(0, n_positive)
 
     def of_known(self, tokens: slice) -> slice:

@@ -138,7 +138,7 @@ class JointAttention(Override):
         # negative's keys for nothing, which costs less than a further call for the negative's few queries.
         meet = lambda q, keys, mask: attend(q, k[:, :, keys], v[:, :, keys], mask)
         parts = (
-            meet(q, segments.image, masks.to_image),
+            meet(q, segments.image_keys, masks.to_image),
             meet(q[:, :, segments.known], segments.positive, masks.to_positive),
             meet(q, segments.negative, masks.to_negative),
         )
