@@ -26,8 +26,8 @@ def strength_inputs() -> list[io.Input]:
                 name,
                 default=AUTO,
                 optional=True,
-                tooltip=f"{_TOOLTIPS[name]} {AUTO}: what suits the model, see this node's help; the recommended settings "
-                "below have those of variants, too. Or a number from {:g} to {:g}.".format(*RANGES[name]),
+                tooltip=f"{_TOOLTIPS[name]} {AUTO}: what suits the model, see this node's help; the recommended "
+                "settings below have those of variants, too. Or a number from {:g} to {:g}.".format(*RANGES[name]),
             ),
             types=[io.Float, io.Int],
         )
