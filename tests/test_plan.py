@@ -497,7 +497,7 @@ def test_a_file_of_a_family_with_doors(plan, part, model_folder, name):
     says = dict(zip(STRENGTH, BY_NAME[name if name != "kandinsky5" else "kandinsky5_video"].recommended))
     assert (node["family"], node["message"]) == (family, None)
     assert node["recommended"].items() >= says.items()
-    assert {"name": family, **says} in answer["families"]
+    assert any({"name": family, **says}.items() <= each.items() for each in answer["families"])
     assert node["runs"][0]["exact"]
     assert node["runs"][0]["sigmas"] == comfy.samplers.calculate_sigmas(sampling, "simple", 9).tolist()
 

@@ -8,7 +8,6 @@ strengths are no other use: they come in tensors, see `sizes` and `Equation`.
 import functools
 import sys
 from collections.abc import Hashable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch.utils.hooks import RemovableHandle
@@ -61,14 +60,6 @@ def entrances(modules: Iterable[torch.nn.Module], model: torch.nn.Module) -> lis
     """
     around = {part._orig_mod: part for part in _compiled_parts(model)}
     return [around.get(module, module) for module in modules]
-
-
-def uncompiled() -> AbstractContextManager:
-    """Within it what is compiled runs as it was written: an exception can't leave a graph."""
-    if "torch._dynamo" not in sys.modules:  # nothing is compiled
-        return nullcontext()
-    set_stance = getattr(torch.compiler, "set_stance", None)  # since PyTorch 2.6
-    return nullcontext() if set_stance is None else set_stance("force_eager")
 
 
 def _compiled_parts(model):

@@ -39,7 +39,7 @@ def replaced_forward(module: torch.nn.Module) -> str | None:
 
 def has_own_way(model: torch.nn.Module) -> bool:
     """Whether it is another pack that calls a model's blocks: by a class of its own, or by a function set on it."""
-    return is_foreign(type(model)) or any(True for _ in functions_of(model))
+    return is_foreign(type(model)) or any(True for _ in _functions(model))
 
 
 def replaced(model: torch.nn.Module) -> list[str]:
@@ -54,13 +54,13 @@ def replaced(model: torch.nn.Module) -> list[str]:
         at = f" in {name}" if name else ""
         if is_foreign(type(module)):
             found.setdefault(type(module), f"{named(type(module))}{at}")
-        for attribute, function in functions_of(module):
+        for attribute, function in _functions(module):
             found.setdefault(function, f"{attribute}(){at} ({_origin(function)})")
     return list(found.values())
 
 
-def functions_of(module: torch.nn.Module) -> Iterator[tuple[str, Callable]]:
-    """Another pack's functions that a module has in the place of its class's, by their names."""
+def _functions(module) -> Iterator[tuple[str, Callable]]:
+    """Another pack's functions that a module has in the place of its class's."""
     for attribute, value in vars(module).items():
         if callable(value) and hasattr(type(module), attribute) and not isinstance(value, torch.nn.Module):
             function = _plain(value)

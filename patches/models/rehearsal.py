@@ -2,6 +2,7 @@
 
 How a family refines, pads, orders and places its text is nobody's business but the model's.
 """
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,8 +10,7 @@ import torch
 
 from ..attention.override import OVERRIDE
 from .arguments import Arguments, in_front
-from .compiled import plain, uncompiled
-from .foreign import functions_of
+from .compiled import plain
 from .hooks import hooked
 
 OF_OTHERS = ("patches", "patches_replace", "wrappers", "callbacks", OVERRIDE)  # of the transformer_options
@@ -41,7 +41,7 @@ def rehearse(
             raise _Stopped
 
     try:
-        with hooked(in_front(door, note, of_door) for door, of_door in names.items()), uncompiled():
+        with hooked(in_front(door, note, of_door) for door, of_door in names.items()):
             run()
     except _Stopped:
         return [caught[door] for door, _ in doors]
@@ -120,14 +120,19 @@ class Rehearsals:
 
 
 def _bare(model, lists):
-    """A comfy.model_base.BaseModel with the same modules, and nothing of another pack's on its diffusion model.
+    """A comfy.model_base.BaseModel with the same modules, and nothing on its diffusion model but what its class says.
+
+    No hooks, no functions in the place of its methods, other packs' or torch.compile's, out of which nothing could be
+    raised: so each thread can do without these while others go by them.
 
     Args:
         lists: the blocks of the diffusion model by the names of their lists, which others may have put something into.
     """
     net = _copied(plain(model.diffusion_model))
-    for name, _ in list(functions_of(net)):
-        del net.__dict__[name]
+    for name, value in list(vars(net).items()):
+        if callable(value) and hasattr(type(net), name):
+            del net.__dict__[name]
+    net._forward_hooks, net._forward_pre_hooks = OrderedDict(), OrderedDict()
     net._modules.update({name: torch.nn.ModuleList(blocks) for name, blocks in lists.items()})
     bare = _copied(model)
     bare._modules["diffusion_model"] = net
