@@ -41,9 +41,9 @@ class ModelCall:
     control: dict | None
     transformer_options: dict
 
-    def sizes(self, *further: int) -> Sizes:
-        """Of the two prompts, and of further parts of a sequence behind them."""
-        return Sizes(self.context.shape[1], self.negative.shape[1], *further)
+    def sizes(self) -> Sizes:
+        """Of the two prompts."""
+        return Sizes(self.context.shape[1], self.negative.shape[1])
 
     @property
     def all_guided(self) -> bool:
