@@ -133,7 +133,8 @@ def _bare(model, lists):
         if callable(value) and hasattr(type(net), name):
             del net.__dict__[name]
     net._forward_hooks, net._forward_pre_hooks = OrderedDict(), OrderedDict()
-    net._modules.update({name: torch.nn.ModuleList(blocks) for name, blocks in lists.items()})
+    changed = {name: blocks for name, blocks in lists.items() if [*net._modules[name]] != blocks}
+    net._modules.update({name: torch.nn.ModuleList(blocks) for name, blocks in changed.items()})
     bare = _copied(model)
     bare._modules["diffusion_model"] = net
     return bare
