@@ -39,7 +39,11 @@ def plan(graph: Graph) -> dict:
 
 def _guides(node):
     """Whether it is a node with NAG settings."""
-    return node.ours and "nag_scale" in {each.id for each in node.cls.GET_SCHEMA().inputs}
+    return node.ours and _has_input(node, "nag_scale")
+
+
+def _has_input(node, name):
+    return name in {each.id for each in node.cls.GET_SCHEMA().inputs}
 
 
 class _NodePlan:
@@ -70,7 +74,7 @@ class _NodePlan:
         """As the node's widgets and its NAG Options say; None if they can't be read or are wrong."""
         try:
             numbers = {name: self.graph.value(self.node, name, inputs.AUTO) for name in STRENGTH}
-            has_end = "nag_sigma_end" in {each.id for each in self.node.cls.GET_SCHEMA().inputs}
+            has_end = _has_input(self.node, "nag_sigma_end")
             sigma_end = float(self.graph.value(self.node, "nag_sigma_end", 0.0)) if has_end else None
             return inputs.settings(**numbers, nag_sigma_end=sigma_end, options=self._options())
         except Unreadable:
