@@ -220,17 +220,3 @@ def test_longer_than_flux2_pads_to(nodes):
     nag = Nag(run.negative)
     expected = run.sample(family.lockstep(), guided_by(run.positive, nag))
     assert_close(run.sample(model_node(nodes, patcher, nag)), expected)
-
-
-def test_flux2_with_cached_references(nodes):
-    """In later steps ComfyUI's cache puts the references' keys of the first step behind all others."""
-    family = dataclasses.replace(
-        BY_NAME["flux2_klein"], inputs=references((128, 2, 3), method="index_timestep_zero")
-    )
-    run, patcher = Run(family), family.patcher()
-    nag = Nag(run.negative)
-    cached = lambda: stock("FluxKVCache", model=patcher)[0]
-    plain, guided = run.sample(patcher), run.sample(model_node(nodes, patcher, nag))
-    by_cache = difference(run.sample(cached()), plain)
-    assert 0 < by_cache < difference(guided, plain) / 5
-    assert difference(run.sample(model_node(nodes, cached(), nag)), guided) < 2 * by_cache

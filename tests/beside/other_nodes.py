@@ -2,6 +2,7 @@
 from functools import reduce
 
 import pytest
+import torch
 
 from stock import stock
 from subject import conditioning_node, model_node
@@ -45,6 +46,15 @@ PLACES = {
 def by_node(node_id, of="model", **inputs):
     """What a node of ComfyUI makes of this one of its inputs, given the others."""
     return lambda given: stock(node_id, **{of: given}, **inputs)[0]
+
+
+def by_controlnet(node_id, negative, percents, **inputs):
+    """What a node with a ControlNet makes of a positive, and of this negative."""
+    image = torch.rand(1, 64, 96, 3, generator=torch.Generator().manual_seed(16))
+    return lambda positive: stock(
+        node_id, positive=positive, negative=negative, image=image, strength=0.7, start_percent=percents[0],
+        end_percent=percents[1], **inputs,
+    )  # fmt: skip
 
 
 def in_turn(*changes):

@@ -12,7 +12,7 @@ from dit_others import FoldingVAE, exact_dit, with_weights
 from families import BY_NAME, POOLED
 from oracle.equation import Nag
 from oracle.sampling import guided_by
-from other_nodes import PLACES, in_turn, patched_by
+from other_nodes import PLACES, by_controlnet, in_turn, patched_by
 from runs import Run, assert_close, difference
 from stock import stock
 from subject import model_node
@@ -84,15 +84,8 @@ def test_controlnet(nodes, control, place, percents):
     family = BY_NAME[name]
     run, patcher = Run(family, cfg=3.0, steps=4), family.patcher()
     nag = Nag(family.conditioning(11, 5), image_stream=stream)
-    image = torch.rand(1, 64, 96, 3, generator=torch.Generator().manual_seed(16))
     control_net = make()
-
-    def controlled(positive):
-        return stock(
-            node_id, positive=positive, negative=run.negative, control_net=control_net, image=image, strength=0.7,
-            start_percent=percents[0], end_percent=percents[1], vae=FoldingVAE(), **inputs,
-        )  # fmt: skip
-
+    controlled = by_controlnet(node_id, run.negative, percents, control_net=control_net, vae=FoldingVAE(), **inputs)
     positive, negative = controlled(run.positive)
     expected = run.oracle(patcher, guided_by(positive, nag), negative)
     without = run.oracle(patcher, guided_by(run.positive, nag))

@@ -1,10 +1,8 @@
 """Nodes that change a transformer's weights: NAG on the changed model is NAG on one made with those weights."""
-import math
-
-import comfy.utils
 import pytest
 import torch
 
+from dit_lora import FILE, STRENGTH, add_lora, write_lora
 from dit_others import every_dit, other_weights, own_patcher
 from oracle.equation import Nag
 from oracle.sampling import exactly, guided_by
@@ -13,7 +11,6 @@ from runs import Run, assert_close, difference
 from stock import stock
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-FILE, STRENGTH = "tiny.safetensors", 0.8
 LAYERS = {
     "sd35_large": [
         "context_embedder",
@@ -47,29 +44,14 @@ def lora(loras):
 
     def write(family):
         weights = dict(family.patcher().model.diffusion_model.named_parameters())
-        generator = torch.Generator().manual_seed(4)
-        factors, file = {}, {}
-        for layer in LAYERS[family.name]:
-            n_out, n_in = weights[f"{layer}.weight"].shape
-            up = torch.randn(n_out, 4, generator=generator)
-            down = torch.randn(4, n_in, generator=generator) / math.sqrt(8 * n_in)
-            factors[f"{layer}.weight"] = up, down
-            file[f"diffusion_model.{layer}.lora_up.weight"] = up
-            file[f"diffusion_model.{layer}.lora_down.weight"] = down
-        comfy.utils.save_torch_file(file, str(loras / FILE))
-        return factors
+        return write_lora(loras, {layer: weights[f"{layer}.weight"].shape for layer in LAYERS[family.name]})
 
     return write
 
 
 def with_lora(family, factors, strength):
     """A ModelPatcher of a model made with those weights."""
-
-    def add(weights):
-        for name, (up, down) in factors.items():
-            weights[name] += strength * (up @ down)
-
-    return own_patcher(family, add)
+    return own_patcher(family, lambda weights: add_lora(weights, factors, strength))
 
 
 @every_dit

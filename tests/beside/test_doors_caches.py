@@ -1,9 +1,12 @@
 """ComfyUI's EasyCache and LazyCache on families whose negative waits at the doors."""
+import dataclasses
+
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from door_families import BY_NAME
+from caches import SKIPPING_ALL, STEPS, WINDOWS, OfDenoised, every_window
+from door_families import BY_NAME, references
 from doors_others import EACH, exactly
 from oracle.equation import Nag
 from oracle.sampling import KEY, guided_by
@@ -13,10 +16,6 @@ from stock import stock
 from subject import model_node
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-STEPS = 6
-# When NAG acts, and the steps that run: two, from which the cache learns, at the start and where NAG turns on or off.
-WINDOWS = {"throughout": ({}, {0, 1}), "stops early": ({"end_percent": 0.45}, {0, 1, 3, 4})}
-SKIPPING_ALL = {"reuse_threshold": 1e9, "start_percent": 0.0, "end_percent": 1.0, "verbose": False}
 
 
 class OfModel:
@@ -53,32 +52,30 @@ class OfModel:
         return cached
 
 
-class OfDenoised:
-    """In other steps than these, the last change of x by the denoising is taken."""
-
-    def __init__(self, computed):
-        self.computed, self.step, self.change = computed, 0, None
-
-    def around_prediction(self, executor, x, *args):
-        if self.step in self.computed:
-            self.change = executor(x, *args) - x
-        self.step += 1
-        return x + self.change
-
-    def __call__(self, patcher):
+def by_lazycache(computed):
+    def change(patcher):
         cached = patcher.clone()
-        cached.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "cache", self.around_prediction)
+        cached.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "cache", OfDenoised(computed))
         return cached
 
-
-EXACT = {"EasyCache": OfModel, "LazyCache": OfDenoised}
-CASES = [(family, model_last, cache, window) for family in EACH for cache in EXACT for window in WINDOWS]
-CASES += [(EACH[0], order, cache, "stops early") for order in (model_first, by_conditioning) for cache in EXACT]
+    return change
 
 
-@pytest.mark.parametrize(
-    ("family", "order", "cache", "window"), CASES, ids=lambda value: getattr(value, "__name__", str(value))
-)
+EXACT = {"EasyCache": OfModel, "LazyCache": by_lazycache}
+ORDERS = (model_first, model_last, by_conditioning)
+IN_EVERY_ORDER = {("lumina2", cache) for cache in EXACT} | {
+    ("z_image", "EasyCache"), ("qwen_image", "EasyCache"), ("chroma", "EasyCache"), ("cosmos_predict2", "LazyCache")
+}  # fmt: skip
+CASES = [
+    (family, order, cache)
+    for family in EACH
+    for cache in EXACT
+    for order in (ORDERS if (family.name, cache) in IN_EVERY_ORDER else ORDERS[1:2])
+]
+
+
+@pytest.mark.parametrize(("family", "order", "cache"), CASES, ids=lambda value: getattr(value, "__name__", str(value)))
+@every_window
 def test_caches(nodes, family, order, cache, window):
     percents, computed = WINDOWS[window]
     run, patcher = Run(family, steps=STEPS), family.patcher()
@@ -89,14 +86,20 @@ def test_caches(nodes, family, order, cache, window):
     assert_close(run.sample(model, positive), expected)
 
 
-@pytest.mark.parametrize("name", ["qwen_image_edit_2511", "krea2_edit"])
-def test_cached_references(nodes, name):
+KLEIN = dataclasses.replace(
+    BY_NAME["flux2_klein"], inputs=references((128, 2, 3), method="index_timestep_zero")
+)
+
+
+@pytest.mark.parametrize(
+    ("family", "share"), [(KLEIN, 5), (BY_NAME["qwen_image_edit_2511"], 2), (BY_NAME["krea2_edit"], 2)], ids=str
+)
+def test_cached_references(nodes, family, share):
     """In later steps ComfyUI's cache puts the references' keys of the first step behind all others."""
-    family = BY_NAME[name]
     run, patcher = Run(family), family.patcher()
     nag = Nag(run.negative)
     cached = lambda: stock("FluxKVCache", model=patcher)[0]
     plain, guided = run.sample(patcher), run.sample(model_node(nodes, patcher, nag))
     by_cache = difference(run.sample(cached()), plain)
-    assert 0 < by_cache < difference(guided, plain) / 2
+    assert 0 < by_cache < difference(guided, plain) / share
     assert difference(run.sample(model_node(nodes, cached(), nag)), guided) < 2 * by_cache

@@ -16,9 +16,8 @@ from door_families import BY_NAME
 from doors_others import ONE_BEHIND_TWO, each_thread_its_own, exactly
 from oracle.equation import Nag
 from oracle.sampling import guided_by
-from other_nodes import PLACES, by_node, every_order
+from other_nodes import PLACES, by_controlnet, by_node, every_order
 from runs import Run, assert_close, difference
-from stock import stock
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 PLAIN = {"operations": comfy.ops.manual_cast, "dtype": torch.float32, "device": "cpu"}
@@ -95,14 +94,7 @@ def test_controlnet(nodes, control, place, percents):
     family = BY_NAME[name]
     run, patcher = Run(family, cfg=3.0, steps=4), family.patcher()
     nag, control_net = Nag(family.conditioning(11, 5)), make()
-    image = torch.rand(1, 64, 96, 3, generator=torch.Generator().manual_seed(16))
-
-    def controlled(positive):
-        return stock(
-            node_id, positive=positive, negative=run.negative, control_net=control_net, image=image, strength=0.7,
-            start_percent=percents[0], end_percent=percents[1], vae=VideoVAE(), **inputs,
-        )  # fmt: skip
-
+    controlled = by_controlnet(node_id, run.negative, percents, control_net=control_net, vae=VideoVAE(), **inputs)
     positive, negative = controlled(run.positive)
     exact = exactly(family, patcher)
     expected = run.sample(exact, guided_by(positive, nag), negative)

@@ -1,10 +1,8 @@
 """LoRAs on families whose negative waits at the doors, on the model and on a conditioning; with fp8 weights, too."""
-import math
-
-import comfy.utils
 import pytest
 import torch
 
+from dit_lora import FILE, STRENGTH, add_lora, write_lora
 from door_families import BY_NAME
 from doors_others import EACH, every_mechanism, exactly
 from oracle.equation import Nag
@@ -15,7 +13,6 @@ from stock import stock
 from stored import patcher_of, rounded, weights_of
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-FILE, STRENGTH = "tiny.safetensors", 0.8
 QWEN = BY_NAME["qwen_image"]
 MODEL, *CONDITIONING = PLACES
 
@@ -25,17 +22,9 @@ def lora(loras):
     """Writes a LoRA for all linear layers of a family, its text's, too; gives (up, down) by the weights' names."""
 
     def write(family):
-        generator, factors, file = torch.Generator().manual_seed(4), {}, {}
-        for name, module in family.patcher().model.diffusion_model.named_modules():
-            if isinstance(module, torch.nn.Linear):
-                n_out, n_in = module.weight.shape
-                up = torch.randn(n_out, 4, generator=generator) / 4
-                down = torch.randn(4, n_in, generator=generator) / math.sqrt(8 * n_in)
-                factors[f"{name}.weight"] = up, down
-                file[f"diffusion_model.{name}.lora_up.weight"] = up
-                file[f"diffusion_model.{name}.lora_down.weight"] = down
-        comfy.utils.save_torch_file(file, str(loras / FILE))
-        return factors
+        layers = family.patcher().model.diffusion_model.named_modules()
+        shapes = {name: layer.weight.shape for name, layer in layers if isinstance(layer, torch.nn.Linear)}
+        return write_lora(loras, shapes, scale=0.25)
 
     return write
 
@@ -43,9 +32,7 @@ def lora(loras):
 def with_lora(family, factors):
     """A ModelPatcher of a model made with those weights."""
     patcher = own_patcher(family)
-    weights = dict(patcher.model.diffusion_model.named_parameters())
-    for name, (up, down) in factors.items():
-        weights[name] += STRENGTH * (up @ down)
+    add_lora(dict(patcher.model.diffusion_model.named_parameters()), factors)
     return patcher
 
 
