@@ -4,8 +4,9 @@ import dataclasses
 import pytest
 import torch
 
-import door_families as table
-from door_families import BY_NAME, JOINT, DoorFamily, model, references
+from door_families import BY_NAME, JOINT
+from door_families import joint as table
+from door_families.builder import DoorFamily, model, references
 from oracle.equation import Nag
 from oracle.lockstep import Tokens
 from oracle.sampling import guided_by

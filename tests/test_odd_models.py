@@ -4,8 +4,8 @@ import dataclasses
 import pytest
 import torch
 
-import door_families as table
-from door_families import BY_NAME
+from door_families import BY_NAME, cross
+from door_families.builder import TEXT, model
 from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close
@@ -17,13 +17,13 @@ PROJECTED = {"caption_proj_before_connector": True, "caption_projection_first_li
 
 
 def test_ltx_video_whose_text_comes_projected(nodes):
-    build = table.model("LTXV", "LTXV", "lightricks.model.LTXVModel", PROJECTED, **table.LTXV, **PROJECTED)
+    build = model("LTXV", "LTXV", "lightricks.model.LTXVModel", PROJECTED, **cross.LTXV, **PROJECTED)
     family = dataclasses.replace(BY_NAME["ltxv"], build=build, width=32)
     run, patcher = Run(family, cfg=3.0, batch=2), family.patcher()
     nag = Nag(family.conditioning(11, 9))
     expected = run.sample(family.lockstep(), guided_by(run.positive, nag))
     assert_close(run.sample(model_node(nodes, patcher, nag, nag_negative=nag.negative)), expected)
-    with pytest.raises(ValueError, match=f"{table.TEXT} wide.*LTX-Video.*takes 32"):
+    with pytest.raises(ValueError, match=f"{TEXT} wide.*LTX-Video.*takes 32"):
         out(nodes.NAGModel, patcher, BY_NAME["ltxv"].conditioning(11, 9))
 
 
@@ -64,8 +64,8 @@ def test_kandinsky5_with_a_part_of_the_video_kept(nodes):
     run, patcher = Run(family, steps=1), family.patcher()
     latent = {"samples": run.latent(), "noise_mask": torch.ones(1, 1, *family.latent[1:])}
     said = []
-    for model in (patcher, model_node(nodes, patcher, Nag(run.negative))):
+    for each in (patcher, model_node(nodes, patcher, Nag(run.negative))):
         with pytest.raises(RuntimeError) as error:
-            run.sample(model, latent=latent)
+            run.sample(each, latent=latent)
         said.append(str(error.value))
     assert said[0] == said[1]

@@ -15,8 +15,8 @@ import nodes as comfy_nodes
 import pytest
 import torch
 
-import door_families as table
-from door_families import BY_NAME
+from door_families import BY_NAME, FAMILIES, joint
+from door_families.builder import arguments_of
 from families import FLUX_SAYS, SD15_SAYS, SD35_SAYS, SDXL_SAYS, WAN_SAYS
 
 COMFY_EXTRAS = Path(custom_sampling.__file__).parent
@@ -370,15 +370,15 @@ def of_doors(config, takes=None, prefix="", **sizes):
     """A family whose negative waits at the doors, in its real sizes, but with few blocks."""
     if not hasattr(comfy.supported_models, config):
         pytest.skip(f"this ComfyUI has no {config}")
-    known = sizes if takes is None else table.arguments_of(takes)
+    known = sizes if takes is None else arguments_of(takes)
     return model_of(
         getattr(comfy.supported_models, config), prefix, **{name: sizes[name] for name in sizes if name in known}
     )
 
 
-NEXT_DIT = {"takes": table.NEXT_DIT, "patch_size": 2, "in_channels": 16, "n_layers": 2, "qk_norm": True}
+NEXT_DIT = {"takes": joint.NEXT_DIT, "patch_size": 2, "in_channels": 16, "n_layers": 2, "qk_norm": True}
 AS_FLUX = {
-    "takes": table.FLUX, "hidden_size": 3072, "mlp_ratio": 4.0, "num_heads": 24, "depth": 1, "depth_single_blocks": 1,
+    "takes": joint.FLUX, "hidden_size": 3072, "mlp_ratio": 4.0, "num_heads": 24, "depth": 1, "depth_single_blocks": 1,
     "theta": 10000, "axes_dim": [16, 56, 56], "patch_size": 2, "qkv_bias": True, "txt_ids_dims": [], "in_channels": 16,
     "out_channels": 16, "vec_in_dim": None,
 }  # fmt: skip
@@ -606,7 +606,7 @@ def test_no_file_outside_the_model_folders_is_read(plan, model_folder, name):
 
 def test_families_and_their_settings(plan):
     says = {tuple(each[name] for name in STRENGTH) for each in plan({})["families"]}
-    with_doors = {family.recommended for family in table.FAMILIES}
+    with_doors = {family.recommended for family in FAMILIES}
     assert says >= {SD15_SAYS, SDXL_SAYS, SD35_SAYS, FLUX_SAYS, WAN_SAYS} | with_doors
 
 

@@ -1,26 +1,13 @@
-"""Which adapter guides which diffusion model: one line a family."""
+"""Which adapter guides which diffusion model."""
 import torch
 
 from ..capabilities import missing, refusal
 from ..checks import UnknownFamily
 from .adapter import Adapter, ModelCall
 from .compiled import plain
-from .flux import FLUX
+from .families import REGISTRY
 from .foreign import is_foreign, named, replaced_forward
-from .sd3 import STABLE_DIFFUSION_3
-from .transformers import TRANSFORMERS
-from .unet import UNet
-from .wan import Wan
 
-# By name, so that a ComfyUI without one of these modules still loads the others. Where models of several families share
-# a class, the first adapter that serves a model is its.
-REGISTRY: dict[str, Adapter | tuple[Adapter, ...]] = {
-    "comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel": UNet(),
-    "comfy.ldm.modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": STABLE_DIFFUSION_3,
-    "comfy.ldm.wan.model.WanModel": Wan(),
-    **TRANSFORMERS,
-    "comfy.ldm.flux.model.Flux": (*TRANSFORMERS["comfy.ldm.flux.model.Flux"], FLUX),
-}
 OWN_FORWARD = (
     "Another node has put its own forward() in the place of {block}'s ({origin}), so that NAG can't tell what becomes "
     "of the negative there; other NAG nodes do so, too. Take that node out, or this NAG."

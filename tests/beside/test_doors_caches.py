@@ -6,7 +6,8 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from caches import SKIPPING_ALL, STEPS, WINDOWS, OfDenoised, every_window
-from door_families import BY_NAME, references
+from door_families import BY_NAME
+from door_families.builder import references
 from doors_others import EACH, exactly
 from oracle.equation import Nag
 from oracle.sampling import KEY, guided_by

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from dit_others import FoldingVAE, random, style
-from door_families import BY_NAME, DoorFamily, patches_of
+from door_families import BY_NAME
+from door_families.builder import DoorFamily, patches_of
 from doors_others import exactly
 from oracle.equation import Nag
 from oracle.sampling import guided_by

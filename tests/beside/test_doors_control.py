@@ -10,9 +10,10 @@ import comfy_extras.nodes_model_patch as model_patch
 import pytest
 import torch
 
-import door_families as table
 from dit_others import FoldingVAE, with_weights
 from door_families import BY_NAME
+from door_families import joint as table
+from door_families.builder import model
 from doors_others import ONE_BEHIND_TWO, each_thread_its_own, exactly
 from oracle.equation import Nag
 from oracle.sampling import guided_by
@@ -140,7 +141,7 @@ def lllite():
 # Its blocks have to reach the second of the ControlNet's, or it takes the next step for a part of this one.
 Z_IMAGE = dataclasses.replace(
     BY_NAME["z_image"],
-    build=table.model(
+    build=model(
         "Lumina2", "ZImage", table.NEXT_DIT, ("pad_tokens_multiple",), **{**table.Z_IMAGE, "n_layers": 6}
     ),
 )

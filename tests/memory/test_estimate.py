@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-import door_families as table
 import families
 from door_families import BY_NAME as BY_DOOR
+from door_families import cross, joint
+from door_families.builder import model
 from families import BY_NAME, FAMILY_AND_STREAM, Family
 from runs import Run
 from subject import out
@@ -161,30 +162,30 @@ WIDE = [
 HEADS = {"num_heads": 4, "hidden_size": 512}
 OF_DOORS = {  # one of each mechanism
     "z_image": (
-        *("Lumina2", "ZImage", table.NEXT_DIT, ("pad_tokens_multiple",)),
-        {**table.Z_IMAGE, "dim": 512, "axes_dims": [32, 48, 48], "axes_lens": [512] * 3, "n_layers": 2},
+        *("Lumina2", "ZImage", joint.NEXT_DIT, ("pad_tokens_multiple",)),
+        {**joint.Z_IMAGE, "dim": 512, "axes_dims": [32, 48, 48], "axes_lens": [512] * 3, "n_layers": 2},
     ),
     "chroma": (
         *("Chroma", "Chroma", "chroma.model.ChromaParams", ()),
-        {**table.CHROMA, **HEADS, "out_dim": 512, "axes_dim": [16, 56, 56], "mlp_ratio": 4.0, "depth": 1},
+        {**joint.CHROMA, **HEADS, "out_dim": 512, "axes_dim": [16, 56, 56], "mlp_ratio": 4.0, "depth": 1},
     ),
     "flux2_klein": (
-        *("Flux2", "Flux2", table.FLUX, ()),
-        {**table.FLUX_2, **HEADS, "axes_dim": [32, 32, 32, 32], "mlp_ratio": 3.0, "depth": 1},
+        *("Flux2", "Flux2", joint.FLUX, ()),
+        {**joint.FLUX_2, **HEADS, "axes_dim": [32, 32, 32, 32], "mlp_ratio": 3.0, "depth": 1},
     ),
     "qwen_image": (
-        *("QwenImage", "QwenImage", table.QWEN_IMAGE, ()),
-        {**table.QWEN, "attention_head_dim": 128, "axes_dims_rope": (16, 56, 56), "num_layers": 2},
+        *("QwenImage", "QwenImage", joint.QWEN_IMAGE, ()),
+        {**joint.QWEN, "attention_head_dim": 128, "axes_dims_rope": (16, 56, 56), "num_layers": 2},
     ),
     "cosmos_predict2": (
         *("CosmosPredict2", "CosmosT2IPredict2", None, ()),
-        {**table.COSMOS, "max_img_h": 240, "max_img_w": 240, "model_channels": 512, "num_heads": 4},
+        {**cross.COSMOS, "max_img_h": 240, "max_img_w": 240, "model_channels": 512, "num_heads": 4},
     ),
 }
 LATENTS = {"flux2_klein": (128, 32, 32), "qwen_image": (16, 1, 64, 64), "cosmos_predict2": (16, 1, 64, 64)}
 WIDE_DOORS = [
     dataclasses.replace(
-        BY_DOOR[name], build=table.model(base, config, takes, needs, **settings), latent=LATENTS.get(name, PICTURE)
+        BY_DOOR[name], build=model(base, config, takes, needs, **settings), latent=LATENTS.get(name, PICTURE)
     )
     for name, (base, config, takes, needs, settings) in OF_DOORS.items()
 ]

@@ -1,12 +1,12 @@
 """Flux.1: dev, schnell, Kontext, Fill and their kin."""
 from functools import partial
 
-from ..settings import IMAGE_STREAMS, Strength
-from .arguments import in_front
-from .doors import Door, Doors
-from .modulation import SequenceModulation, TextModulation
-from .separate import TwoImageStreams
-from .transformers import Transformer
+from ...settings import IMAGE_STREAMS, Strength
+from ..arguments import in_front
+from ..doors import Door, Doors
+from ..modulation import SequenceModulation, TextModulation
+from ..separate import TwoImageStreams
+from ..transformer import Transformer
 
 
 def _within_double(visit, call, model):

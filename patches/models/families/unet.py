@@ -4,10 +4,10 @@ from contextlib import contextmanager
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 
-from ..attention.override import OVERRIDE
-from ..attention.sizes import may_change
-from ..settings import Strength
-from .adapter import Adapter
+from ...attention.override import OVERRIDE
+from ...attention.sizes import may_change
+from ...settings import Strength
+from ..adapter import Adapter
 
 OTHER_TEXT = (
     "Another node's attn2_patch brings texts of its own into the UNet, which NAG's negative would not reach: {} rows "

@@ -2,14 +2,14 @@
 import math
 from contextlib import contextmanager
 
-from ..attention.override import CrossAttention
-from ..attention.sizes import Sizes
-from ..settings import Strength
-from .adapter import Adapter
-from .arguments import in_front, names_of
-from .compiled import entrances
-from .hooks import hooked
-from .visit import attending_by
+from ...attention.override import CrossAttention
+from ...attention.sizes import Sizes
+from ...settings import Strength
+from ..adapter import Adapter
+from ..arguments import in_front, names_of
+from ..compiled import entrances
+from ..hooks import hooked
+from ..visit import attending_by
 
 CACHE = "crossattn_cache"  # the argument by which a block keeps the text's keys and values from call to call
 POSE = "context_pose"  # the argument with a text of its own for WanAnimate2's branch of the pose video

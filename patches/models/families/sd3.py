@@ -3,11 +3,11 @@ import math
 
 import torch
 
-from ..settings import Strength
-from .compiled import is_compiled
-from .doors import Door, Doors
-from .modulation import both_vectors
-from .transformers import Transformer
+from ...settings import Strength
+from ..compiled import is_compiled
+from ..doors import Door, Doors
+from ..modulation import both_vectors
+from ..transformer import Transformer
 
 
 class _TextInRows:

@@ -1,0 +1,106 @@
+"""Families whose text and image attend together, in blocks that need no code of ours."""
+from ...settings import Strength
+from ..doors import Door, Doors
+from ..transformer import NOBODYS, Transformer, padded
+
+NEWBIE = "the pooled output of its second text encoder modulates the picture (NewBie), which NAG does not know yet"
+OMNI = "their places and the picture's hang on the length of the prompt"
+
+# Z-Image and its Turbo have the same sizes, so that the model does not tell which of the two it is.
+# Where the picture is padded to a multiple of tokens, its pads stand at position 0 in every prompt's run, so that one
+# picture for two prompts of different lengths can't be exact for both: there these few tokens are a little off.
+LUMINA = Transformer(
+    families={
+        "Z-Image": Strength(1.8, 2.5, 0.25, 0.7, "users of ComfyUI-NAG, for Turbo"),
+        "Z-Image base": Strength(5.0, 1.0, 0.1, 0.85, "NAG-Extended's workflow, at cfg 4"),
+        "Lumina 2": NOBODYS,
+    },
+    which=lambda model: "Lumina 2" if getattr(model, "pad_tokens_multiple", None) is None else "Z-Image",
+    refused=lambda model: None if getattr(model, "clip_text_pooled_proj", None) is None else NEWBIE,
+    refused_inputs={  # without these, the model makes nothing of "siglip_feats"
+        "ref_latents": f"reference images (Z-Image Omni): {OMNI}",
+        "ref_contexts": f"prompts of reference images (Z-Image Omni): {OMNI}",
+    },
+    text_encoder="Qwen3-4B (CLIPLoader, type lumina2) for Z-Image, Gemma 2 2B for Lumina 2",
+    doors=Doors(
+        (Door("layers", sequence="x", places="freqs_cis", indices="timestep_zero_index"),),
+        image_module="noise_refiner.1",  # ComfyUI 0.3.62 leaves hidden tokens out behind the context refiner
+        image_is_behind=True,
+        patch_will_do=True,  # for in front of the blocks are some that work on the image
+    ),
+    width="cap_embedder.1",
+    text_inputs=("attention_mask", "num_tokens", "clip_text_pooled"),
+    made=lambda model, n: padded(getattr(model, "pad_tokens_multiple", None) or 1, n),
+)
+QWEN_DOORS = Doors(
+    (
+        Door(
+            "transformer_blocks",
+            text="encoder_hidden_states",
+            out=0,
+            places="image_rotary_emb",
+            text_mask="encoder_hidden_states_mask",
+        ),
+    )
+)
+QWEN_IMAGE = Transformer(
+    families={"Qwen-Image": NOBODYS},
+    text_encoder="Qwen2.5-VL-7B (CLIPLoader, type qwen_image)",
+    doors=QWEN_DOORS,
+    width="txt_in",
+)
+MAGE_FLOW = Transformer(
+    families={"MageFlow": NOBODYS},
+    text_encoder="Qwen3-VL-4B (CLIPLoader, type mage)",
+    doors=QWEN_DOORS,
+    width="txt_in",
+)
+FLUX_BLOCKS = (
+    Door("double_blocks", text="txt", out=1, places="pe"),
+    Door("single_blocks", sequence="x", places="pe", indices="modulation_dims"),
+)
+CHROMA = Transformer(
+    families={"Chroma": Strength(5.0, 2.5, 0.25, 0.75, "the authors' workflow, at cfg 4"), "Chroma Radiance": NOBODYS},
+    which=lambda model: "Chroma Radiance" if hasattr(model, "nerf_blocks") else "Chroma",
+    text_encoder="T5-XXL (CLIPLoader, type chroma)",
+    doors=Doors(FLUX_BLOCKS, text_module="txt_in", patch_will_do=True),
+    width="txt_in",
+)
+# Klein is 4B and 9B, distilled and base; only dev embeds its guidance.
+FLUX_2 = Transformer(
+    families={"Flux.2 Klein": Strength(6.0, 2.0, 0.25, 0.75, "a user's workflows"), "Flux.2": NOBODYS},
+    which=lambda model: "Flux.2" if model.params.guidance_embed else "Flux.2 Klein",
+    only=lambda model: getattr(model.params, "global_modulation", False),
+    text_encoder="Mistral 3 Small for dev, Qwen3-4B for Klein 4B, Qwen3-8B for Klein 9B (CLIPLoader, type flux2)",
+    doors=Doors(FLUX_BLOCKS, text_module="txt_in", patch_will_do=True),
+    width="txt_in",
+    made=lambda model, n: max(n, 512),
+)
+FLUX_WITHOUT_POOLED = Transformer(
+    families={"LongCat-Image": NOBODYS, "Ovis-Image": NOBODYS},
+    which=lambda model: "Ovis-Image" if model.params.txt_norm else "LongCat-Image",
+    only=lambda model: model.params.vec_in_dim is None,
+    text_encoder="Qwen2.5-VL-7B (CLIPLoader, type longcat_image) for LongCat-Image, Ovis 2.5 2B (type ovis) for Ovis",
+    doors=Doors(FLUX_BLOCKS, text_module="txt_in", image_is_behind=True, patch_will_do=True),
+    width="txt_in",
+)
+# The model does not tell whether it is Turbo.
+KREA_2 = Transformer(
+    families={"Krea 2": Strength(1.5, 3.5, 0.5, whose="Wan2GP, as the most that Turbo bears")},
+    text_encoder="Qwen3-VL-4B (CLIPLoader, type krea2)",
+    doors=Doors(
+        (Door("blocks", sequence="x", places="freqs", indices="timestep_zero_index"),),
+        text_module="txtmlp",
+    ),
+    width=("txtlayers", "txtdim"),
+    patch="patch",
+)
+
+JOINT = {
+    "comfy.ldm.lumina.model.NextDiT": LUMINA,
+    "comfy.ldm.qwen_image.model.QwenImageTransformer2DModel": QWEN_IMAGE,
+    "comfy.ldm.mage_flow.model.MageFlowTransformer2DModel": MAGE_FLOW,
+    "comfy.ldm.chroma.model.Chroma": CHROMA,
+    "comfy.ldm.flux.model.Flux": (FLUX_2, FLUX_WITHOUT_POOLED),
+    "comfy.ldm.krea2.model.SingleStreamDiT": KREA_2,
+}

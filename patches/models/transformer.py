@@ -1,0 +1,107 @@
+"""A family that is a declaration: what a reader takes in at one look, and no code."""
+import math
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+from ..settings import Strength
+from .adapter import Adapter
+from .doors import Doors
+
+
+@dataclass(frozen=True, eq=False)
+class Transformer(Adapter):
+    """A family whose negative waits at the doors.
+
+    Args:
+        families, text_encoder, text_inputs: see Adapter.
+        doors: see Doors.
+        width: the path of the module that takes the text, or names of numbers whose product is the text's width, or
+            what gives, of a diffusion model, all the widths that it takes, the usual first.
+        pooled: the path of the module that takes the pooled output. The image goes by the positive's.
+        patch: the name of the size of a patch of the image, or how many pixels one has; see Adapter.pixels_a_token.
+        made: how many tokens are made of a text of so many, by extra_conds and by the diffusion model.
+        which: of several families, the name of that of a diffusion model.
+        only: whether it is for a diffusion model, where others share its class.
+        refused: why a diffusion model of the class can't be guided, or None.
+        refused_inputs, needed, parts, image_streams: see Adapter.
+    """
+
+    families: dict[str, Strength]
+    text_encoder: str
+    doors: Doors
+    width: str | tuple[str, ...] | Callable[[torch.nn.Module], tuple[int, ...]]
+    text_inputs: tuple[str, ...] = ("attention_mask",)
+    which: Callable[[torch.nn.Module], str] | None = None
+    only: Callable[[torch.nn.Module], bool] = lambda model: True
+    refused: Callable[[torch.nn.Module], str | None] = lambda model: None
+    refused_inputs: dict[str, str] = field(default_factory=dict)
+    pooled: str | None = None
+    patch: str | int = "patch_size"
+    made: Callable[[torch.nn.Module, int], int] = lambda model, n: n
+    needed: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    image_streams: tuple[str, ...] = Adapter.image_streams
+
+    @property
+    def block_lists(self):
+        return tuple(dict.fromkeys(door.blocks for door in self.doors.kinds))
+
+    @property
+    def is_joint(self):
+        return self.doors.kinds[0].cross is None
+
+    def serves(self, model):
+        return self.only(model)
+
+    def unsupported(self, model):
+        return self.refused(model.diffusion_model)
+
+    def family(self, model):
+        return super().family(model) if self.which is None else self.which(model.diffusion_model)
+
+    def blocks(self, model):
+        return [door.meets_in(block) for door in self.doors.kinds for block in door.find(model)]
+
+    def missing(self, model):
+        kinds = [(door, block) for door in self.doors.kinds for block in door.find(model)[:1]]
+        if not kinds:
+            return [f"{self.doors.kinds[0].blocks} in {type(model).__name__}"]
+        return super().missing(model) + [each for door, block in kinds for each in door.missing(block)]
+
+    def text_widths(self, model):
+        return self.width(model) if callable(self.width) else (self.text_width(model),)
+
+    def text_width(self, model):
+        if callable(self.width):
+            return self.width(model)[0]
+        if isinstance(self.width, str):
+            return model.get_submodule(self.width).in_features
+        return math.prod(getattr(model, name) for name in self.width)
+
+    def n_tokens(self, model, n):
+        return self.made(model, n)
+
+    def pixels_a_token(self, model):
+        if isinstance(self.patch, int):
+            return self.patch
+        size = getattr(model, self.patch)
+        return size**2 if isinstance(size, int) else math.prod(size)
+
+    def pooled_width(self, model):
+        return model.get_submodule(self.pooled).in_features if self.pooled else None
+
+    @contextmanager
+    def guided(self, model, call):
+        with self.doors.held(model, call):
+            yield call.context, call.transformer_options
+
+
+NOBODYS = Strength(5.0, 2.5, 0.25, whose="Flux.1's: nobody has published any")
+
+
+def padded(multiple: int, n: int) -> int:
+    """n, or the next multiple."""
+    return math.ceil(n / multiple) * multiple
