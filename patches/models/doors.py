@@ -1,7 +1,7 @@
 """The negative waits at the doors: in front of each block its tokens join the text's, behind it they leave.
 
 What lies between the blocks (other nodes' patches, ControlNets, caches, the model's own slices) sees a sequence without
-them. Inside of a block they stand in front of the positive's, and the attention override parts the prompts.
+them. Inside of a block they stand at the free end of the text's, and the attention override parts the prompts.
 """
 import itertools
 from collections.abc import Callable, Iterator
@@ -27,10 +27,10 @@ class Door:
     Args:
         blocks: the name of the model's list of them.
         text: the argument with the text alone; None where it comes in one sequence with the image.
-        sequence: the argument with [text | image]; None where the text comes alone.
+        sequence: the argument with text and image; None where the text comes alone.
         image: the argument with the image alone, where the block attends within it, too.
         out: which of a block's outputs is the text, where it comes alone.
-        places: the argument with the positions of [text | image], as rotations.
+        places: the argument with the positions of text and image, as rotations.
         text_mask: the argument with a mask of the text's keys, added to the scores: (rows, keys) or with axes between.
         indices: the argument with places in the sequence, as (start, stop, ...) or as one.
         vector: the argument with the modulation that the pooled output goes into. The image keeps the positive's; what
@@ -95,6 +95,7 @@ class Doors:
         text_module: the path of the last module that has the text alone, where no block has.
         image_module: that of the last that has the image alone, where only part of the text comes to the blocks.
         image_is_behind: the image's positions begin behind the text's, so they differ between the prompts.
+        image_first: whether the image comes before the text in a diffusion model's attention.
         patch_will_do: for a rehearsal, in the place of the image: nothing that comes with the text hangs on its size.
     """
 
@@ -102,6 +103,7 @@ class Doors:
     text_module: str | None = None
     image_module: str | None = None
     image_is_behind: bool = False
+    image_first: Callable[[torch.nn.Module], bool] = lambda model: False
     patch_will_do: bool = False
 
     @contextmanager
@@ -112,12 +114,12 @@ class Doors:
         count, counted = _Count(self.image_module is not None), self.text_module or self.image_module
         counting = [model.get_submodule(counted)] if counted else []
         with hooked(module.register_forward_hook(count) for module in counting):
-            brought = [self._rehearsed(found, call, entry, count) for entry in call.entries]
+            brought = [self._rehearsed(model, found, call, entry, count) for entry in call.entries]
             count.n_tokens = None  # of the positive's run, from now on
             with hooked(self._hooks(model, found, call, [*zip(*brought)], count)):
                 yield
 
-    def _rehearsed(self, found, call, entry, count) -> list[Brought]:
+    def _rehearsed(self, model, found, call, entry, count) -> list[Brought]:
         """What one entry of the negative brings, to each kind of cross-attention or to the first kind of block."""
         kinds = found if found[0][0].cross else found[:1]
         if kinds[0][0].vector:
@@ -126,7 +128,8 @@ class Doors:
         caught = rehearse(
             lambda: call.rehearse(entry, lists, self.patch_will_do), [(blocks[0], door.names) for door, blocks in kinds]
         )
-        return [brought_to(door, arguments, count) for (door, _), arguments in zip(kinds, caught)]
+        image_first = self.image_first(model)
+        return [brought_to(door, arguments, count, image_first) for (door, _), arguments in zip(kinds, caught)]
 
     def _hooks(self, model, found, call, brought, count):
         """brought: for each kind of cross-attention, or for the first kind of block, what each entry brings."""
@@ -134,7 +137,8 @@ class Doors:
             for (door, blocks), entries in zip(found, brought):
                 yield from CrossVisit(door, call.equation, call.use, entries).hooks(blocks)
             return
-        visit = JointVisit(call.equation, call.use, brought[0], count, self.image_is_behind)
+        image_first = self.image_first(model)
+        visit = JointVisit(call.equation, call.use, brought[0], count, self.image_is_behind, image_first)
         for door, blocks in found:
             within = None if door.within is None else door.within(visit, call, model)
             for block in blocks:

@@ -68,12 +68,13 @@ class Brought:
     vector: torch.Tensor | None = None
 
 
-def brought_to(door, arguments: Arguments, count) -> Brought:
+def brought_to(door, arguments: Arguments, count, image_first: bool) -> Brought:
     """What of a block's arguments is the negative's.
 
     Args:
         door: of the block, see doors.Door.
         count: what knows `of_text` how many tokens the text has, where it comes in one sequence with the image.
+        image_first: whether it is [image | text].
     """
     tokens = arguments[door.text or door.sequence]
     n_text = tokens.shape[1] if door.text else count.of_text(tokens)
@@ -81,10 +82,12 @@ def brought_to(door, arguments: Arguments, count) -> Brought:
     image_place = None
     if places is not None:
         axis = token_axis(places)
-        places, image_place = places.narrow(axis, 0, n_text), places.narrow(axis, n_text, 1)
+        text_at, image_at = (places.shape[axis] - n_text, 0) if image_first else (0, n_text)
+        places, image_place = places.narrow(axis, text_at, n_text), places.narrow(axis, image_at, 1)
         places, image_place = places.clone(), image_place.clone()  # a view would keep the image's, too
     given = lambda name: arguments[name] if name else None
-    tokens = tokens if door.text else tokens[:, :n_text].clone()
+    if not door.text:
+        tokens = tokens[:, -n_text:].clone() if image_first else tokens[:, :n_text].clone()
     return Brought(tokens, places, image_place, given(door.text_mask), given(door.vector))
 
 

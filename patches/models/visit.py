@@ -67,13 +67,14 @@ class CrossVisit:
 
 
 class JointVisit:
-    """At joint attention: the negative stands in front of the text, and its tokens go from block to block.
+    """At joint attention: the negative stands at the free end of the text, and its tokens go from block to block.
 
     Args:
         use: see ModelCall.
         entries: what each entry of the negative brings.
         count: see rehearsal.brought_to.
         image_is_behind: see Doors.
+        image_first: whether it is [image | text].
 
     Attributes:
         tokens: the negative's, as they are between two blocks.
@@ -81,9 +82,17 @@ class JointVisit:
         vector: the negative's modulation, or None.
     """
 
-    def __init__(self, equation: Equation, use: Hashable, entries: Sequence[Brought], count, image_is_behind: bool):
+    def __init__(
+        self,
+        equation: Equation,
+        use: Hashable,
+        entries: Sequence[Brought],
+        count,
+        image_is_behind: bool,
+        image_first: bool,
+    ):
         self.equation, self.use, self.entries = equation, use, entries
-        self.count, self.image_is_behind = count, image_is_behind
+        self.count, self.image_is_behind, self.image_first = count, image_is_behind, image_first
         self.tokens = torch.cat([entry.tokens for entry in entries], 1)
         self.vector = entries[0].vector
         self.sizes = self.masks = None
@@ -132,7 +141,7 @@ class JointVisit:
             n_positive = self.sizes.positive if self.sizes else self.count.of_text(given[door.sequence])
         sizes = n_positive, self.tokens.shape[1], *([given[door.image].shape[1]] if door.image else [])
         if self.sizes is None or self.sizes.each != sizes:
-            self.sizes = Sizes(*sizes)
+            self.sizes = Sizes(*sizes, image_first=self.image_first)
             self.masks, self.places = Masks(self.sizes), (None, None)
 
     def _joined_tokens(self, tokens):
@@ -140,23 +149,27 @@ class JointVisit:
         self.whole = (None, None)
         if tokens is without:  # nobody has put another in its place, and what was written into it is in the whole
             return whole
-        return torch.cat((self.tokens.to(tokens), tokens), 1)
+        return self._joined(tokens, self.tokens.to(tokens), 1)
 
     def _parted(self, whole):
         """The tokens without the negative's: a view, as are the negative's."""
-        n = self.n_negative
-        self.tokens, without = whole[:, :n], whole[:, n:]
+        n = whole.shape[1] - self.n_negative if self.image_first else self.n_negative
+        parts = whole[:, :n], whole[:, n:]
+        self.tokens, without = parts[::-1] if self.image_first else parts
         self.whole = without, whole
         return without
+
+    def _joined(self, theirs, negatives, axis):
+        return torch.cat((theirs, negatives) if self.image_first else (negatives, theirs), axis)
 
     def _joined_places(self, places):
         if self.places[0] is not places:
             axis = token_axis(places)
-            image_place = places.narrow(axis, self.sizes.positive, 1)
+            image_place = places.narrow(axis, 0 if self.image_first else self.sizes.positive, 1)
             parts = [self._turned(entry, image_place) for entry in self.entries]
             shape = list(places.shape)
             shape[axis] = self.n_negative
-            self.places = places, torch.cat((torch.cat(parts, axis).expand(shape).to(places), places), axis)
+            self.places = places, self._joined(places, torch.cat(parts, axis).expand(shape).to(places), axis)
         return self.places[1]
 
     def _turned(self, entry, image_place):
@@ -171,15 +184,18 @@ class JointVisit:
 
     def _pointing_at_image(self, options):
         """Other nodes' patches of attention work inside of the block, and look up where the image lies in it."""
-        if not PATCHES_OF_ATTENTION & options.get("patches", {}).keys() or IMAGE not in options:
+        if self.image_first or not PATCHES_OF_ATTENTION & options.get("patches", {}).keys() or IMAGE not in options:
             return options
         return {**options, IMAGE: [at + self.n_negative for at in options[IMAGE]]}
 
     def _joined_mask(self, text, mask):
-        return joined_masks([*self.entries, Brought(text, mask=mask)])
+        parts = [*self.entries, Brought(text, mask=mask)]
+        return joined_masks([parts[-1], *parts[:-1]] if self.image_first else parts)
 
     def _moved(self, indices):
         """Places in the sequence, of which a block knows by number: the negative belongs to the first part."""
+        if self.image_first:
+            return indices
         if isinstance(indices, int):
             return indices + self.n_negative
         moved = lambda at: at + self.n_negative if at else at
