@@ -17,9 +17,10 @@ ENCODERS = {
     3584: "Qwen2.5-VL-7B, as Qwen-Image, LongCat-Image and Kandinsky 5 take",
     3840: "Gemma 3 12B, as LTX-2 takes",
     4096: "T5-XXL or UMT5-XXL, as SD3.5, Flux, Chroma, CogVideoX, LTX-Video and Wan take, or Qwen3-VL-8B, as Boogu "
-    "takes",
+    "and JoyImage take",
     6144: "Gemma 3 12B, for picture and sound, as LTX-2.3 takes",
     7680: "three layers of Qwen3-4B, as Flux.2 Klein 4B takes",
+    11520: "four layers of GPT-OSS 20B, as Lens takes",
     12288: "three layers of Qwen3-8B, as Flux.2 Klein 9B takes",
     15360: "three layers of Mistral 3 Small, as Flux.2 dev takes",
     30720: "twelve layers of Qwen3-VL-4B, as Krea 2 takes",

@@ -451,6 +451,8 @@ WITH_DOORS = {  # a loader, how a model is made, its family
     "auraflow": (CHECKPOINT, of_aura_flow, "AuraFlow"),
     "cogvideox": (DIFFUSION_MODEL, lambda: of_doors("CogVideoX_T2V", num_layers=2), "CogVideoX"),
     "pixeldit": (DIFFUSION_MODEL, lambda: of_doors("PixelDiTT2I", prefix="core.", patch_depth=2), "PixelDiT"),
+    "lens": (DIFFUSION_MODEL, lambda: of_doors("Lens", num_layers=2), "Lens"),
+    "joyimage": (DIFFUSION_MODEL, lambda: of_doors("JoyImage", num_layers=2), "JoyImage"),
     "pid": (DIFFUSION_MODEL, lambda: of_doors("PiD", patch_depth=2), "PiD"),
     "ltxv": (CHECKPOINT, lambda: of_doors("LTXV", prefix="model.diffusion_model.", **AS_LTX), "LTX-Video"),
     "ltx2": (CHECKPOINT, lambda: of_doors("LTXAV", prefix="model.diffusion_model.", **AS_LTX_2), "LTX-2"),
