@@ -7,8 +7,8 @@ if TYPE_CHECKING:
     from .models import Adapter
 
 ENCODERS = {
-    768: "CLIP-L, as SD1.5 takes",
-    1024: "OpenCLIP-H, T5-XXL 1.0 or Qwen3-0.6B, as SD2, Cosmos Predict2 and Anima take",
+    768: "CLIP-L, T5-base or UMT5-base, as SD1.5, Stable Audio 1 and ACE-Step 1 take",
+    1024: "OpenCLIP-H, T5-XXL 1.0 or Qwen3-0.6B, as SD2, Cosmos 1, Cosmos Predict2 and Anima take",
     1280: "CLIP-G, as the SDXL refiner takes",
     2048: "CLIP-L and CLIP-G, as SDXL takes, or Ovis 2.5 2B, Qwen2.5-VL-3B or Pile-T5-XL, as Ovis-Image, OmniGen2 and "
     "AuraFlow take",

@@ -22,7 +22,6 @@ MECHANISMS = [
         "z_image",  # doors: one stream; the image's positions begin behind the text's
         "qwen_image",  # doors: two streams
         "chroma",  # doors: two streams, then one
-        "lens",  # doors: two streams, of which the image's comes first, and a mask of both
         "cosmos_predict2",  # doors: cross-attention
         "ltx2",  # doors: cross-attention to two texts, with masks
     )

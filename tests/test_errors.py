@@ -172,12 +172,11 @@ def test_embedding_of_another_text_encoder(nodes, family):
 
 # What the families' published models take.
 WIDTHS = {
-    768: ["SD1.5"], 1024: ["SD2", "Cosmos Predict2", "Anima"], 2304: ["Lumina 2", "PixelDiT", "PiD"],
-    2048: ["SDXL", "Ovis-Image", "OmniGen2", "AuraFlow"],
+    768: ["SD1.5", "Stable Audio 1", "ACE-Step 1"], 1024: ["SD2", "Cosmos 1", "Cosmos Predict2", "Anima"],
+    2048: ["SDXL", "Ovis-Image", "OmniGen2", "AuraFlow"], 2304: ["Lumina 2", "PixelDiT", "PiD"],
     2560: ["Z-Image", "MageFlow"], 3584: ["Qwen-Image", "LongCat-Image", "Kandinsky 5"], 3840: ["LTX-2"],
     4096: ["SD3.5", "Flux", "Chroma", "CogVideoX", "LTX-Video", "Wan", "Boogu", "JoyImage"], 6144: ["LTX-2.3"],
-    7680: ["Flux.2 Klein 4B"], 11520: ["Lens"],
-    12288: ["Flux.2 Klein 9B"], 15360: ["Flux.2 dev"], 30720: ["Krea 2"],
+    7680: ["Flux.2 Klein 4B"], 11520: ["Lens"], 12288: ["Flux.2 Klein 9B"], 15360: ["Flux.2 dev"], 30720: ["Krea 2"],
     53248: ["Ideogram 4"],
 }  # fmt: skip
 

@@ -39,6 +39,9 @@ TESTED_BY = {
     "LTX-2.3": ("ltx23", "ltx23_raw"),
     "Cosmos Predict2": ("cosmos_predict2",),
     "Anima": ("anima",),
+    "Cosmos 1": ("cosmos1",),
+    "Stable Audio 1": ("stable_audio1",),
+    "ACE-Step 1": ("ace_step1",),
     "Kandinsky 5": ("kandinsky5_video", "kandinsky5_image"),
 }
 

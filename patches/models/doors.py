@@ -16,6 +16,7 @@ from .arguments import OPTIONS, names_of, takes
 from .compiled import plain
 from .foreign import is_comfys, native
 from .hooks import hooked
+from .lists import listed
 from .rehearsal import Brought, brought_to, rehearse
 from .visit import CrossVisit, JointVisit
 
@@ -25,8 +26,9 @@ class Door:
     """The facts about one kind of block.
 
     Args:
-        blocks: the name of the model's list of them.
+        blocks: the path of the model's list, or dict, of them.
         text: the argument with the text alone; None where it comes in one sequence with the image.
+        text_axis: which of its axes counts the tokens.
         sequence: the argument with text and image; None where the text comes alone.
         image: the argument with the image alone, where the block attends within it, too.
         out: which of a block's outputs is the text, where it comes alone.
@@ -47,6 +49,7 @@ class Door:
 
     blocks: str
     text: str | None = None
+    text_axis: int = 1
     sequence: str | None = None
     image: str | None = None
     out: int | None = None
@@ -64,8 +67,8 @@ class Door:
     def find(self, model: torch.nn.Module) -> list[torch.nn.Module]:
         """The modules of a diffusion model, in order, also where a cache of another pack has put itself around them."""
         net = plain(model)
-        listed = getattr(net, self.blocks, ()) or [each for each in _in_lists(net) if not is_comfys(each)]
-        return [block for each in listed for block in ([each] if is_comfys(each) else self._inside(each))]
+        found = listed(net, self.blocks) or [each for each in _in_lists(net) if not is_comfys(each)]
+        return [block for each in found for block in ([each] if is_comfys(each) else self._inside(each))]
 
     def _inside(self, module):
         if is_comfys(module):

@@ -12,6 +12,7 @@ from ..attention.override import OVERRIDE
 from .arguments import Arguments, in_front
 from .compiled import plain
 from .hooks import hooked
+from .lists import copied, listed, put
 
 OF_OTHERS = ("patches", "patches_replace", "wrappers", "callbacks", OVERRIDE)  # of the transformer_options
 NEVER_CAME = "NAG can't guide this model: it never came to its {}."
@@ -76,7 +77,7 @@ def brought_to(door, arguments: Arguments, count, image_first: bool) -> Brought:
         count: what knows `of_text` how many tokens the text has, where it comes in one sequence with the image.
         image_first: whether it is [image | text].
     """
-    tokens = arguments[door.text or door.sequence]
+    tokens = arguments[door.text].movedim(door.text_axis, 1) if door.text else arguments[door.sequence]
     n_text = tokens.shape[1] if door.text else count.of_text(tokens)
     given = lambda name: arguments[name] if name else None
     text_of = lambda t, axis: t.narrow(axis, t.shape[axis] - n_text if image_first else 0, n_text)
@@ -149,21 +150,16 @@ def _bare(model, lists):
     raised: so each thread can do without these while others go by them.
 
     Args:
-        lists: the blocks of the diffusion model by the names of their lists, which others may have put something into.
+        lists: the blocks of the diffusion model by the paths of their lists, which others may have put something into.
     """
-    net = _copied(plain(model.diffusion_model))
+    net = copied(plain(model.diffusion_model))
     for name, value in list(vars(net).items()):
         if callable(value) and hasattr(type(net), name):
             del net.__dict__[name]
     net._forward_hooks, net._forward_pre_hooks = OrderedDict(), OrderedDict()
-    changed = {name: blocks for name, blocks in lists.items() if [*net._modules[name]] != blocks}
-    net._modules.update({name: torch.nn.ModuleList(blocks) for name, blocks in changed.items()})
-    bare = _copied(model)
+    for path, blocks in lists.items():
+        if listed(net, path) != blocks:
+            put(blocks, net, path)
+    bare = copied(model)
     bare._modules["diffusion_model"] = net
     return bare
-
-
-def _copied(module):
-    copied = type(module).__new__(type(module))
-    copied.__dict__.update(module.__dict__, _modules={**module._modules})
-    return copied

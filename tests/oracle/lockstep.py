@@ -18,7 +18,7 @@ from .sampling import KEY, Run
 OVERRIDE = "optimized_attention_override"
 # Of what the model is given, what is the picture's, whatever the negative brings.
 OF_IMAGE = (
-    "lq_latent", "degrade_sigma",
+    "lq_latent", "degrade_sigma", "global_embed",
     "ref_latents", "ref_latents_method", "c_concat", "latent_shapes", "denoise_mask", "audio_denoise_mask", "guidance",
     "frame_rate", "keyframe_idxs", "guide_attention_entries", "generated_keyframes", "ref_audio", "time_dim_replace",
     "clip_fea", "guiding_frame_index", "ref_latent", "disable_time_r", "image_cond",
