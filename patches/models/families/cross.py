@@ -91,7 +91,7 @@ COSMOS_1 = Transformer(
 # The seconds are tokens of the text's, and in a vector, which stays the positive's.
 STABLE_AUDIO = Transformer(
     families={"Stable Audio 1": NOBODYS},
-    only=lambda model: not getattr(model.transformer.layers[0].cross_attn, "differential", False),
+    only=lambda model: not getattr(model.transformer, "global_cond_shared_embed", False),  # as Stable Audio 3 has it
     text_encoder="T5-base (CLIPLoader, type stable_audio, or the checkpoint's own)",
     doors=Doors((Door("transformer.layers", text="context", cross="cross_attn"),)),
     width="to_cond_embed.0",
