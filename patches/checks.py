@@ -96,11 +96,17 @@ def check_text(name: str, adapter: "Adapter", model: torch.nn.Module, tokens: to
 
 
 def check_inputs(name: str, adapter: "Adapter", conds: dict) -> None:
-    """Raise a ValueError if a conditioning brings what NAG can't do with.
+    """Raise a ValueError if a conditioning brings what NAG can't do with, or lacks what the model needs.
 
     Args:
         conds: what the model made of it, by the names of `extra_conds`.
     """
+    for each, what in adapter.needed_inputs.items():
+        if getattr(conds.get(each), "cond", None) is None:
+            raise ValueError(
+                f"The {name} brings no {what}, so it is not of this model's ({adapter.name}). Encode the "
+                f"{name.split()[-1]} with the model's own text encoder: {adapter.text_encoder}."
+            )
     for each, reason in adapter.refused_inputs.items():
         if each in conds:
             raise ValueError(f"The {name} brings what NAG can't guide yet, {reason}.")

@@ -188,6 +188,22 @@ def test_an_embeddings_width_says_whose_it_is(nodes, width):
         out(nodes.NAGModel, SDXL.patcher(), negative)
 
 
+LACKING = {"omnigen2": "attention_mask", "boogu": "attention_mask", "ace_step1": "conditioning_lyrics"}
+
+
+@pytest.mark.parametrize(("name", "lost"), LACKING.items())
+def test_a_text_of_the_same_width_of_another_text_encoder(nodes, name, lost):
+    """Known by what the model's own brings besides."""
+    family = BY_DOOR[name]
+    run, patcher = Run(family), family.patcher()
+    others = [[tokens, {key: value for key, value in values.items() if key != lost}] for tokens, values in run.negative]
+    said = rf"The {{}} brings no .*{lost.split('_')[-1]},.*Encode the {{}} with the model's own"
+    with pytest.raises(ValueError, match=said.format("NAG negative", "negative")):
+        run.sample(out(nodes.NAGModel, patcher, others))
+    with pytest.raises(ValueError, match=said.format("positive", "positive")):
+        run.sample(patcher, out(nodes.NAGConditioning, others, run.negative))
+
+
 @pytest.mark.parametrize("name", ["z_image", "lumina2", "qwen_image", "chroma", "flux2_dev", "ltxv", "anima"])
 def test_positive_of_another_text_encoder(nodes, patches, name):
     """Where the negative waits at the doors. Of LTX-2's, ComfyUI itself fails, which encodes it further."""

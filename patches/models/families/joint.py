@@ -124,6 +124,7 @@ OMNIGEN_2 = Transformer(
     ),
     width="time_caption_embed.caption_embedder.1",
     text_inputs=("attention_mask", "num_tokens"),
+    needed_inputs={"num_tokens": "attention mask"},
 )
 # Its blocks of two streams attend within the image, too.
 BOOGU = Transformer(
@@ -146,6 +147,7 @@ BOOGU = Transformer(
     ),
     width="time_caption_embed.caption_embedder.1",
     text_inputs=("attention_mask", "num_tokens"),
+    needed_inputs={"num_tokens": "attention mask"},
 )
 AURAFLOW = Transformer(
     families={"AuraFlow": NOBODYS},
