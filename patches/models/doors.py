@@ -16,6 +16,7 @@ from .arguments import OPTIONS, names_of, takes
 from .compiled import plain
 from .foreign import is_comfys, native
 from .hooks import hooked
+from .projection import Projection, ProjectionVisit
 from .rehearsal import Brought, brought_to, rehearse
 from .visit import CrossVisit, JointVisit
 
@@ -38,6 +39,7 @@ class Door:
         within: what else there is to do inside of a block, in one model call: gives the hooks on one.
         cross: the path, inside of a block, of the module in which the image attends to the text alone. The negative
             joins the text in front of the block, which may modulate both; no block hands on a text.
+        projection: where the prompts meet in that module, if no override reaches its attention.
         modality: which of settings.MODALITIES the text is for, where each has one of its own.
         names: of a block's arguments in their order, where its forward() does not tell.
     """
@@ -53,6 +55,7 @@ class Door:
     vector: str | None = None
     within: Callable[[JointVisit, ModelCall, torch.nn.Module], Callable[[torch.nn.Module], Iterator]] | None = None
     cross: str | None = None
+    projection: Projection | None = None
     modality: str | None = None
     names: tuple[str, ...] | None = None
 
@@ -73,8 +76,11 @@ class Door:
 
     def missing(self, block: torch.nn.Module) -> list[str]:
         """The arguments without which NAG does not get into a block, and that it does not have."""
-        wanted = [(native(block), self.text or self.sequence), (native(self.meets_in(block)), OPTIONS)]
-        return [f"{cls.__name__}.forward({name})" for cls, name in wanted if not takes(cls, name)]
+        module = self.meets_in(block)
+        taken = OPTIONS if self.projection is None else self.projection.text or self.text
+        wanted = [(native(block), self.text or self.sequence), (native(module), taken)]
+        lost = [f"{cls.__name__}.forward({name})" for cls, name in wanted if not takes(cls, name)]
+        return lost + ([] if self.projection is None else self.projection.missing(plain(module)))
 
     def serves(self, modality: str) -> bool:
         """Whether NAG is to act here; modality: one of settings.MODALITIES."""
@@ -135,7 +141,11 @@ class Doors:
         """brought: for each kind of cross-attention, or for the first kind of block, what each entry brings."""
         if found[0][0].cross:
             for (door, blocks), entries in zip(found, brought):
-                yield from CrossVisit(door, call.equation, call.use, entries).hooks(blocks)
+                if door.projection is None:
+                    visit = CrossVisit(door, call.equation, call.use, entries)
+                else:
+                    visit = ProjectionVisit(door, call.equation, len(call.x), call.use, entries)
+                yield from visit.hooks(blocks)
             return
         image_first = self.image_first(model)
         visit = JointVisit(call.equation, call.use, brought[0], count, self.image_is_behind, image_first)

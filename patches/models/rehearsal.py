@@ -59,6 +59,7 @@ class Brought:
         image_place: the position of the image's first token in the rehearsal, or None.
         mask: of its tokens, or None.
         vector: its modulation, or None.
+        lengths: how many tokens each row has, or None.
     """
 
     tokens: torch.Tensor
@@ -66,6 +67,7 @@ class Brought:
     image_place: torch.Tensor | None = None
     mask: torch.Tensor | None = None
     vector: torch.Tensor | None = None
+    lengths: list[int] | None = None
 
 
 def brought_to(door, arguments: Arguments, count, image_first: bool) -> Brought:
@@ -88,7 +90,8 @@ def brought_to(door, arguments: Arguments, count, image_first: bool) -> Brought:
     given = lambda name: arguments[name] if name else None
     if not door.text:
         tokens = tokens[:, -n_text:].clone() if image_first else tokens[:, :n_text].clone()
-    return Brought(tokens, places, image_place, given(door.text_mask), given(door.vector))
+    lengths = given(door.projection.lengths) if door.projection else None
+    return Brought(tokens, places, image_place, given(door.text_mask), given(door.vector), lengths)
 
 
 def token_axis(places: torch.Tensor) -> int:

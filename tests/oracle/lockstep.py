@@ -20,6 +20,7 @@ OVERRIDE = "optimized_attention_override"
 OF_IMAGE = (
     "ref_latents", "ref_latents_method", "c_concat", "latent_shapes", "denoise_mask", "audio_denoise_mask", "guidance",
     "frame_rate", "keyframe_idxs", "guide_attention_entries", "generated_keyframes", "ref_audio", "time_dim_replace",
+    "c_size", "c_ar",
 )  # fmt: skip
 PATIENCE = 60  # seconds for the other thread to come
 
@@ -35,12 +36,15 @@ class Tokens:
         cross: text and image meet in cross-attention.
         vector: the path of the blocks, with N for a number, that modulate the image by a vector with the pooled prompt
             in it, and which of their arguments that is. The negative's run has the positive's there.
+        projection: the path of the layers, with N for a number, in front of which the prompts meet; None where they do
+            so in the attention.
     """
 
     of_image: callable
     of_text: callable = lambda n: n
     cross: bool = False
     vector: tuple[str, int] | None = None
+    projection: str | None = None
 
 
 def lockstep_model(patcher, tokens):
@@ -68,7 +72,8 @@ class _Lockstep:
             [self.tokens.of_text(prompt["c_crossattn"].shape[1]) for prompt in prompts],
             self.tokens.of_image(x.shape[1:]), self.tokens.cross, nag, options.get(OVERRIDE),
         )  # fmt: skip
-        hooks = self.sharing(model.diffusion_model, meeting)
+        meeting.in_attention = self.tokens.projection is None
+        hooks = [*self.sharing(model.diffusion_model, meeting), *self.meeting_at(model.diffusion_model, meeting)]
 
         def run(which, override):
             return model._apply_model(
@@ -85,13 +90,17 @@ class _Lockstep:
         if self.tokens.vector is None:
             return []
         path, index = self.tokens.vector
-        pattern = re.compile(re.escape(path).replace("N", r"\d+"))
 
         def share(module, args):
             return *args[:index], meeting.positives(args[index]), *args[index + 1 :]
 
-        found = [module for name, module in model.named_modules() if pattern.fullmatch(name)]
-        return [module.register_forward_pre_hook(share) for module in found]
+        return [module.register_forward_pre_hook(share) for module in at(path, model)]
+
+    def meeting_at(self, model, meeting):
+        def meet(module, args):
+            return (meeting.meet(meeting.here.which, args[0], True),)
+
+        return [layer.register_forward_pre_hook(meet) for layer in at(self.tokens.projection, model)]
 
     def negative(self, model, nag, x, t):
         to_sigma = model.model_sampling.percent_to_sigma
@@ -106,12 +115,20 @@ class _Lockstep:
         }
 
 
+def at(path, model):
+    """The modules at a path with N for a number."""
+    pattern = re.compile(re.escape(path or "").replace("N", r"\d+"))
+    return [module for name, module in model.named_modules() if path and pattern.fullmatch(name)]
+
+
 class Meeting:
     """Two calls that meet.
 
     Args:
         earlier: an override of another node's, by which they attend.
     """
+
+    in_attention = True
 
     def __init__(self, n_text, n_image, cross, nag, earlier=None):
         self.n_text, self.cross, self.nag, self.earlier = n_text, cross, nag, earlier
@@ -128,7 +145,7 @@ class Meeting:
             axis = 2 if options.get("skip_reshape") else 1
             n, n_queries, n_keys = self.n_text[which], q.shape[axis], k.shape[axis]
             modality = self.n_image.get(n_queries if self.cross else n_queries - n)
-            if modality is not None and n_keys == (n if self.cross else n_queries):
+            if self.in_attention and modality is not None and n_keys == (n if self.cross else n_queries):
                 image = slice(0 if self.cross else n, None)
                 out[:, image] = self.meet(which, out[:, image], self.nag.modality in ("both", modality))
             return out.unflatten(-1, (heads, -1)).transpose(1, 2) if by_head else out
