@@ -15,6 +15,7 @@ LUMINA = Transformer(
         "Z-Image base": Strength(5.0, 1.0, 0.1, 0.85, "NAG-Extended's workflow, at cfg 4"),
         "Lumina 2": NOBODYS,
     },
+    since={"Z-Image": "0.3.74", "Z-Image base": "0.3.74"},
     which=lambda model: "Lumina 2" if getattr(model, "pad_tokens_multiple", None) is None else "Z-Image",
     refused=lambda model: None if getattr(model, "clip_text_pooled_proj", None) is None else NEWBIE,
     refused_inputs={  # without these, the model makes nothing of "siglip_feats"
@@ -51,6 +52,7 @@ QWEN_IMAGE = Transformer(
 )
 MAGE_FLOW = Transformer(
     families={"MageFlow": NOBODYS},
+    since={"MageFlow": "0.29.0"},
     text_encoder="Qwen3-VL-4B (CLIPLoader, type mage)",
     doors=QWEN_DOORS,
     width="txt_in",
@@ -69,6 +71,7 @@ CHROMA = Transformer(
 # Klein is 4B and 9B, distilled and base; only dev embeds its guidance.
 FLUX_2 = Transformer(
     families={"Flux.2 Klein": Strength(6.0, 2.0, 0.25, 0.75, "a user's workflows"), "Flux.2": NOBODYS},
+    since={"Flux.2 Klein": "0.3.72", "Flux.2": "0.3.72"},
     which=lambda model: "Flux.2" if model.params.guidance_embed else "Flux.2 Klein",
     only=lambda model: getattr(model.params, "global_modulation", False),
     text_encoder="Mistral 3 Small for dev, Qwen3-4B for Klein 4B, Qwen3-8B for Klein 9B (CLIPLoader, type flux2)",
@@ -78,6 +81,7 @@ FLUX_2 = Transformer(
 )
 FLUX_WITHOUT_POOLED = Transformer(
     families={"LongCat-Image": NOBODYS, "Ovis-Image": NOBODYS},
+    since={"LongCat-Image": "0.16.0", "Ovis-Image": "0.4.0"},
     which=lambda model: "Ovis-Image" if model.params.txt_norm else "LongCat-Image",
     only=lambda model: model.params.vec_in_dim is None,
     text_encoder="Qwen2.5-VL-7B (CLIPLoader, type longcat_image) for LongCat-Image, Ovis 2.5 2B (type ovis) for Ovis",
@@ -87,6 +91,7 @@ FLUX_WITHOUT_POOLED = Transformer(
 # The model does not tell whether it is Turbo.
 KREA_2 = Transformer(
     families={"Krea 2": Strength(1.5, 3.5, 0.5, whose="Wan2GP, as the most that Turbo bears")},
+    since={"Krea 2": "0.26.0"},
     text_encoder="Qwen3-VL-4B (CLIPLoader, type krea2)",
     doors=Doors(
         (Door("blocks", sequence="x", places="freqs", indices="timestep_zero_index"),),
