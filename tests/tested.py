@@ -31,6 +31,8 @@ TESTED_BY = {
     "Cosmos Predict2": ("cosmos_predict2",),
     "Anima": ("anima",),
     "Kandinsky 5": ("kandinsky5_video", "kandinsky5_image"),
+    "PixArt": ("pixart_sigma", "pixart_alpha"),
+    "Hunyuan-DiT": ("hunyuan_dit", "hunyuan_dit1"),
 }
 
 

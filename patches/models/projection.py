@@ -2,11 +2,10 @@
 
 A forward pre-hook on the module calls its forward() for the negative's text first; in front of the output projection
 what comes of that is kept. Then the module goes on for the positive, and what comes to the projection is guided. So a
-block costs one more attention, but no layer is computed twice: the layers that the image goes through in front of the
-attention are asked once, and from a run that does not need a layer that gets one token. That can't be less: a hook can
-skip no module, out of a graph of torch.compile's nothing can be raised, and layers with quantised weights don't all take
-a tensor without tokens. Put in the place of the layer, a module of ours would be a new one in each model call, of which
-older versions of PyTorch make a graph each time.
+block costs one more attention, and no layer is computed twice: what makes the queries is asked by the first run, the
+projection by the second. The other run gives the layer one token. It can't be none: layers with quantised weights need
+some, a hook can skip no layer, and out of a graph of torch.compile's nothing can be raised. A layer of ours in their
+place would be another one in each model call, of which older versions of PyTorch make a graph each time.
 """
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

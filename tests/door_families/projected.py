@@ -1,4 +1,6 @@
 """Families whose image attends to the text where no override reaches."""
+import torch
+
 from oracle.lockstep import Tokens
 
 from .builder import NOBODYS, TEXT, DoorFamily, model, patches_of
@@ -8,6 +10,17 @@ PIXART = {
     "model_max_length": 30, "micro_condition": False, "pe_interpolation": 2,
 }  # fmt: skip
 WIDE = (4, 8, 60)  # PixArt counts places in units of pictures of this size
+HUNYUAN_DIT = {
+    "image_model": "hydit", "hidden_size": 48, "depth": 4, "num_heads": 2, "text_states_dim": TEXT,
+    "text_states_dim_t5": 32, "text_len": 2, "text_len_t5": 5,
+}  # fmt: skip
+OF_MT5 = 5  # tokens
+
+
+def with_mt5(n):
+    """Each text encoder hides tokens of its own, of which the last ones are replaced."""
+    masks = {"attention_mask": torch.arange(n)[None] < n - 1, "attention_mask_mt5xl": torch.arange(OF_MT5)[None] < 3}
+    return {"conditioning_mt5xl": torch.randn(1, OF_MT5, 32), **masks}
 
 
 def sizes():
@@ -15,6 +28,9 @@ def sizes():
 
 
 of_pixart = Tokens(patches_of(2), cross=True, projection="blocks.N.cross_attn.proj")
+of_hunyuan = Tokens(
+    patches_of(2), lambda n: n + OF_MT5, cross=True, vector=("blocks.N", 1), projection="blocks.N.attn2.out_proj"
+)
 PROJECTED = [
     DoorFamily("pixart_sigma", model("PixArt", "PixArtSigma", **PIXART), None, NOBODYS, WIDE, tokens=of_pixart),
     DoorFamily(
@@ -22,5 +38,16 @@ PROJECTED = [
         model("PixArt", "PixArtAlpha", **{**PIXART, "image_model": "pixart_alpha", "micro_condition": True}),
         None, NOBODYS, WIDE,
         tokens=of_pixart, inputs=sizes,
+    ),
+    DoorFamily(
+        "hunyuan_dit", model("HunyuanDiT", "HunyuanDiT", **HUNYUAN_DIT), None, NOBODYS, (4, 8, 12),
+        tokens=of_hunyuan, of_text=with_mt5,
+    ),
+    DoorFamily(
+        "hunyuan_dit1",
+        model("HunyuanDiT", "HunyuanDiT1",
+              **{**HUNYUAN_DIT, "image_model": "hydit1", "size_cond": True, "use_style_cond": True}),
+        None, NOBODYS, (4, 8, 12),
+        tokens=of_hunyuan, of_text=with_mt5, inputs=sizes,
     ),
 ]  # fmt: skip

@@ -11,7 +11,27 @@ PIXART = Transformer(
     ),
     width="y_embedder.y_proj.fc1",
 )
+# mT5 also makes a vector that modulates the picture, which goes by the positive's.
+HUNYUAN_DIT = Transformer(
+    families={"Hunyuan-DiT": NOBODYS},
+    text_encoder="the checkpoint's own BERT and mT5-XL",
+    doors=Doors(
+        (
+            Door(
+                "blocks",
+                text="text_states",
+                cross="attn2",
+                projection=Projection("out_proj", queries="q_proj", text="y"),
+            ),
+        ),
+        patch_will_do=True,
+    ),
+    width=("text_states_dim",),
+    text_inputs=("text_embedding_mask", "encoder_hidden_states_t5", "text_embedding_mask_t5"),
+    made=lambda model, n: n + model.text_len_t5,
+)
 
 PROJECTED = {
     "comfy.ldm.pixart.pixartms.PixArtMS": PIXART,
+    "comfy.ldm.hydit.models.HunYuanDiT": HUNYUAN_DIT,
 }
