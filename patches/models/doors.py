@@ -17,7 +17,7 @@ from .compiled import plain
 from .foreign import is_comfys, native
 from .hooks import hooked
 from .projection import Projection, ProjectionVisit
-from .rehearsal import Brought, brought_to, rehearse
+from .rehearsal import Brought, brought_to, rehearse, under
 from .visit import CrossVisit, JointVisit
 
 
@@ -26,7 +26,7 @@ class Door:
     """The facts about one kind of block.
 
     Args:
-        blocks: the name of the model's list of them.
+        blocks: the path of the model's list of them.
         text: the argument with the text alone; None where it comes in one sequence with the image.
         sequence: the argument with text and image; None where the text comes alone.
         image: the argument with the image alone, where the block attends within it, too.
@@ -62,7 +62,8 @@ class Door:
     def find(self, model: torch.nn.Module) -> list[torch.nn.Module]:
         """The modules of a diffusion model, in order, also where a cache of another pack has put itself around them."""
         net = plain(model)
-        listed = getattr(net, self.blocks, ()) or [each for each in _in_lists(net) if not is_comfys(each)]
+        holder = under(net, self.blocks.rpartition(".")[0])
+        listed = under(net, self.blocks) or [each for each in _in_lists(holder) if not is_comfys(each)]
         return [block for each in listed for block in ([each] if is_comfys(each) else self._inside(each))]
 
     def _inside(self, module):
@@ -87,8 +88,8 @@ class Door:
         return modality == MODALITIES[0] or self.modality in (None, modality)
 
 
-def _in_lists(model):
-    lists = (child for child in model.children() if isinstance(child, torch.nn.ModuleList))
+def _in_lists(module):
+    lists = (child for child in module.children() if isinstance(child, torch.nn.ModuleList))
     return itertools.chain.from_iterable(lists)
 
 

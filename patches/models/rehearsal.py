@@ -132,18 +132,36 @@ def _bare(model, lists):
     raised: so each thread can do without these while others go by them.
 
     Args:
-        lists: the blocks of the diffusion model by the names of their lists, which others may have put something into.
+        lists: the blocks of the diffusion model by the paths of their lists, which others may have put something into.
     """
     net = _copied(plain(model.diffusion_model))
     for name, value in list(vars(net).items()):
         if callable(value) and hasattr(type(net), name):
             del net.__dict__[name]
     net._forward_hooks, net._forward_pre_hooks = OrderedDict(), OrderedDict()
-    changed = {name: blocks for name, blocks in lists.items() if [*net._modules[name]] != blocks}
-    net._modules.update({name: torch.nn.ModuleList(blocks) for name, blocks in changed.items()})
+    for path, blocks in lists.items():
+        if [*under(net, path)] != blocks:
+            _put(net, path, torch.nn.ModuleList(blocks))
     bare = _copied(model)
     bare._modules["diffusion_model"] = net
     return bare
+
+
+def under(module: torch.nn.Module, path: str):
+    """The module at a path; nothing where there is none."""
+    for name in filter(None, path.split(".")):
+        module = getattr(module, name, ())
+    return module
+
+
+def _put(module, path, value):
+    """Put a module at a path into one that is a copy; so are those on the way then."""
+    name, _, rest = path.partition(".")
+    if rest:
+        module._modules[name] = _copied(module._modules[name])
+        _put(module._modules[name], rest, value)
+    else:
+        module._modules[name] = value
 
 
 def _copied(module):

@@ -14,6 +14,14 @@ HUNYUAN_DIT = {
     "image_model": "hydit", "hidden_size": 48, "depth": 4, "num_heads": 2, "text_states_dim": TEXT,
     "text_states_dim_t5": 32, "text_len": 2, "text_len_t5": 5,
 }  # fmt: skip
+ACE = "ace.ace_step15.AceStepConditionGenerationModel"
+ACE_STEP_15 = {
+    "audio_model": "ace1.5", "hidden_size": 64, "text_hidden_dim": TEXT, "num_dit_layers": 2, "num_lyric_layers": 1,
+    "num_timbre_layers": 1, "num_tokenizer_layers": 1, "num_heads": 4, "num_kv_heads": 2, "head_dim": 16,
+    "intermediate_size": 96, "fsq_dim": 64, "encoder_hidden_size": 64, "encoder_intermediate_size": 96,
+    "encoder_num_heads": 4,
+}  # fmt: skip
+MUSIC = (64, 14)
 OF_MT5 = 5  # tokens
 
 
@@ -21,6 +29,18 @@ def with_mt5(n):
     """Each text encoder hides tokens of its own, of which the last ones are replaced."""
     masks = {"attention_mask": torch.arange(n)[None] < n - 1, "attention_mask_mt5xl": torch.arange(OF_MT5)[None] < 3}
     return {"conditioning_mt5xl": torch.randn(1, OF_MT5, 32), **masks}
+
+
+def with_lyrics(n):
+    return {"conditioning_lyrics": torch.randn(1, 3, TEXT)}
+
+
+def with_codes(n):
+    return {**with_lyrics(n), "audio_codes": [torch.randint(64000, (n,)).tolist()]}
+
+
+def with_timbre(n):
+    return {**with_codes(n), "reference_audio_timbre_latents": [torch.randn(1, 64, 9)]}
 
 
 def sizes():
@@ -31,6 +51,10 @@ of_pixart = Tokens(patches_of(2), cross=True, projection="blocks.N.cross_attn.pr
 of_hunyuan = Tokens(
     patches_of(2), lambda n: n + OF_MT5, cross=True, vector=("blocks.N", 1), projection="blocks.N.attn2.out_proj"
 )
+of_ace = Tokens(
+    lambda latent: latent[-1] // 2, lambda n: n + 3 + 1, cross=True, vector=("decoder.proj_in", 0),
+    projection="decoder.layers.N.cross_attn.o_proj",
+)  # fmt: skip
 PROJECTED = [
     DoorFamily("pixart_sigma", model("PixArt", "PixArtSigma", **PIXART), None, NOBODYS, WIDE, tokens=of_pixart),
     DoorFamily(
@@ -49,5 +73,14 @@ PROJECTED = [
               **{**HUNYUAN_DIT, "image_model": "hydit1", "size_cond": True, "use_style_cond": True}),
         None, NOBODYS, (4, 8, 12),
         tokens=of_hunyuan, of_text=with_mt5, inputs=sizes,
+    ),
+    *(
+        DoorFamily(
+            name, model("ACEStep15", "ACEStep15", ACE, **ACE_STEP_15), None, NOBODYS, MUSIC,
+            tokens=of_ace, of_text=of_text,
+        )
+        for name, of_text in {
+            "ace_step15": with_codes, "ace_step15_without_codes": with_lyrics, "ace_step15_timbre": with_timbre
+        }.items()
     ),
 ]  # fmt: skip

@@ -30,8 +30,29 @@ HUNYUAN_DIT = Transformer(
     text_inputs=("text_embedding_mask", "encoder_hidden_states_t5", "text_embedding_mask_t5"),
     made=lambda model, n: n + model.text_len_t5,
 )
+# Text, lyrics and timbre come in one sequence; for a text that is all zero, the model puts in a vector of its own.
+ACE_STEP_15 = Transformer(
+    families={"ACE-Step 1.5": NOBODYS},
+    since={"ACE-Step 1.5": "0.15.1"},
+    text_encoder="Qwen3-0.6B and ACE-Step 1.5's language model (DualCLIPLoader, type ace)",
+    doors=Doors(
+        (
+            Door(
+                "decoder.layers",
+                text="encoder_hidden_states",
+                cross="cross_attn",
+                projection=Projection("o_proj", queries="q_proj"),
+            ),
+        ),
+    ),
+    width="encoder.text_projector",
+    text_inputs=("lyric_embed", "refer_audio", "audio_codes", "is_covers", "replace_with_null_embeds"),
+    patch=2,
+    made=lambda model, n: n + 1,  # of the timbre
+)
 
 PROJECTED = {
     "comfy.ldm.pixart.pixartms.PixArtMS": PIXART,
     "comfy.ldm.hydit.models.HunYuanDiT": HUNYUAN_DIT,
+    "comfy.ldm.ace.ace_step15.AceStepConditionGenerationModel": ACE_STEP_15,
 }
