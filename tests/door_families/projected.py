@@ -1,5 +1,9 @@
 """Families whose image attends to the text where no override reaches."""
+import comfy.model_base
+import comfy.supported_models
+import pytest
 import torch
+from comfy.ldm.audio.embedders import NumberConditioner
 
 from oracle.lockstep import Tokens
 
@@ -21,6 +25,11 @@ ACE_STEP_15 = {
     "intermediate_size": 96, "fsq_dim": 64, "encoder_hidden_size": 64, "encoder_intermediate_size": 96,
     "encoder_num_heads": 4,
 }  # fmt: skip
+STABLE_AUDIO_3 = {
+    "audio_model": "dit1.0", "io_channels": 256, "embed_dim": 64, "cond_token_dim": 768, "global_cond_dim": 768,
+    "num_heads": 2, "depth": 2, "timestep_features_type": "expo", "global_cond_type": "adaLN", "norm_type": "rms_norm",
+    "global_cond_shared_embed": True, "local_add_cond_dim": 257, "num_memory_tokens": 3, "project_cond_tokens": True,
+}  # fmt: skip
 MUSIC = (64, 14)
 OF_MT5 = 5  # tokens
 
@@ -29,6 +38,22 @@ def with_mt5(n):
     """Each text encoder hides tokens of its own, of which the last ones are replaced."""
     masks = {"attention_mask": torch.arange(n)[None] < n - 1, "attention_mask_mt5xl": torch.arange(OF_MT5)[None] < 3}
     return {"conditioning_mt5xl": torch.randn(1, OF_MT5, 32), **masks}
+
+
+def stable_audio_3(differential, pads=True):
+    """A builder of the model, with what it makes tokens of the sound's length by, and the pads of its texts."""
+
+    def build(dtype):
+        if not hasattr(comfy.model_base, "StableAudio3"):
+            pytest.skip("this ComfyUI has no StableAudio3")
+        torch.manual_seed(0)
+        made = NumberConditioner(768, min_val=0, max_val=384, fourier_features_type="expo").state_dict()
+        seconds = {name: torch.randn(value.shape) / 16 for name, value in made.items()}
+        attention = {"qk_norm": "rms", "differential": differential}
+        config = comfy.supported_models.StableAudio3({**STABLE_AUDIO_3, "attn_kwargs": attention, "dtype": dtype})
+        return comfy.model_base.StableAudio3(config, seconds, torch.randn(768) if pads else None)
+
+    return build
 
 
 def with_lyrics(n):
@@ -55,6 +80,12 @@ of_ace = Tokens(
     lambda latent: latent[-1] // 2, lambda n: n + 3 + 1, cross=True, vector=("decoder.proj_in", 0),
     projection="decoder.layers.N.cross_attn.o_proj",
 )  # fmt: skip
+def of_stable_audio(of_text):
+    return Tokens(
+        lambda latent: latent[-1] + 3, of_text, cross=True, projection="transformer.layers.N.cross_attn.to_out"
+    )
+
+
 PROJECTED = [
     DoorFamily("pixart_sigma", model("PixArt", "PixArtSigma", **PIXART), None, NOBODYS, WIDE, tokens=of_pixart),
     DoorFamily(
@@ -82,5 +113,13 @@ PROJECTED = [
         for name, of_text in {
             "ace_step15": with_codes, "ace_step15_without_codes": with_lyrics, "ace_step15_timbre": with_timbre
         }.items()
+    ),
+    DoorFamily(
+        "stable_audio3", stable_audio_3(differential=True), None, NOBODYS, (256, 14),
+        tokens=of_stable_audio(lambda n: max(n, 256) + 1), width=768,
+    ),
+    DoorFamily(
+        "stable_audio3_without_pads", stable_audio_3(differential=False, pads=False), None, NOBODYS, (256, 14),
+        tokens=of_stable_audio(lambda n: n + 1), width=768,
     ),
 ]  # fmt: skip

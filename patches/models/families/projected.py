@@ -50,9 +50,30 @@ ACE_STEP_15 = Transformer(
     patch=2,
     made=lambda model, n: n + 1,  # of the timbre
 )
+# Its cross-attention may be the difference of two, so that it is guided as a whole.
+STABLE_AUDIO_3 = Transformer(
+    families={"Stable Audio 3": NOBODYS},
+    since={"Stable Audio 3": "0.25.0"},
+    only=lambda model: getattr(model.transformer, "global_cond_shared_embed", False),
+    text_encoder="T5Gemma (CLIPLoader, any type)",
+    doors=Doors(
+        (
+            Door(
+                "transformer.layers",
+                text="context",
+                cross="cross_attn",
+                projection=Projection("to_out", queries="to_q"),
+            ),
+        ),
+    ),
+    width="to_cond_embed.0",
+    patch="patch_size",
+    made=lambda model, n: max(n, 256) + 1,  # pads, and the seconds that the sound lasts
+)
 
 PROJECTED = {
     "comfy.ldm.pixart.pixartms.PixArtMS": PIXART,
     "comfy.ldm.hydit.models.HunYuanDiT": HUNYUAN_DIT,
     "comfy.ldm.ace.ace_step15.AceStepConditionGenerationModel": ACE_STEP_15,
+    "comfy.ldm.audio.dit.AudioDiffusionTransformer": STABLE_AUDIO_3,
 }
