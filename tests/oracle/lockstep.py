@@ -20,7 +20,7 @@ OVERRIDE = "optimized_attention_override"
 OF_IMAGE = (
     "ref_latents", "ref_latents_method", "c_concat", "latent_shapes", "denoise_mask", "audio_denoise_mask", "guidance",
     "frame_rate", "keyframe_idxs", "guide_attention_entries", "generated_keyframes", "ref_audio", "time_dim_replace",
-    "c_size", "c_ar", "image_meta_size", "local_add_cond", "global_embed",
+    "lq_latent", "degrade_sigma", "c_size", "c_ar", "image_meta_size", "local_add_cond", "global_embed",
 )  # fmt: skip
 PATIENCE = 60  # seconds for the other thread to come
 

@@ -100,6 +100,74 @@ KREA_2 = Transformer(
     width=("txtlayers", "txtdim"),
     patch="patch",
 )
+# Its pass without a prompt, `context` None, is the model's own business.
+IDEOGRAM_4 = Transformer(
+    families={"Ideogram 4": NOBODYS},
+    text_encoder="Qwen3-VL-8B (CLIPLoader, type ideogram4)",
+    doors=Doors(
+        (Door("layers", sequence="x", places="freqs_cis", mask="attn_mask"),),
+        text_module="llm_cond_proj",
+        patch_will_do=True,
+    ),
+    width="llm_cond_proj",
+    patch=1,
+)
+OMNIGEN_2 = Transformer(
+    families={"OmniGen2": NOBODYS},
+    text_encoder="Qwen2.5-VL-3B (CLIPLoader, type omnigen2)",
+    doors=Doors(
+        (Door("layers", sequence="hidden_states", places="image_rotary_emb"),),
+        text_module="time_caption_embed.caption_embedder",
+        image_is_behind=True,
+        patch_will_do=True,
+    ),
+    width="time_caption_embed.caption_embedder.1",
+    text_inputs=("attention_mask", "num_tokens"),
+)
+# Its blocks of two streams attend within the image, too.
+BOOGU = Transformer(
+    families={"Boogu": NOBODYS},
+    text_encoder="Qwen3-VL-8B (CLIPLoader, type boogu)",
+    doors=Doors(
+        (
+            Door(
+                "double_stream_layers",
+                text="instruct_hidden_states",
+                image="img_hidden_states",
+                out=1,
+                places="joint_rotary_emb",
+            ),
+            Door("single_stream_layers", sequence="hidden_states", places="image_rotary_emb"),
+        ),
+        image_is_behind=True,
+        patch_will_do=True,
+    ),
+    width="time_caption_embed.caption_embedder.1",
+    text_inputs=("attention_mask", "num_tokens"),
+)
+AURAFLOW = Transformer(
+    families={"AuraFlow": NOBODYS},
+    text_encoder="Pile-T5-XL (CLIPLoader, any type)",
+    doors=Doors((Door("double_layers", text="c", out=0), Door("single_layers", sequence="cx")), patch_will_do=True),
+    width="cond_seq_linear",
+    made=lambda model, n: n + model.register_tokens.shape[1],
+)
+COGVIDEOX = Transformer(
+    families={"CogVideoX": NOBODYS},
+    text_encoder="T5-XXL (CLIPLoader, type cogvideox)",
+    doors=Doors((Door("blocks", text="encoder_hidden_states", out=1),), patch_will_do=True),
+    width="patch_embed.text_proj",
+    patch=lambda model: model.patch_size**2 * (model.patch_size_t or 1),
+)
+# PiD, which makes a large picture of a latent, is a PixelDiT that is given that latent, too.
+PIXELDIT = Transformer(
+    families={"PixelDiT": NOBODYS, "PiD": NOBODYS},
+    which=lambda model: "PiD" if hasattr(model, "lq_proj") else "PixelDiT",
+    text_encoder="Gemma 2 2B (CLIPLoader, type pixeldit)",
+    doors=Doors((Door("patch_blocks", text="y", out=1, text_places="pos_txt"),), patch_will_do=True),
+    width="y_embedder.proj",
+    made=lambda model, n: min(n, model.txt_max_length),
+)
 
 JOINT = {
     "comfy.ldm.lumina.model.NextDiT": LUMINA,
@@ -108,4 +176,11 @@ JOINT = {
     "comfy.ldm.chroma.model.Chroma": CHROMA,
     "comfy.ldm.flux.model.Flux": (FLUX_2, FLUX_WITHOUT_POOLED),
     "comfy.ldm.krea2.model.SingleStreamDiT": KREA_2,
+    "comfy.ldm.ideogram4.model.Ideogram4Transformer2DModel": IDEOGRAM_4,
+    "comfy.ldm.omnigen.omnigen2.OmniGen2Transformer2DModel": OMNIGEN_2,
+    "comfy.ldm.boogu.model.BooguTransformer2DModel": BOOGU,
+    "comfy.ldm.aura.mmdit.MMDiT": AURAFLOW,
+    "comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel": COGVIDEOX,
+    "comfy.ldm.pixeldit.model.PixDiT_T2I": PIXELDIT,
+    "comfy.ldm.pixeldit.pid.PidNet": PIXELDIT,
 }
