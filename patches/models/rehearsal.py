@@ -60,6 +60,7 @@ class Brought:
         image_place: those of the image's first token in the rehearsal, or None.
         mask: of its tokens, or None.
         vector: its modulation, or None.
+        lengths: how many tokens each row has, or None.
     """
 
     tokens: torch.Tensor
@@ -67,6 +68,7 @@ class Brought:
     image_place: torch.Tensor | tuple[torch.Tensor, ...] | None = None
     mask: torch.Tensor | None = None
     vector: torch.Tensor | None = None
+    lengths: list[int] | None = None
 
 
 def brought_to(door, arguments: Arguments, count, image_first: bool) -> Brought:
@@ -92,7 +94,8 @@ def brought_to(door, arguments: Arguments, count, image_first: bool) -> Brought:
         mask = text_of(of_keys(given(door.mask), image_first), -1).clone()
     if not door.text:
         tokens = text_of(tokens, 1).clone()
-    return Brought(tokens, places, image_place, mask, given(door.vector))
+    lengths = given(door.projection.lengths) if door.projection else None
+    return Brought(tokens, places, image_place, mask, given(door.vector), lengths)
 
 
 def token_axis(places: torch.Tensor) -> int:

@@ -3,6 +3,7 @@ from ..adapter import Adapter
 from .cross import CROSS
 from .flux import FLUX
 from .joint import JOINT
+from .projected import PROJECTED
 from .sd3 import STABLE_DIFFUSION_3
 from .unet import UNet
 from .wan import Wan
@@ -14,5 +15,6 @@ REGISTRY: dict[str, Adapter | tuple[Adapter, ...]] = {
     "comfy.ldm.wan.model.WanModel": Wan(),
     **JOINT,
     **CROSS,
+    **PROJECTED,
     "comfy.ldm.flux.model.Flux": (*JOINT["comfy.ldm.flux.model.Flux"], FLUX),
 }
