@@ -10,8 +10,30 @@ from .arguments import in_front
 
 
 def both_vectors(visit):
-    """A hook in front of a modulation layer: (rows, 2, features), the negative's vector and the positive's."""
-    return lambda module, args: (torch.stack((visit.vector.to(args[0]), args[0]), 1),)
+    """A hook in front of a modulation layer: (rows, 2, features), the negative's vector and the positive's.
+
+    A model that has several for different parts of the picture, (rows, n, features), has the negative's in front.
+    """
+
+    def join(module, args):
+        each = visit.vector.to(args[0]), args[0]
+        return (torch.cat([vectors.unsqueeze(1) if vectors.ndim == 2 else vectors for vectors in each], 1),)
+
+    return join
+
+
+def _n_vectors(given):
+    return 1 if given["vec"].ndim == 2 else given["vec"].shape[1]
+
+
+def text_by_its_own(visit, call, model):
+    """See doors.Door's `within`, of a double block of Flux's."""
+    return TextModulation(visit).hooks
+
+
+def sequence_by_its_own(visit, call, model):
+    """See doors.Door's `within`, of a single block of Flux's."""
+    return SequenceModulation(visit).hooks
 
 
 class TextModulation:
@@ -31,8 +53,13 @@ class TextModulation:
             yield block.txt_mod.register_forward_hook(_add_an_axis)
 
     def by_segment(self, given):
-        n = self.visit.n_negative
-        return given.changed(modulation_dims_txt=[(0, n, 0), (n, None, 1)])
+        ((*_, which), *_) = given["modulation_dims_txt"] or [(0, None, 0)]
+        of_each = which, _n_vectors(given) + which
+        if self.visit.image_first:
+            n, of_each = self.visit.sizes.positive, of_each[::-1]
+        else:
+            n = self.visit.n_negative
+        return given.changed(modulation_dims_txt=[(0, n, of_each[0]), (n, None, of_each[1])])
 
 
 class SequenceModulation:
@@ -49,11 +76,13 @@ class SequenceModulation:
     def __init__(self, visit, images=None):
         self.visit, self.images = visit, images
         self.tokens, self.modulation, self.added = [], None, None
+        self.n_vectors, self.which = 1, 0  # how many the model has, and which is for the text
 
     @property
     def negatives(self) -> list[slice]:
         """Where the negative's tokens are."""
-        text = slice(0, self.visit.n_negative)
+        n = self.visit.n_negative
+        text = slice(-n, None) if self.visit.image_first else slice(0, n)
         return [text] if self.images is None else [text, slice(self.images.start, None)]
 
     def hooks(self, block) -> Iterator[RemovableHandle]:
@@ -66,9 +95,13 @@ class SequenceModulation:
 
     def enter(self, given):
         self.tokens = [given["x"][:, part].clone() for part in self.negatives]  # the block adds to its input in place
+        parts = given["modulation_dims"] or [(0, None, 0)]
+        self.n_vectors, self.which = _n_vectors(given), parts[-1 if self.visit.image_first else 0][2]
 
     def keep_negatives_modulation(self, module, args, modulations):
-        self.modulation, of_positive = ({k: v[:, i : i + 1] for k, v in vars(modulations[0]).items()} for i in (0, 1))
+        each = vars(modulations[0])
+        self.modulation = {k: v[:, self.which : self.which + 1] for k, v in each.items()}
+        of_positive = {k: v[:, self.n_vectors :] for k, v in each.items()}
         return (dataclasses.replace(modulations[0], **of_positive), *modulations[1:])
 
     def modulate(self, pre_norm, linear, args):

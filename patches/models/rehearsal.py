@@ -114,6 +114,7 @@ class Rehearsals:
         x, c_concat = self.x, self.c_concat
         if small:
             patch = plain(self.model.diffusion_model).patch_size
+            patch = patch if isinstance(patch, int) else patch[-1]
             x, c_concat = (t if t is None else t[..., :patch, :patch] for t in (x, c_concat))
         text = dict(entry)
         tokens = text.pop("c_crossattn").to(x.device)

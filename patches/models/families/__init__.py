@@ -2,6 +2,7 @@
 from ..adapter import Adapter
 from .cross import CROSS
 from .flux import FLUX
+from .hunyuan import HUNYUAN
 from .joint import JOINT
 from .sd3 import STABLE_DIFFUSION_3
 from .unet import UNet
@@ -14,5 +15,6 @@ REGISTRY: dict[str, Adapter | tuple[Adapter, ...]] = {
     "comfy.ldm.wan.model.WanModel": Wan(),
     **JOINT,
     **CROSS,
+    **HUNYUAN,
     "comfy.ldm.flux.model.Flux": (*JOINT["comfy.ldm.flux.model.Flux"], FLUX),
 }

@@ -1,0 +1,106 @@
+"""Families with several encoders of the text, or whose pooled prompt modulates text and image."""
+import inspect
+from types import SimpleNamespace
+
+import torch
+from comfy.ldm.flux.layers import DoubleStreamBlock
+
+from oracle.lockstep import Tokens
+
+from .builder import NOBODYS, TEXT, DoorFamily, model, patches_of
+
+HUNYUAN = "hunyuan_video.model.HunyuanVideoParams"
+HUNYUAN_VIDEO = {
+    "image_model": "hunyuan_video", "in_channels": 16, "out_channels": 16, "vec_in_dim": 20, "context_in_dim": TEXT,
+    "hidden_size": 64, "mlp_ratio": 2.0, "num_heads": 4, "depth": 2, "depth_single_blocks": 2, "axes_dim": [4, 4, 8],
+    "theta": 256, "patch_size": [1, 2, 2], "qkv_bias": True, "guidance_embed": True, "byt5": False, "meanflow": False,
+    "use_cond_type_embedding": False, "vision_in_dim": None, "meanflow_sum": False,
+}  # fmt: skip
+HUNYUAN_VIDEO_15 = {
+    **HUNYUAN_VIDEO, "in_channels": 65, "out_channels": 32, "vec_in_dim": None, "patch_size": [1, 1, 1],
+    "guidance_embed": False, "byt5": True, "use_cond_type_embedding": True, "vision_in_dim": 12, "meanflow_sum": True,
+}  # fmt: skip
+HUNYUAN_IMAGE = {
+    **HUNYUAN_VIDEO, "in_channels": 64, "out_channels": 64, "vec_in_dim": None, "patch_size": [1, 1],
+    "axes_dim": [8, 8], "guidance_embed": False, "byt5": True,
+}  # fmt: skip
+HUNYUAN_REFINER = {
+    **HUNYUAN_VIDEO, "in_channels": 128, "out_channels": 64, "vec_in_dim": None, "patch_size": [1, 1, 1],
+    "guidance_embed": False, "meanflow": True,
+}  # fmt: skip
+VIDEO, VIDEO_15 = (16, 3, 6, 8), (32, 3, 3, 4)
+N_SEEN = 5  # tokens of CLIP's vision
+hunyuan_image_first = lambda: "flipped_img_txt" in inspect.signature(DoubleStreamBlock).parameters
+
+
+def of_hunyuan(size, of_text=lambda n: n, one_image=False, further=0):
+    return Tokens(patches_of(size, further), of_text, image_first=hunyuan_image_first, one_image=one_image)
+
+
+def glyphs(n):
+    """ByT5's tokens, of which the longer text has more."""
+    return {"conditioning_byt5small": torch.randn(1, n // 2, 1472)}
+
+
+def seen():
+    return {"clip_vision_output": SimpleNamespace(last_hidden_state=torch.randn(1, N_SEEN, 12))}
+
+
+def first_frame():
+    return {
+        "concat_latent_image": torch.randn(1, *VIDEO),
+        "concat_mask": torch.rand(1, 1, *VIDEO[1:]).round(),
+        "guidance": 4.0,
+    }
+
+
+def guiding_frame():
+    return {"guiding_frame_index": 0, "guidance": 4.0}
+
+
+def to_refine():
+    return {"concat_latent_image": torch.randn(1, 32, 5, 4, 6)}
+
+
+SAYS = (9.0, 2.5, 0.12)
+HUNYUANS = [
+    DoorFamily(
+        "hunyuan_video", model("HunyuanVideo", "HunyuanVideo", HUNYUAN, **HUNYUAN_VIDEO), None, SAYS, VIDEO,
+        inputs=lambda: {"guidance": 4.0}, tokens=of_hunyuan(2, one_image=True),
+    ),
+    DoorFamily(
+        "hunyuan_video_i2v",
+        model("HunyuanVideoI2V", "HunyuanVideoI2V", HUNYUAN, **{**HUNYUAN_VIDEO, "in_channels": 33}),
+        None, SAYS, VIDEO, inputs=first_frame, tokens=of_hunyuan(2, one_image=True),
+    ),
+    DoorFamily(
+        "hunyuan_video_15", model("HunyuanVideo15", "HunyuanVideo15", HUNYUAN, **HUNYUAN_VIDEO_15), None, NOBODYS,
+        VIDEO_15, tokens=of_hunyuan(1, lambda n: n + n // 2), of_text=glyphs,
+    ),
+    DoorFamily(
+        "hunyuan_video_15_i2v", model("HunyuanVideo15", "HunyuanVideo15", HUNYUAN, **HUNYUAN_VIDEO_15), None, NOBODYS,
+        VIDEO_15, inputs=seen, tokens=of_hunyuan(1, lambda n: n + n // 2 + N_SEEN), of_text=glyphs,
+    ),
+    DoorFamily(
+        "hunyuan_video_15_sr",
+        model("HunyuanVideo15_SR_Distilled", "HunyuanVideo15_SR_Distilled", HUNYUAN,
+              **{**HUNYUAN_VIDEO_15, "in_channels": 98, "meanflow": True}),
+        None, NOBODYS, VIDEO_15, inputs=seen, tokens=of_hunyuan(1, lambda n: n + n // 2 + N_SEEN), of_text=glyphs,
+    ),
+    DoorFamily(
+        "hunyuan_image", model("HunyuanImage21", "HunyuanImage21", HUNYUAN, **HUNYUAN_IMAGE), None, NOBODYS,
+        (64, 5, 6), tokens=of_hunyuan(1, lambda n: n + n // 2), of_text=glyphs,
+    ),
+    DoorFamily(
+        "hunyuan_image_distilled",
+        model("HunyuanImage21", "HunyuanImage21", HUNYUAN,
+              **{**HUNYUAN_IMAGE, "meanflow": True, "guidance_embed": True}),
+        None, NOBODYS, (64, 5, 6), inputs=lambda: {"guidance": 4.0}, tokens=of_hunyuan(1),
+    ),
+    DoorFamily(
+        "hunyuan_image_refiner",
+        model("HunyuanImage21Refiner", "HunyuanImage21Refiner", HUNYUAN, **HUNYUAN_REFINER), None, NOBODYS,
+        (64, 3, 4, 6), inputs=to_refine, tokens=of_hunyuan(1),
+    ),
+]  # fmt: skip
+POOLED = [*HUNYUANS]
