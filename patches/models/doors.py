@@ -97,6 +97,8 @@ class Doors:
         image_is_behind: the image's positions begin behind the text's, so they differ between the prompts.
         image_first: whether the image comes before the text in a diffusion model's attention.
         patch_will_do: for a rehearsal, in the place of the image: nothing that comes with the text hangs on its size.
+        own: the name of a list of modules: each makes further text, in front of all blocks, for the block of its
+            number alone. There it stands behind the other text.
     """
 
     kinds: tuple[Door, ...]
@@ -105,6 +107,7 @@ class Doors:
     image_is_behind: bool = False
     image_first: Callable[[torch.nn.Module], bool] = lambda model: False
     patch_will_do: bool = False
+    own: str | None = None
 
     @contextmanager
     def held(self, model: torch.nn.Module, call: ModelCall) -> Iterator[None]:
@@ -125,11 +128,14 @@ class Doors:
         if kinds[0][0].vector:
             entry = {**entry, "y": call.pooled}  # all entries' tokens go by one vector
         lists = {door.blocks: blocks for door, blocks in kinds}
-        caught = rehearse(
-            lambda: call.rehearse(entry, lists, self.patch_will_do), [(blocks[0], door.names) for door, blocks in kinds]
-        )
+        own, makers = [], getattr(model, self.own) if self.own else ()
+        with hooked(maker.register_forward_hook(lambda module, args, out: own.append(out)) for maker in makers):
+            caught = rehearse(
+                lambda: call.rehearse(entry, lists, self.patch_will_do),
+                [(blocks[0], door.names) for door, blocks in kinds],
+            )
         image_first = self.image_first(model)
-        return [brought_to(door, arguments, count, image_first) for (door, _), arguments in zip(kinds, caught)]
+        return [brought_to(door, arguments, count, image_first, own) for (door, _), arguments in zip(kinds, caught)]
 
     def _hooks(self, model, found, call, brought, count):
         """brought: for each kind of cross-attention, or for the first kind of block, what each entry brings."""
@@ -139,10 +145,11 @@ class Doors:
             return
         image_first = self.image_first(model)
         visit = JointVisit(call.equation, call.use, brought[0], count, self.image_is_behind, image_first)
+        numbers = itertools.count()
         for door, blocks in found:
             within = None if door.within is None else door.within(visit, call, model)
             for block in blocks:
-                yield from visit.hooks(door, block, within)
+                yield from visit.hooks(door, block, next(numbers), within)
 
 
 class _Count:

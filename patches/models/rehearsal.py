@@ -59,6 +59,7 @@ class Brought:
         image_place: the position of the image's first token in the rehearsal, or None.
         mask: of its tokens, or None.
         vector: its modulation, or None.
+        own: further tokens, for each block those that it alone is given. The places are for these, too.
     """
 
     tokens: torch.Tensor
@@ -66,15 +67,19 @@ class Brought:
     image_place: torch.Tensor | None = None
     mask: torch.Tensor | None = None
     vector: torch.Tensor | None = None
+    own: Sequence[torch.Tensor] = ()
 
 
-def brought_to(door, arguments: Arguments, count, image_first: bool) -> Brought:
+def brought_to(
+    door, arguments: Arguments, count, image_first: bool, own: Sequence[torch.Tensor] = ()
+) -> Brought:
     """What of a block's arguments is the negative's.
 
     Args:
         door: of the block, see doors.Door.
         count: what knows `of_text` how many tokens the text has, where it comes in one sequence with the image.
         image_first: whether it is [image | text].
+        own: see Brought. The door's block is the first.
     """
     tokens = arguments[door.text or door.sequence]
     n_text = tokens.shape[1] if door.text else count.of_text(tokens)
@@ -88,7 +93,9 @@ def brought_to(door, arguments: Arguments, count, image_first: bool) -> Brought:
     given = lambda name: arguments[name] if name else None
     if not door.text:
         tokens = tokens[:, -n_text:].clone() if image_first else tokens[:, :n_text].clone()
-    return Brought(tokens, places, image_place, given(door.text_mask), given(door.vector))
+    if own:
+        tokens = tokens[:, : -own[0].shape[1]]
+    return Brought(tokens, places, image_place, given(door.text_mask), given(door.vector), own)
 
 
 def token_axis(places: torch.Tensor) -> int:

@@ -80,6 +80,7 @@ class JointVisit:
         tokens: the negative's, as they are between two blocks.
         sizes: of the two prompts, and of the image where a block attends within it, too.
         vector: the negative's modulation, or None.
+        own: further tokens, for each block those that it alone is given; or nothing.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class JointVisit:
         self.count, self.image_is_behind, self.image_first = count, image_is_behind, image_first
         self.tokens = torch.cat([entry.tokens for entry in entries], 1)
         self.vector = entries[0].vector
+        self.own = [torch.cat(of_block, 1) for of_block in zip(*(entry.own for entry in entries))]
         self.sizes = self.masks = None
         self.places = (None, None)  # those of a block and the joined ones, which as a rule are the same for all blocks
         self.whole = (None, None)  # what the last block has handed on, without the negative and with it
@@ -103,15 +105,17 @@ class JointVisit:
     def n_negative(self) -> int:
         return self.sizes.negative
 
-    def hooks(self, door, block: torch.nn.Module, within=None) -> Iterator[RemovableHandle]:
-        """within: see Door; its hooks see the block with the negative in it."""
-        yield in_front(block, partial(self.enter, door), door.names)
+    def hooks(self, door, block: torch.nn.Module, number: int, within=None) -> Iterator[RemovableHandle]:
+        """number: of the block; within: see Door, its hooks see the block with the negative in it."""
+        yield in_front(block, partial(self.enter, door, number), door.names)
         if within is not None:
             yield from within(block)
         yield block.register_forward_hook(partial(self.leave, door))
 
-    def enter(self, door, given):
+    def enter(self, door, number, given):
         name = door.text or door.sequence
+        if self.own:
+            self.tokens = torch.cat((self.tokens, self.own[number].to(self.tokens)), 1)
         self._know_sizes(door, given)
         changed = {name: self._joined_tokens(given[name])}
         if door.places and given[door.places] is not None:
@@ -156,6 +160,8 @@ class JointVisit:
         n = whole.shape[1] - self.n_negative if self.image_first else self.n_negative
         parts = whole[:, :n], whole[:, n:]
         self.tokens, without = parts[::-1] if self.image_first else parts
+        if self.own:
+            self.tokens = self.tokens[:, : -self.own[0].shape[1]]
         self.whole = without, whole
         return without
 
