@@ -172,10 +172,12 @@ def test_embedding_of_another_text_encoder(nodes, family):
 
 # What the families' published models take.
 WIDTHS = {
-    768: ["SD1.5"], 1024: ["SD2", "Cosmos Predict2", "Anima"], 2048: ["SDXL", "Ovis-Image"], 2304: ["Lumina 2"],
+    768: ["SD1.5"], 1024: ["SD2", "Cosmos Predict2", "Anima"], 2304: ["Lumina 2", "PixelDiT", "PiD"],
+    2048: ["SDXL", "Ovis-Image", "OmniGen2", "AuraFlow"],
     2560: ["Z-Image", "MageFlow"], 3584: ["Qwen-Image", "LongCat-Image", "Kandinsky 5"], 3840: ["LTX-2"],
-    4096: ["SD3.5", "Flux", "Chroma", "LTX-Video", "Wan"], 6144: ["LTX-2.3"], 7680: ["Flux.2 Klein 4B"],
+    4096: ["SD3.5", "Flux", "Chroma", "CogVideoX", "LTX-Video", "Wan", "Boogu"], 6144: ["LTX-2.3"], 7680: ["Flux.2 Klein 4B"],
     12288: ["Flux.2 Klein 9B"], 15360: ["Flux.2 dev"], 30720: ["Krea 2"],
+    53248: ["Ideogram 4"],
 }  # fmt: skip
 
 

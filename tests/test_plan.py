@@ -348,8 +348,15 @@ def of_wan():
     )  # fmt: skip
 
 
+@pytest.fixture
+def unknown(part, model_folder, monkeypatch):
+    """A loader of a file of a family that NAG does not know: ComfyUI's AuraFlow, forgotten."""
+    monkeypatch.delitem(part("patches.models").REGISTRY, "comfy.ldm.aura.mmdit.MMDiT")
+    write_file(model_folder / "m.safetensors", of_aura_flow()[0])
+    return with_file(CHECKPOINT, "m.safetensors")
+
+
 def of_aura_flow():
-    """A family that NAG does not know: ComfyUI's AuraFlow."""
     return model_of(comfy.supported_models.AuraFlow, "model.", cond_seq_dim=2048, n_double_layers=4, n_layers=8)
 
 
@@ -438,6 +445,13 @@ WITH_DOORS = {  # a loader, how a model is made, its family
     ),
     "longcat": (DIFFUSION_MODEL, lambda: of_doors("LongCatImage", **AS_FLUX, context_in_dim=3584), "LongCat-Image"),
     "krea2": (DIFFUSION_MODEL, lambda: of_doors("Krea2", layers=2), "Krea 2"),
+    "ideogram4": (DIFFUSION_MODEL, lambda: of_doors("Ideogram4", num_layers=2), "Ideogram 4"),
+    "omnigen2": (DIFFUSION_MODEL, lambda: of_doors("Omnigen2", num_layers=2, text_feat_dim=2048), "OmniGen2"),
+    "boogu": (DIFFUSION_MODEL, lambda: of_doors("Boogu", num_layers=2, num_double_stream_layers=2), "Boogu"),
+    "auraflow": (CHECKPOINT, of_aura_flow, "AuraFlow"),
+    "cogvideox": (DIFFUSION_MODEL, lambda: of_doors("CogVideoX_T2V", num_layers=2), "CogVideoX"),
+    "pixeldit": (DIFFUSION_MODEL, lambda: of_doors("PixelDiTT2I", prefix="core.", patch_depth=2), "PixelDiT"),
+    "pid": (DIFFUSION_MODEL, lambda: of_doors("PiD", patch_depth=2), "PiD"),
     "ltxv": (CHECKPOINT, lambda: of_doors("LTXV", prefix="model.diffusion_model.", **AS_LTX), "LTX-Video"),
     "ltx2": (CHECKPOINT, lambda: of_doors("LTXAV", prefix="model.diffusion_model.", **AS_LTX_2), "LTX-2"),
     "ltx23": (
@@ -524,21 +538,18 @@ def test_another_file_of_the_same_name(plan, model_folder):
     assert plan(with_file(DIFFUSION_MODEL, path.name))["nodes"]["nag"]["recommended"]["nag_scale"] == SD35_SAYS[0]
 
 
-def test_unsupported_family_says_so(plan, model_folder):
-    write_file(model_folder / "m.safetensors", of_aura_flow()[0])
-    node = plan(with_file(CHECKPOINT, "m.safetensors"))["nodes"]["nag"]
+def test_unsupported_family_says_so(plan, unknown):
+    node = plan(unknown)["nodes"]["nag"]
     assert node["family"] is None and "Supported families: " in node["message"]
     assert not any(node["runs"][0]["on"])
 
 
-def test_where_another_packs_node_takes_over_it_says_so(plan, part, model_folder, monkeypatch):
-    write_file(model_folder / "m.safetensors", of_aura_flow()[0])
-
+def test_where_another_packs_node_takes_over_it_says_so(plan, part, unknown, monkeypatch):
     class Theirs:
         RELATIVE_PYTHON_MODULE = "custom_nodes.Other-NAG"
 
     monkeypatch.setitem(part("nodes.names")._replaced, "NAGCFGGuider", Theirs)
-    graph = {**custom(CFG_GUIDER), "load": with_file(CHECKPOINT, "m.safetensors")["load"]}
+    graph = {**custom(CFG_GUIDER), "load": unknown["load"]}
     message = plan(graph)["nodes"]["nag"]["message"]
     assert "Supported families: " in message and message.endswith("Other-NAG's NAGCFGGuider does it instead.")
 

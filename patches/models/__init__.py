@@ -6,6 +6,7 @@ from ..checks import UnknownFamily
 from .adapter import Adapter, ModelCall
 from .compiled import plain
 from .families import REGISTRY
+from .families.refused import refused
 from .foreign import is_foreign, named, replaced_forward
 
 OWN_FORWARD = (
@@ -29,8 +30,11 @@ def adapter_of(model: torch.nn.Module) -> Adapter:
 
     Raises:
         UnknownFamily: there is none; it names the class and the supported families.
+        ValueError: no text guides the model; it says what it follows instead.
     """
-    diffusion_model = plain(model.diffusion_model)
+    reason, diffusion_model = refused(model), plain(model.diffusion_model)
+    if reason is not None:
+        raise ValueError(_refusal(model, f"can't guide it: {reason}"))
     for cls in type(diffusion_model).__mro__:
         for adapter in _several(REGISTRY.get(f"{cls.__module__}.{cls.__qualname__}", ())):
             if adapter.serves(diffusion_model):

@@ -86,6 +86,8 @@ class Adapter(ABC):
     """The families that it serves, as people call them, with the paper's settings for each."""
     text_encoder: str
     """Which text encoder its prompts need."""
+    since: dict[str, str] = {}
+    """The first of ComfyUI's releases that has a family, of those that the oldest supported one has not."""
     needed: tuple[str, ...] = ()
     """What it needs of ComfyUI besides what all families do, in the notation of `capabilities`."""
     parts: tuple[str, ...] = ()
@@ -107,6 +109,11 @@ class Adapter(ABC):
     def name(self) -> str:
         """All that it serves, as people call it."""
         return ", ".join(self.families)
+
+    @property
+    def mechanism(self) -> str:
+        """In what the text meets the image, for people who know the field."""
+        return "joint attention" if self.is_joint else "cross-attention"
 
     def family(self, model: torch.nn.Module) -> str:
         """The family that a comfy.model_base.BaseModel belongs to."""

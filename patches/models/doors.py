@@ -30,8 +30,11 @@ class Door:
         sequence: the argument with text and image; None where the text comes alone.
         image: the argument with the image alone, where the block attends within it, too.
         out: which of a block's outputs is the text, where it comes alone.
-        places: the argument with the positions of text and image, as rotations.
+        places: the argument with the positions of text and image, as rotations: one tensor, or a tuple of some.
+        text_places: that with the positions of the text alone.
         text_mask: the argument with a mask of the text's keys, added to the scores: (rows, keys) or with axes between.
+        mask: that with a mask of all keys, (..., queries or 1, keys), in which nothing sees what the image does not.
+            Where the text comes alone, it comes with every text.
         indices: the argument with places in the sequence, as (start, stop, ...) or as one.
         vector: the argument with the modulation that the pooled output goes into. The image keeps the positive's; what
             the negative's is good for, `within` knows.
@@ -48,7 +51,9 @@ class Door:
     image: str | None = None
     out: int | None = None
     places: str | None = None
+    text_places: str | None = None
     text_mask: str | None = None
+    mask: str | None = None
     indices: str | None = None
     vector: str | None = None
     within: Callable[[JointVisit, ModelCall, torch.nn.Module], Callable[[torch.nn.Module], Iterator]] | None = None

@@ -55,16 +55,16 @@ class Brought:
 
     Args:
         tokens: (rows, tokens, width) of its text.
-        places: its tokens' positions, or None.
-        image_place: the position of the image's first token in the rehearsal, or None.
+        places: its tokens' positions, as one tensor or a tuple of some, or None.
+        image_place: those of the image's first token in the rehearsal, or None.
         mask: of its tokens, or None.
         vector: its modulation, or None.
         own: further tokens, for each block those that it alone is given. The places are for these, too.
     """
 
     tokens: torch.Tensor
-    places: torch.Tensor | None = None
-    image_place: torch.Tensor | None = None
+    places: torch.Tensor | tuple[torch.Tensor, ...] | None = None
+    image_place: torch.Tensor | tuple[torch.Tensor, ...] | None = None
     mask: torch.Tensor | None = None
     vector: torch.Tensor | None = None
     own: Sequence[torch.Tensor] = ()
@@ -83,24 +83,43 @@ def brought_to(
     """
     tokens = arguments[door.text or door.sequence]
     n_text = tokens.shape[1] if door.text else count.of_text(tokens)
-    places = arguments[door.places] if door.places else None
-    image_place = None
-    if places is not None:
-        axis = token_axis(places)
-        text_at, image_at = (places.shape[axis] - n_text, 0) if image_first else (0, n_text)
-        places, image_place = places.narrow(axis, text_at, n_text), places.narrow(axis, image_at, 1)
-        places, image_place = places.clone(), image_place.clone()  # a view would keep the image's, too
     given = lambda name: arguments[name] if name else None
+    text_of = lambda t, axis: t.narrow(axis, t.shape[axis] - n_text if image_first else 0, n_text)
+    image_place = None
+    if given(door.places) is not None:
+        first = lambda t: t.narrow(token_axis(t), 0 if image_first else n_text, 1).clone()
+        image_place = by_part(first, given(door.places))
+    # A view would keep the image's, too.
+    places = by_part(lambda t: text_of(t, token_axis(t)).clone(), given(door.places or door.text_places))
+    mask = given(door.text_mask)
+    if given(door.mask) is not None:
+        mask = text_of(of_keys(given(door.mask), image_first), -1).clone()
     if not door.text:
-        tokens = tokens[:, -n_text:].clone() if image_first else tokens[:, :n_text].clone()
+        tokens = text_of(tokens, 1).clone()
     if own:
         tokens = tokens[:, : -own[0].shape[1]]
-    return Brought(tokens, places, image_place, given(door.text_mask), given(door.vector), own)
+    return Brought(tokens, places, image_place, mask, given(door.vector), own)
 
 
 def token_axis(places: torch.Tensor) -> int:
-    """Rotations come as (rows, tokens, 1, ...) or as (rows, 1, tokens, ...)."""
+    """Rotations come as (rows, tokens, 1, ...), (rows, 1, tokens, ...) or (rows, tokens, width), or without rows."""
+    if places.ndim < 5:
+        return 1 if places.ndim == 3 else 0
     return 1 if places.shape[2] == 1 else 2
+
+
+def by_part(change: Callable, *places):
+    """`change` of positions, or of each tensor of tuples of them; None where there are none."""
+    if places[0] is None:
+        return None
+    if torch.is_tensor(places[0]):
+        return change(*places)
+    return tuple(change(*parts) for parts in zip(*places))
+
+
+def of_keys(mask: torch.Tensor, image_first: bool) -> torch.Tensor:
+    """(..., 1, keys) of a mask of text and image: what the image sees."""
+    return mask[..., :1, :] if image_first else mask[..., -1:, :]
 
 
 class Rehearsals:

@@ -11,7 +11,7 @@ from ..attention.override import CrossAttention, JointAttention, Override
 from ..attention.sizes import Sizes
 from .arguments import OPTIONS, Arguments, in_front
 from .compiled import marked
-from .rehearsal import Brought, token_axis
+from .rehearsal import Brought, by_part, of_keys, token_axis
 
 PATCHES_OF_ATTENTION = {"attn1_patch", "attn1_output_patch"}
 IMAGE = "img_slice"  # of the sequence: in the transformer_options, as (start, stop)
@@ -99,6 +99,7 @@ class JointVisit:
         self.own = [torch.cat(of_block, 1) for of_block in zip(*(entry.own for entry in entries))]
         self.sizes = self.masks = None
         self.places = (None, None)  # those of a block and the joined ones, which as a rule are the same for all blocks
+        self.mask = None  # in the same way, of all keys
         self.whole = (None, None)  # what the last block has handed on, without the negative and with it
 
     @property
@@ -118,10 +119,14 @@ class JointVisit:
             self.tokens = torch.cat((self.tokens, self.own[number].to(self.tokens)), 1)
         self._know_sizes(door, given)
         changed = {name: self._joined_tokens(given[name])}
-        if door.places and given[door.places] is not None:
-            changed[door.places] = marked(self._joined_places(given[door.places]), given.module, self.use)
+        places = door.places or door.text_places
+        if places and given[places] is not None:
+            joined = self._joined_places(given[places])
+            changed[places] = by_part(lambda t: marked(t, given.module, self.use), joined)
         if door.text_mask:
             changed[door.text_mask] = self._joined_mask(given[name], given[door.text_mask])
+        if door.mask:
+            changed[door.mask] = self._joined_mask_of_all(given[name], given[door.mask])
         if door.indices and given[door.indices] is not None:
             changed[door.indices] = self._moved(given[door.indices])
         options = given[OPTIONS] or {}
@@ -146,7 +151,7 @@ class JointVisit:
         sizes = n_positive, self.tokens.shape[1], *([given[door.image].shape[1]] if door.image else [])
         if self.sizes is None or self.sizes.each != sizes:
             self.sizes = Sizes(*sizes, image_first=self.image_first)
-            self.masks, self.places = Masks(self.sizes), (None, None)
+            self.masks, self.places, self.mask = Masks(self.sizes), (None, None), None
 
     def _joined_tokens(self, tokens):
         without, whole = self.whole
@@ -170,15 +175,16 @@ class JointVisit:
 
     def _joined_places(self, places):
         if self.places[0] is not places:
-            axis = token_axis(places)
-            image_place = places.narrow(axis, 0 if self.image_first else self.sizes.positive, 1)
-            parts = [self._turned(entry, image_place) for entry in self.entries]
-            shape = list(places.shape)
-            shape[axis] = self.n_negative
-            self.places = places, self._joined(places, torch.cat(parts, axis).expand(shape).to(places), axis)
+            self.places = places, by_part(self._with_entries, places, *(self._turned(e, places) for e in self.entries))
         return self.places[1]
 
-    def _turned(self, entry, image_place):
+    def _with_entries(self, places, *entries):
+        axis = token_axis(places)
+        shape = list(places.shape)
+        shape[axis] = self.n_negative
+        return self._joined(places, torch.cat(entries, axis).expand(shape).to(places), axis)
+
+    def _turned(self, entry, places):
         """An entry's positions, as far from the image's as they are in a run of that entry alone.
 
         Attention knows of positions only how far they are apart: so all of an entry's are turned from where the image
@@ -186,6 +192,7 @@ class JointVisit:
         """
         if not self.image_is_behind:
             return entry.places
+        image_place = places.narrow(token_axis(places), 0 if self.image_first else self.sizes.positive, 1)
         return (image_place @ entry.image_place.transpose(-1, -2) @ entry.places).to(entry.places)
 
     def _pointing_at_image(self, options):
@@ -193,6 +200,12 @@ class JointVisit:
         if self.image_first or not PATCHES_OF_ATTENTION & options.get("patches", {}).keys() or IMAGE not in options:
             return options
         return {**options, IMAGE: [at + self.n_negative for at in options[IMAGE]]}
+
+    def _joined_mask_of_all(self, tokens, mask):
+        if self.mask is None or self.mask[0] is not mask:
+            joined = self._joined_mask(tokens, None if mask is None else of_keys(mask, self.image_first))
+            self.mask = mask, joined
+        return self.mask[1]
 
     def _joined_mask(self, text, mask):
         parts = [*self.entries, Brought(text, mask=mask)]

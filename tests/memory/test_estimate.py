@@ -22,7 +22,7 @@ every_stream = pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, 
 # What pads its text, what does not, and latents of each kind: patches of 1 and 2, pixels, packed.
 WITH_DOORS = (
     "z_image", "lumina2", "flux2_klein", "chroma", "chroma_radiance", "qwen_image", "krea2", "ltxv", "ltx2_raw",
-    "cosmos_predict2", "anima", "kandinsky5_video",
+    "cosmos_predict2", "anima", "kandinsky5_video", "auraflow", "cogvideox_i2v", "pixeldit",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ OF_IMAGE = (
     "ref_latents", "ref_latents_method", "c_concat", "latent_shapes", "denoise_mask", "audio_denoise_mask", "guidance",
     "frame_rate", "keyframe_idxs", "guide_attention_entries", "generated_keyframes", "ref_audio", "time_dim_replace",
     "clip_fea", "guiding_frame_index", "ref_latent", "disable_time_r", "image_cond",
+    "lq_latent", "degrade_sigma",
 )  # fmt: skip
 PATIENCE = 60  # seconds for the other thread to come
 

@@ -33,6 +33,7 @@ LTX2 = Transformer(
         "LTX-2": Strength(11.0, 2.5, 0.25, whose="KJNodes"),
         "LTX-2.3": Strength(5.0, 2.5, 0.25, whose="users, who try 3 to 7"),
     },
+    since={"LTX-2": "0.8.0", "LTX-2.3": "0.16.0"},
     which=lambda model: "LTX-2.3" if getattr(model, "cross_attention_adaln", False) else "LTX-2",
     text_encoder="Gemma 3 12B with the model's own projection (LTXV Audio Text Encoder Loader)",
     doors=Doors(
@@ -67,12 +68,14 @@ COSMOS = Transformer(
 ANIMA = dataclasses.replace(
     COSMOS,
     families={"Anima": Strength(6.0, 2.0, 0.1, 0.75, "NAG-Extended's workflow, with a turbo LoRA")},
+    since={"Anima": "0.11.0"},
     text_encoder="Qwen3-0.6B (CLIPLoader, any type)",
     text_inputs=("t5xxl_ids", "t5xxl_weights"),
     made=lambda model, n: max(n, 512),
 )
 KANDINSKY5 = Transformer(
     families={"Kandinsky 5": NOBODYS},
+    since={"Kandinsky 5": "0.4.0"},
     text_encoder="Qwen2.5-VL-7B and CLIP-L (DualCLIPLoader, type kandinsky5 or kandinsky5_image)",
     doors=Doors((Door("visual_transformer_blocks", text="text_embed", cross="cross_attention"),)),
     width="text_embeddings.in_layer",

@@ -16,7 +16,6 @@ OTHER_TEXT = (
 )
 # Classes of comfy.model_base: their UNets do not tell.
 LIKE_SDXL = {"SDXL", "SDXLRefiner"}
-WITHOUT_TEXT = {"SVD_img2vid", "Stable_Zero123"}  # what they attend to is CLIP's embedding of an image
 
 
 class UNet(Adapter):
@@ -31,15 +30,14 @@ class UNet(Adapter):
     mixes_rows = True
 
     def family(self, model):
-        return "Stable Diffusion XL" if _is_one_of(model, LIKE_SDXL) else "Stable Diffusion 1.5 and 2"
+        is_like_sdxl = not LIKE_SDXL.isdisjoint(cls.__name__ for cls in type(model).__mro__)
+        return "Stable Diffusion XL" if is_like_sdxl else "Stable Diffusion 1.5 and 2"
 
     def blocks(self, model):
         paths = [path for path, _ in model.named_modules() if path.endswith(".attn2")]
         return [model.get_submodule(path.rpartition(".")[0]) for path in paths]
 
     def unsupported(self, model):
-        if _is_one_of(model, WITHOUT_TEXT):
-            return "it follows an image and no text, so there is nothing that a negative prompt could change"
         if not _cross_attentions(model.diffusion_model):
             return "it has no cross-attention to text"
         return None
@@ -61,11 +59,6 @@ class UNet(Adapter):
             "attn2": {block: attention.replacing(earlier.get(block, _stock_attention)) for block in blocks},
         }
         yield call.context, options
-
-
-def _is_one_of(model, names):
-    """Whether a comfy.model_base.BaseModel is of a class of one of these names, or of one that derives from it."""
-    return not names.isdisjoint(cls.__name__ for cls in type(model).__mro__)
 
 
 def _cross_attentions(model):
