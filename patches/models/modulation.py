@@ -1,6 +1,6 @@
 """Blocks that modulate their text by the pooled output: inside of them each prompt's text goes by its own."""
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 
 import torch
@@ -118,6 +118,81 @@ class SequenceModulation:
             # What float16 cannot hold, the block replaces in the same way.
             out[:, part] = z.nan_to_num(0.0, 65504, -65504) if z.dtype == torch.float16 else z
         self.tokens, self.modulation, self.added = [], None, None
+
+
+@dataclasses.dataclass(frozen=True)
+class Branch:
+    """One of a block's branches, which works on its modulated tokens and whose output is added to them.
+
+    Args:
+        entrance: the path of the module that is given the tokens, modulated.
+        argument: which of its arguments they are.
+        exit: the path of the module of whose output they are what is added.
+        out: which of its outputs, where it has several.
+        modulated: modulated(block, tokens, modulation) gives what goes in.
+        added: added(tokens, output, modulation) gives the tokens behind the branch.
+    """
+
+    entrance: str
+    argument: str
+    exit: str
+    modulated: Callable
+    added: Callable
+    out: int | None = None
+
+
+class DoneOver:
+    """Hooks on a block that modulates all of its text by the positive's vector: the negative's is done over.
+
+    Where it goes into a branch and where it comes out, its few tokens are put in the place of what the block has made
+    of them.
+
+    Args:
+        visit: whose block it is.
+        layer: the path of the module that makes the modulation of the vector.
+        parts: parts(module's output) of the one vector gives what a Branch calls its modulation.
+        branches: of the block, in order.
+    """
+
+    def __init__(self, visit, layer: str, parts: Callable, branches: Sequence[Branch], text: str, out: int | None):
+        self.visit, self.layer, self.parts, self.branches = visit, layer, parts, branches
+        self.text, self.out = text, out
+        self.tokens = self.modulation = None
+
+    @property
+    def negative(self) -> slice:
+        n = self.visit.n_negative
+        return slice(-n, None) if self.visit.image_first else slice(0, n)
+
+    def hooks(self, block) -> Iterator[RemovableHandle]:
+        layer = block.get_submodule(self.layer)
+        yield in_front(block, self.enter)
+        yield layer.register_forward_pre_hook(both_vectors(self.visit))
+        yield layer.register_forward_hook(self.keep_negatives_modulation)
+        for branch in self.branches:
+            entrance, end = block.get_submodule(branch.entrance), block.get_submodule(branch.exit)
+            yield in_front(entrance, partial(self.modulate, branch, block))
+            yield end.register_forward_hook(partial(self.add, branch))
+        yield block.register_forward_hook(self.leave)
+
+    def enter(self, given):
+        self.tokens = given[self.text][:, self.negative]
+
+    def keep_negatives_modulation(self, layer, args, modulations):
+        self.modulation = self.parts(modulations[:, :1])
+        return modulations[:, 1]
+
+    def modulate(self, branch, block, given):
+        given[branch.argument][:, self.negative] = branch.modulated(block, self.tokens, self.modulation)
+
+    def add(self, branch, module, args, out):
+        out = out if branch.out is None else out[branch.out]
+        self.tokens = branch.added(self.tokens, out[:, self.negative], self.modulation)
+
+    def leave(self, block, args, out):
+        text = out if self.out is None else out[self.out]
+        text[:, self.negative] = self.tokens
+        self.tokens = self.modulation = None
 
 
 @cache

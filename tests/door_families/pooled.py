@@ -7,7 +7,7 @@ from comfy.ldm.flux.layers import DoubleStreamBlock
 
 from oracle.lockstep import Tokens
 
-from .builder import NOBODYS, TEXT, DoorFamily, model, patches_of
+from .builder import NOBODYS, PICTURE, TEXT, DoorFamily, model, patches_of
 
 HUNYUAN = "hunyuan_video.model.HunyuanVideoParams"
 HUNYUAN_VIDEO = {
@@ -103,4 +103,33 @@ HUNYUANS = [
         (64, 3, 4, 6), inputs=to_refine, tokens=of_hunyuan(1),
     ),
 ]  # fmt: skip
-POOLED = [*HUNYUANS]
+HIDREAM = {
+    "image_model": "hidream", "patch_size": 2, "in_channels": 16, "out_channels": 16, "num_layers": 2,
+    "num_single_layers": 3, "attention_head_dim": 16, "num_attention_heads": 4, "caption_channels": [TEXT, 28],
+    "text_emb_dim": 20, "num_routed_experts": 3, "num_activated_experts": 2, "axes_dims_rope": (4, 4, 8),
+    "max_resolution": (32, 32), "llama_layers": [0, 2, 3, 1, 3],
+}  # fmt: skip
+
+
+def llamas(n):
+    """Llama's tokens in each of its layers, of which the longer text has more."""
+    return {"conditioning_llama3": torch.randn(1, 4, n + 1, 28)}
+
+
+def to_edit():
+    return {"concat_latent_image": torch.randn(1, *PICTURE)}
+
+
+of_hidream = lambda pictures: Tokens(
+    lambda latent: pictures * patches_of(2)(latent), lambda n: n + 2 * (n + 1), image_first=lambda: True, one_image=True
+)
+HIDREAMS = [
+    DoorFamily(
+        "hidream", model("HiDream", "HiDream", **HIDREAM), None, NOBODYS, PICTURE, tokens=of_hidream(1), of_text=llamas,
+    ),
+    DoorFamily(
+        "hidream_e1", model("HiDream", "HiDream", **HIDREAM), None, NOBODYS, PICTURE, inputs=to_edit,
+        tokens=of_hidream(2), of_text=llamas,
+    ),
+]  # fmt: skip
+POOLED = [*HUNYUANS, *HIDREAMS]

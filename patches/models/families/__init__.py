@@ -2,6 +2,7 @@
 from ..adapter import Adapter
 from .cross import CROSS
 from .flux import FLUX
+from .hidream import HIDREAM
 from .hunyuan import HUNYUAN
 from .joint import JOINT
 from .sd3 import STABLE_DIFFUSION_3
@@ -16,5 +17,6 @@ REGISTRY: dict[str, Adapter | tuple[Adapter, ...]] = {
     **JOINT,
     **CROSS,
     **HUNYUAN,
+    **HIDREAM,
     "comfy.ldm.flux.model.Flux": (*JOINT["comfy.ldm.flux.model.Flux"], FLUX),
 }
