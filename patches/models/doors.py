@@ -36,6 +36,7 @@ class Door:
         mask: that with a mask of all keys, (..., queries or 1, keys), in which nothing sees what the image does not.
             Where the text comes alone, it comes with every text.
         indices: the argument with places in the sequence, as (start, stop, ...) or as one.
+        attended: how many of the text's tokens attend; behind them, where it comes alone, it is padded.
         vector: the argument with the modulation that the pooled output goes into. The image keeps the positive's; what
             the negative's is good for, `within` knows.
         within: what else there is to do inside of a block, in one model call: gives the hooks on one.
@@ -55,6 +56,7 @@ class Door:
     text_mask: str | None = None
     mask: str | None = None
     indices: str | None = None
+    attended: str | None = None
     vector: str | None = None
     within: Callable[[JointVisit, ModelCall, torch.nn.Module], Callable[[torch.nn.Module], Iterator]] | None = None
     cross: str | None = None
@@ -130,7 +132,7 @@ class Doors:
     def _rehearsed(self, model, found, call, entry, count) -> list[Brought]:
         """What one entry of the negative brings, to each kind of cross-attention or to the first kind of block."""
         kinds = found if found[0][0].cross else found[:1]
-        if kinds[0][0].vector:
+        if kinds[0][0].vector and "y" in entry:
             entry = {**entry, "y": call.pooled}  # all entries' tokens go by one vector
         lists = {door.blocks: blocks for door, blocks in kinds}
         own, makers = [], getattr(model, self.own) if self.own else ()

@@ -9,14 +9,17 @@ from torch.utils.hooks import RemovableHandle
 from .arguments import in_front
 
 
-def both_vectors(visit):
+def both_vectors(visit, before=lambda vector: vector):
     """A hook in front of a modulation layer: (rows, 2, features), the negative's vector and the positive's.
 
     A model that has several for different parts of the picture, (rows, n, features), has the negative's in front.
+
+    Args:
+        before: what the block has done to the vector.
     """
 
     def join(module, args):
-        each = visit.vector.to(args[0]), args[0]
+        each = before(visit.vector).to(args[0]), args[0]
         return (torch.cat([vectors.unsqueeze(1) if vectors.ndim == 2 else vectors for vectors in each], 1),)
 
     return join
@@ -125,19 +128,19 @@ class Branch:
     """One of a block's branches, which works on its modulated tokens and whose output is added to them.
 
     Args:
-        entrance: the path of the module that is given the tokens, modulated.
-        argument: which of its arguments they are.
-        exit: the path of the module of whose output they are what is added.
-        out: which of its outputs, where it has several.
+        entrance: the path of the module that is given the tokens, modulated, as a positional argument.
+        end: the path of the module whose output is added.
         modulated: modulated(block, tokens, modulation) gives what goes in.
         added: added(tokens, output, modulation) gives the tokens behind the branch.
+        argument: which of the arguments they are.
+        out: which of the outputs it is, where there are several.
     """
 
     entrance: str
-    argument: str
-    exit: str
+    end: str
     modulated: Callable
     added: Callable
+    argument: int = 0
     out: int | None = None
 
 
@@ -149,14 +152,25 @@ class DoneOver:
 
     Args:
         visit: whose block it is.
-        layer: the path of the module that makes the modulation of the vector.
-        parts: parts(module's output) of the one vector gives what a Branch calls its modulation.
+        text: the block's argument with the text.
+        out: which of the block's outputs that is, where there are several.
+        layer: the path of the module that makes the modulation, n_parts side by side, of the vector.
         branches: of the block, in order.
+        before: what the block does to the vector in front of the layer.
     """
 
-    def __init__(self, visit, layer: str, parts: Callable, branches: Sequence[Branch], text: str, out: int | None):
-        self.visit, self.layer, self.parts, self.branches = visit, layer, parts, branches
-        self.text, self.out = text, out
+    def __init__(
+        self,
+        visit,
+        text: str,
+        out: int | None,
+        layer: str,
+        n_parts: int,
+        branches: Sequence[Branch],
+        before: Callable = lambda vector: vector,
+    ):
+        self.visit, self.text, self.out = visit, text, out
+        self.layer, self.n_parts, self.branches, self.before = layer, n_parts, branches, before
         self.tokens = self.modulation = None
 
     @property
@@ -167,11 +181,11 @@ class DoneOver:
     def hooks(self, block) -> Iterator[RemovableHandle]:
         layer = block.get_submodule(self.layer)
         yield in_front(block, self.enter)
-        yield layer.register_forward_pre_hook(both_vectors(self.visit))
+        yield layer.register_forward_pre_hook(both_vectors(self.visit, self.before))
         yield layer.register_forward_hook(self.keep_negatives_modulation)
         for branch in self.branches:
-            entrance, end = block.get_submodule(branch.entrance), block.get_submodule(branch.exit)
-            yield in_front(entrance, partial(self.modulate, branch, block))
+            entrance, end = block.get_submodule(branch.entrance), block.get_submodule(branch.end)
+            yield entrance.register_forward_pre_hook(partial(self.modulate, branch, block))
             yield end.register_forward_hook(partial(self.add, branch))
         yield block.register_forward_hook(self.leave)
 
@@ -179,11 +193,11 @@ class DoneOver:
         self.tokens = given[self.text][:, self.negative]
 
     def keep_negatives_modulation(self, layer, args, modulations):
-        self.modulation = self.parts(modulations[:, :1])
+        self.modulation = modulations[:, :1].chunk(self.n_parts, -1)
         return modulations[:, 1]
 
-    def modulate(self, branch, block, given):
-        given[branch.argument][:, self.negative] = branch.modulated(block, self.tokens, self.modulation)
+    def modulate(self, branch, block, entrance, args):
+        args[branch.argument][:, self.negative] = branch.modulated(block, self.tokens, self.modulation)
 
     def add(self, branch, module, args, out):
         out = out if branch.out is None else out[branch.out]

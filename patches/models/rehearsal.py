@@ -82,6 +82,8 @@ def brought_to(
         own: see Brought. The door's block is the first.
     """
     tokens = arguments[door.text or door.sequence]
+    if door.attended:
+        tokens = tokens[:, : arguments[door.attended]]
     n_text = tokens.shape[1] if door.text else count.of_text(tokens)
     given = lambda name: arguments[name] if name else None
     text_of = lambda t, axis: t.narrow(axis, t.shape[axis] - n_text if image_first else 0, n_text)

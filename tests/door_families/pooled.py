@@ -132,4 +132,25 @@ HIDREAMS = [
         tokens=of_hidream(2), of_text=llamas,
     ),
 ]  # fmt: skip
-POOLED = [*HUNYUANS, *HIDREAMS]
+MOCHI = {
+    "image_model": "mochi_preview", "depth": 3, "patch_size": 2, "num_heads": 4, "hidden_size_x": 96,
+    "hidden_size_y": 48, "mlp_ratio_x": 128.0, "mlp_ratio_y": 2.0, "learn_sigma": False, "in_channels": 12,
+    "qk_norm": True, "qkv_bias": False, "out_bias": True, "attn_drop": 0.0, "patch_embed_bias": True,
+    "posenc_preserve_area": True, "timestep_mlp_bias": True, "attend_to_padding": False, "timestep_scale": 1000.0,
+    "use_t5": True, "t5_feat_dim": TEXT, "t5_token_length": 256, "rope_theta": 10000.0,
+}  # fmt: skip
+said = lambda n: n - n // 3
+
+
+def behind_padding(n):
+    """Some of the tokens, the last ones, are padding."""
+    return {"attention_mask": (torch.arange(n) < said(n)).long()[None]}
+
+
+MOCHIS = [
+    DoorFamily(
+        "mochi", model("GenmoMochi", "GenmoMochi", **MOCHI), None, NOBODYS, (12, 3, 6, 8),
+        tokens=Tokens(patches_of(2), said, image_first=lambda: True, one_image=True), of_text=behind_padding,
+    ),
+]  # fmt: skip
+POOLED = [*HUNYUANS, *HIDREAMS, *MOCHIS]

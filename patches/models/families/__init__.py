@@ -5,6 +5,7 @@ from .flux import FLUX
 from .hidream import HIDREAM
 from .hunyuan import HUNYUAN
 from .joint import JOINT
+from .mochi import MOCHI
 from .sd3 import STABLE_DIFFUSION_3
 from .unet import UNet
 from .wan import Wan
@@ -18,5 +19,6 @@ REGISTRY: dict[str, Adapter | tuple[Adapter, ...]] = {
     **CROSS,
     **HUNYUAN,
     **HIDREAM,
+    **MOCHI,
     "comfy.ldm.flux.model.Flux": (*JOINT["comfy.ldm.flux.model.Flux"], FLUX),
 }

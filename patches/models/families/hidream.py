@@ -4,30 +4,33 @@ from ..modulation import Branch, DoneOver
 from ..transformer import NOBODYS, Transformer
 
 
-def _branch(entrance, argument, norm, shift, out=None):
-    """A branch of a block; shift: where the modulation has what its tokens are shifted by, scaled by and gated by."""
+def _branch(module, norm, shift, argument=0, out=None):
+    """shift: where the modulation has what the tokens are shifted by, scaled by and gated by."""
 
     def modulated(block, tokens, modulation):
         normed = block.get_submodule(norm)(tokens).to(tokens.dtype)
         return normed * (1 + modulation[shift + 1]) + modulation[shift]
 
     added = lambda tokens, z, modulation: modulation[shift + 2] * z + tokens
-    return Branch(entrance, argument, entrance, modulated, added, out)
-
-
-def _done_over(n_parts, branches, text, out=None):
-    parts = lambda modulations: modulations.chunk(n_parts, -1)
-    return lambda visit, call, model: DoneOver(visit, "block.adaLN_modulation", parts, branches, text, out).hooks
+    return Branch(module, module, modulated, added, argument, out)
 
 
 TWO_STREAMS = (
-    _branch("block.attn1", "norm_text_tokens", "block.norm1_t", 6, out=1),
-    _branch("block.ff_t", "x", "block.norm3_t", 9),
+    _branch("block.attn1", "block.norm1_t", 6, argument=2, out=1),
+    _branch("block.ff_t", "block.norm3_t", 9),
 )
-ONE_STREAM = (
-    _branch("block.attn1", "norm_image_tokens", "block.norm1_i", 0),
-    _branch("block.ff_i", "x", "block.norm3_i", 3),
-)
+ONE_STREAM = (_branch("block.attn1", "block.norm1_i", 0), _branch("block.ff_i", "block.norm3_i", 3))
+LAYER = "block.adaLN_modulation"
+
+
+def _in_two_streams(visit, call, model):
+    return DoneOver(visit, "text_tokens", 1, LAYER, 12, TWO_STREAMS).hooks
+
+
+def _in_one_stream(visit, call, model):
+    return DoneOver(visit, "image_tokens", None, LAYER, 6, ONE_STREAM).hooks
+
+
 HIDREAM_I1 = Transformer(
     families={"HiDream": NOBODYS},
     text_encoder="CLIP-L, CLIP-G, T5-XXL and Llama 3.1 8B (QuadrupleCLIPLoader)",
@@ -40,14 +43,9 @@ HIDREAM_I1 = Transformer(
                 out=1,
                 places="rope",
                 vector="adaln_input",
-                within=_done_over(12, TWO_STREAMS, "text_tokens", out=1),
+                within=_in_two_streams,
             ),
-            Door(
-                "single_stream_blocks",
-                sequence="image_tokens",
-                places="rope",
-                within=_done_over(6, ONE_STREAM, "image_tokens"),
-            ),
+            Door("single_stream_blocks", sequence="image_tokens", places="rope", within=_in_one_stream),
         ),
         image_module="x_embedder",
         image_first=lambda model: True,
