@@ -39,6 +39,7 @@ class Door:
         mask: that with a mask of all keys, (..., queries or 1, keys), in which nothing sees what the image does not.
             Where the text comes alone, it comes with every text.
         indices: the argument with places in the sequence, as (start, stop, ...) or as one.
+        attended: how many of the text's tokens attend; behind them, where it comes alone, it is padded.
         vector: the argument with the modulation that the pooled output goes into. The image keeps the positive's; what
             the negative's is good for, `within` knows.
         within: what else there is to do inside of a block, in one model call: gives the hooks on one.
@@ -60,6 +61,7 @@ class Door:
     text_mask: str | None = None
     mask: str | None = None
     indices: str | None = None
+    attended: str | None = None
     vector: str | None = None
     within: Callable[[JointVisit, ModelCall, torch.nn.Module], Callable[[torch.nn.Module], Iterator]] | None = None
     cross: str | None = None
@@ -112,6 +114,8 @@ class Doors:
         image_is_behind: the image's positions begin behind the text's, so they differ between the prompts.
         image_first: whether the image comes before the text in a diffusion model's attention.
         patch_will_do: for a rehearsal, in the place of the image: nothing that comes with the text hangs on its size.
+        own: the name of a list of modules: each makes further text, in front of all blocks, for the block of its
+            number alone. There it stands behind the other text.
     """
 
     kinds: tuple[Door, ...]
@@ -120,6 +124,7 @@ class Doors:
     image_is_behind: bool = False
     image_first: Callable[[torch.nn.Module], bool] = lambda model: False
     patch_will_do: bool = False
+    own: str | None = None
 
     @contextmanager
     def held(self, model: torch.nn.Module, call: ModelCall) -> Iterator[None]:
@@ -137,14 +142,17 @@ class Doors:
     def _rehearsed(self, model, found, call, entry, count) -> list[Brought]:
         """What one entry of the negative brings, to each kind of cross-attention or to the first kind of block."""
         kinds = found if found[0][0].cross else found[:1]
-        if kinds[0][0].vector:
+        if kinds[0][0].vector and "y" in entry:
             entry = {**entry, "y": call.pooled}  # all entries' tokens go by one vector
         lists = {door.blocks: blocks for door, blocks in kinds}
-        caught = rehearse(
-            lambda: call.rehearse(entry, lists, self.patch_will_do), [(blocks[0], door.names) for door, blocks in kinds]
-        )
+        own, makers = [], getattr(model, self.own) if self.own else ()
+        with hooked(maker.register_forward_hook(lambda module, args, out: own.append(out)) for maker in makers):
+            caught = rehearse(
+                lambda: call.rehearse(entry, lists, self.patch_will_do),
+                [(blocks[0], door.names) for door, blocks in kinds],
+            )
         image_first = self.image_first(model)
-        return [brought_to(door, arguments, count, image_first) for (door, _), arguments in zip(kinds, caught)]
+        return [brought_to(door, arguments, count, image_first, own) for (door, _), arguments in zip(kinds, caught)]
 
     def _hooks(self, model, found, call, brought, count):
         """brought: for each kind of cross-attention, or for the first kind of block, what each entry brings."""
@@ -158,10 +166,11 @@ class Doors:
             return
         image_first = self.image_first(model)
         visit = JointVisit(call.equation, call.use, brought[0], count, self.image_is_behind, image_first)
+        numbers = itertools.count()
         for door, blocks in found:
             within = None if door.within is None else door.within(visit, call, model)
             for block in blocks:
-                yield from visit.hooks(door, block, within)
+                yield from visit.hooks(door, block, next(numbers), within)
 
 
 class _Count:

@@ -2,7 +2,10 @@
 from ..adapter import Adapter
 from .cross import CROSS
 from .flux import FLUX
+from .hidream import HIDREAM
+from .hunyuan import HUNYUAN
 from .joint import JOINT
+from .mochi import MOCHI
 from .projected import PROJECTED
 from .sd3 import STABLE_DIFFUSION_3
 from .unet import UNet
@@ -16,5 +19,8 @@ REGISTRY: dict[str, Adapter | tuple[Adapter, ...]] = {
     **JOINT,
     **CROSS,
     **PROJECTED,
+    **HUNYUAN,
+    **HIDREAM,
+    **MOCHI,
     "comfy.ldm.flux.model.Flux": (*JOINT["comfy.ldm.flux.model.Flux"], FLUX),
 }
