@@ -31,6 +31,11 @@ TESTED_BY = {
     "Cosmos Predict2": ("cosmos_predict2",),
     "Anima": ("anima",),
     "Kandinsky 5": ("kandinsky5_video", "kandinsky5_image"),
+    "HunyuanVideo": ("hunyuan_video", "hunyuan_video_i2v"),
+    "HunyuanVideo 1.5": ("hunyuan_video_15", "hunyuan_video_15_i2v", "hunyuan_video_15_sr"),
+    "HunyuanImage 2.1": ("hunyuan_image", "hunyuan_image_distilled", "hunyuan_image_refiner"),
+    "HiDream": ("hidream", "hidream_e1"),
+    "Mochi": ("mochi",),
 }
 
 
