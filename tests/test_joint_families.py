@@ -18,7 +18,7 @@ from traces import Everything, Failure
 pytestmark = pytest.mark.usefixtures("inference_mode")
 every_family = pytest.mark.parametrize("family", [*JOINT, *POOLED], ids=str)
 
-MASKED = [BY_NAME[name] for name in ("qwen_image", "qwen_image_edit_2511", "mage_flow", "ideogram4")]
+MASKED = [BY_NAME[name] for name in ("qwen_image", "qwen_image_edit_2511", "mage_flow", "ideogram4", "lens")]
 KREA_WITHOUT_METHOD = dataclasses.replace(
     BY_NAME["krea2"], build=model("Krea2", "Krea2", table.KREA, ("default_ref_method",), **table.KREA_2)
 )
@@ -150,6 +150,7 @@ NAMES = {
     "flux2_dev": "Flux.2", "longcat": "LongCat-Image", "ovis": "Ovis-Image", "krea2": "Krea 2",
     "ideogram4": "Ideogram 4", "omnigen2": "OmniGen2", "boogu": "Boogu", "auraflow": "AuraFlow",
     "cogvideox": "CogVideoX", "pixeldit": "PixelDiT", "pid": "PiD",
+    "lens": "Lens", "joyimage": "JoyImage",
 }  # fmt: skip
 
 

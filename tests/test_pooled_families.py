@@ -9,7 +9,7 @@ from door_families import pooled as table
 from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
-from subject import model_node, out
+from subject import model_node
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 HUNYUAN_VIDEO = BY_NAME["hunyuan_video"]

@@ -16,6 +16,8 @@ from .arguments import OPTIONS, names_of, takes
 from .compiled import plain
 from .foreign import is_comfys, native
 from .hooks import hooked
+from .lists import holder, listed
+from .projection import Projection, ProjectionVisit
 from .rehearsal import Brought, brought_to, rehearse
 from .visit import CrossVisit, JointVisit
 
@@ -25,8 +27,9 @@ class Door:
     """The facts about one kind of block.
 
     Args:
-        blocks: the name of the model's list of them.
+        blocks: the path of the model's list, or dict, of them.
         text: the argument with the text alone; None where it comes in one sequence with the image.
+        text_axis: which of its axes counts the tokens.
         sequence: the argument with text and image; None where the text comes alone.
         image: the argument with the image alone, where the block attends within it, too.
         out: which of a block's outputs is the text, where it comes alone.
@@ -42,12 +45,14 @@ class Door:
         within: what else there is to do inside of a block, in one model call: gives the hooks on one.
         cross: the path, inside of a block, of the module in which the image attends to the text alone. The negative
             joins the text in front of the block, which may modulate both; no block hands on a text.
+        projection: where the prompts meet in that module, if no override reaches its attention.
         modality: which of settings.MODALITIES the text is for, where each has one of its own.
         names: of a block's arguments in their order, where its forward() does not tell.
     """
 
     blocks: str
     text: str | None = None
+    text_axis: int = 1
     sequence: str | None = None
     image: str | None = None
     out: int | None = None
@@ -60,14 +65,16 @@ class Door:
     vector: str | None = None
     within: Callable[[JointVisit, ModelCall, torch.nn.Module], Callable[[torch.nn.Module], Iterator]] | None = None
     cross: str | None = None
+    projection: Projection | None = None
     modality: str | None = None
     names: tuple[str, ...] | None = None
 
     def find(self, model: torch.nn.Module) -> list[torch.nn.Module]:
         """The modules of a diffusion model, in order, also where a cache of another pack has put itself around them."""
         net = plain(model)
-        listed = getattr(net, self.blocks, ()) or [each for each in _in_lists(net) if not is_comfys(each)]
-        return [block for each in listed for block in ([each] if is_comfys(each) else self._inside(each))]
+        others = (each for each in _in_lists(holder(net, self.blocks)) if not is_comfys(each))
+        found = listed(net, self.blocks) or others
+        return [block for each in found for block in ([each] if is_comfys(each) else self._inside(each))]
 
     def _inside(self, module):
         if is_comfys(module):
@@ -80,17 +87,20 @@ class Door:
 
     def missing(self, block: torch.nn.Module) -> list[str]:
         """The arguments without which NAG does not get into a block, and that it does not have."""
-        wanted = [(native(block), self.text or self.sequence), (native(self.meets_in(block)), OPTIONS)]
-        return [f"{cls.__name__}.forward({name})" for cls, name in wanted if not takes(cls, name)]
+        module = self.meets_in(block)
+        taken = OPTIONS if self.projection is None else self.projection.text or self.text
+        wanted = [(native(block), self.text or self.sequence), (native(module), taken)]
+        lost = [f"{cls.__name__}.forward({name})" for cls, name in wanted if not takes(cls, name)]
+        return lost + ([] if self.projection is None else self.projection.missing(plain(module)))
 
     def serves(self, modality: str) -> bool:
         """Whether NAG is to act here; modality: one of settings.MODALITIES."""
         return modality == MODALITIES[0] or self.modality in (None, modality)
 
 
-def _in_lists(model):
-    lists = (child for child in model.children() if isinstance(child, torch.nn.ModuleList))
-    return itertools.chain.from_iterable(lists)
+def _in_lists(module):
+    children = () if module is None else module.children()
+    return itertools.chain.from_iterable(child for child in children if isinstance(child, torch.nn.ModuleList))
 
 
 @dataclass(frozen=True)
@@ -148,7 +158,11 @@ class Doors:
         """brought: for each kind of cross-attention, or for the first kind of block, what each entry brings."""
         if found[0][0].cross:
             for (door, blocks), entries in zip(found, brought):
-                yield from CrossVisit(door, call.equation, call.use, entries).hooks(blocks)
+                if door.projection is None:
+                    visit = CrossVisit(door, call.equation, call.use, entries)
+                else:
+                    visit = ProjectionVisit(door, call.equation, len(call.x), call.use, entries)
+                yield from visit.hooks(blocks)
             return
         image_first = self.image_first(model)
         visit = JointVisit(call.equation, call.use, brought[0], count, self.image_is_behind, image_first)

@@ -12,6 +12,7 @@ from ..attention.override import OVERRIDE
 from .arguments import Arguments, in_front
 from .compiled import plain
 from .hooks import hooked
+from .lists import copied, listed, put
 
 OF_OTHERS = ("patches", "patches_replace", "wrappers", "callbacks", OVERRIDE)  # of the transformer_options
 NEVER_CAME = "NAG can't guide this model: it never came to its {}."
@@ -59,6 +60,7 @@ class Brought:
         image_place: those of the image's first token in the rehearsal, or None.
         mask: of its tokens, or None.
         vector: its modulation, or None.
+        lengths: how many tokens each row has, or None.
         own: further tokens, for each block those that it alone is given. The places are for these, too.
     """
 
@@ -67,6 +69,7 @@ class Brought:
     image_place: torch.Tensor | tuple[torch.Tensor, ...] | None = None
     mask: torch.Tensor | None = None
     vector: torch.Tensor | None = None
+    lengths: list[int] | None = None
     own: Sequence[torch.Tensor] = ()
 
 
@@ -81,7 +84,7 @@ def brought_to(
         image_first: whether it is [image | text].
         own: see Brought. The door's block is the first.
     """
-    tokens = arguments[door.text or door.sequence]
+    tokens = arguments[door.text].movedim(door.text_axis, 1) if door.text else arguments[door.sequence]
     if door.attended:
         tokens = tokens[:, : arguments[door.attended]]
     n_text = tokens.shape[1] if door.text else count.of_text(tokens)
@@ -100,7 +103,8 @@ def brought_to(
         tokens = text_of(tokens, 1).clone()
     if own:
         tokens = tokens[:, : -own[0].shape[1]]
-    return Brought(tokens, places, image_place, mask, given(door.vector), own)
+    lengths = given(door.projection.lengths) if door.projection else None
+    return Brought(tokens, places, image_place, mask, given(door.vector), lengths, own)
 
 
 def token_axis(places: torch.Tensor) -> int:
@@ -158,21 +162,16 @@ def _bare(model, lists):
     raised: so each thread can do without these while others go by them.
 
     Args:
-        lists: the blocks of the diffusion model by the names of their lists, which others may have put something into.
+        lists: the blocks of the diffusion model by the paths of their lists, which others may have put something into.
     """
-    net = _copied(plain(model.diffusion_model))
+    net = copied(plain(model.diffusion_model))
     for name, value in list(vars(net).items()):
         if callable(value) and hasattr(type(net), name):
             del net.__dict__[name]
     net._forward_hooks, net._forward_pre_hooks = OrderedDict(), OrderedDict()
-    changed = {name: blocks for name, blocks in lists.items() if [*net._modules[name]] != blocks}
-    net._modules.update({name: torch.nn.ModuleList(blocks) for name, blocks in changed.items()})
-    bare = _copied(model)
+    for path, blocks in lists.items():
+        if listed(net, path) != blocks:
+            put(blocks, net, path)
+    bare = copied(model)
     bare._modules["diffusion_model"] = net
     return bare
-
-
-def _copied(module):
-    copied = type(module).__new__(type(module))
-    copied.__dict__.update(module.__dict__, _modules={**module._modules})
-    return copied

@@ -45,7 +45,7 @@ class CrossVisit:
     def __init__(self, door, equation: Equation, use: Hashable, entries: Sequence[Brought]):
         self.door, self.equation, self.use = door, equation, use
         self.tokens = torch.cat([entry.tokens for entry in entries], 1)
-        self.mask = joined_masks(entries)
+        self.places, self.mask = [entry.places for entry in entries], joined_masks(entries)
         self.sizes = None
 
     def hooks(self, blocks: Sequence[torch.nn.Module]) -> Iterator[RemovableHandle]:
@@ -55,11 +55,18 @@ class CrossVisit:
             yield in_front(self.door.meets_in(block), attending)
 
     def join(self, given):
-        text = given[self.door.text]
-        if self.sizes is None or self.sizes.positive != text.shape[1]:
-            self.sizes = Sizes(text.shape[1], self.tokens.shape[1])
-        joined = torch.cat((text, self.tokens.to(text)), 1)
-        return given.changed(**{self.door.text: marked(joined, given.module, self.use)})
+        text, axis = given[self.door.text], self.door.text_axis
+        if self.sizes is None or self.sizes.positive != text.shape[axis]:
+            self.sizes = Sizes(text.shape[axis], self.tokens.shape[1])
+        joined = torch.cat((text, self.tokens.movedim(1, axis).to(text)), axis)
+        changed = {self.door.text: marked(joined, given.module, self.use)}
+        if self.door.text_places:
+            changed[self.door.text_places] = self._joined_places(given[self.door.text_places])
+        return given.changed(**changed)
+
+    def _joined_places(self, places):
+        joined = lambda *parts: torch.cat([part.to(parts[0]) for part in parts], token_axis(parts[0]))
+        return by_part(joined, places, *self.places)
 
     def attend(self, given, options):
         """The override inside of the module that attends to the text."""

@@ -6,6 +6,7 @@ from .hidream import HIDREAM
 from .hunyuan import HUNYUAN
 from .joint import JOINT
 from .mochi import MOCHI
+from .projected import PROJECTED
 from .sd3 import STABLE_DIFFUSION_3
 from .unet import UNet
 from .wan import Wan
@@ -17,6 +18,7 @@ REGISTRY: dict[str, Adapter | tuple[Adapter, ...]] = {
     "comfy.ldm.wan.model.WanModel": Wan(),
     **JOINT,
     **CROSS,
+    **PROJECTED,
     **HUNYUAN,
     **HIDREAM,
     **MOCHI,

@@ -46,5 +46,6 @@ MOCHI_1 = Transformer(
     ),
     width="t5_yproj",
     text_inputs=("attention_mask", "num_tokens"),
+    needed_inputs={"num_tokens": "attention mask"},
 )
 MOCHI = {"comfy.ldm.genmo.joint_model.asymm_models_joint.AsymmDiTJoint": MOCHI_1}
