@@ -14,10 +14,10 @@ ENCODERS = {
     "AuraFlow take",
     2304: "Gemma 2 2B, as Lumina 2, PixelDiT and PiD take",
     2560: "Qwen3-4B or Qwen3-VL-4B, as Z-Image and MageFlow take",
-    3584: "Qwen2.5-VL-7B, as Qwen-Image, LongCat-Image and Kandinsky 5 take",
+    3584: "Qwen2.5-VL-7B, as Qwen-Image, HunyuanVideo 1.5, HunyuanImage 2.1, LongCat-Image and Kandinsky 5 take",
     3840: "Gemma 3 12B, as LTX-2 takes",
-    4096: "T5-XXL or UMT5-XXL, as SD3.5, Flux, Chroma, CogVideoX, LTX-Video and Wan take, or Qwen3-VL-8B, as Boogu "
-    "and JoyImage take",
+    4096: "T5-XXL or UMT5-XXL, as SD3.5, Flux, Chroma, HiDream, Mochi, CogVideoX, LTX-Video and Wan take, or Llama 3 "
+    "or Qwen3-VL-8B, as HunyuanVideo, Boogu and JoyImage take",
     6144: "Gemma 3 12B, for picture and sound, as LTX-2.3 takes",
     7680: "three layers of Qwen3-4B, as Flux.2 Klein 4B takes",
     11520: "four layers of GPT-OSS 20B, as Lens takes",
