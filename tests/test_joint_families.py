@@ -4,7 +4,7 @@ import dataclasses
 import pytest
 import torch
 
-from door_families import BY_NAME, JOINT
+from door_families import BY_NAME, JOINT, POOLED
 from door_families import joint as table
 from door_families.builder import DoorFamily, model, references
 from oracle.equation import Nag
@@ -16,7 +16,7 @@ from subject import conditioning_node, model_node, out
 from traces import Everything, Failure
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-every_family = pytest.mark.parametrize("family", JOINT, ids=str)
+every_family = pytest.mark.parametrize("family", [*JOINT, *POOLED], ids=str)
 
 MASKED = [BY_NAME[name] for name in ("qwen_image", "qwen_image_edit_2511", "mage_flow", "ideogram4", "lens")]
 KREA_WITHOUT_METHOD = dataclasses.replace(

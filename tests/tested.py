@@ -43,6 +43,10 @@ TESTED_BY = {
     "Stable Audio 1": ("stable_audio1",),
     "ACE-Step 1": ("ace_step1",),
     "Kandinsky 5": ("kandinsky5_video", "kandinsky5_image"),
+    "PixArt": ("pixart_sigma", "pixart_alpha"),
+    "Hunyuan-DiT": ("hunyuan_dit", "hunyuan_dit1"),
+    "Stable Audio 3": ("stable_audio3", "stable_audio3_without_pads"),
+    "ACE-Step 1.5": ("ace_step15", "ace_step15_without_codes", "ace_step15_timbre"),
 }
 
 

@@ -2,11 +2,17 @@
 import torch
 
 
+def holder(model: torch.nn.Module, path: str) -> torch.nn.Module | None:
+    """The module of a model's that has a list, or would have it."""
+    for name in path.split(".")[:-1]:
+        model = getattr(model, name, None)
+    return model
+
+
 def listed(model: torch.nn.Module, path: str) -> list[torch.nn.Module]:
     """The modules in a list, or a dict, of a model's; none where it has no such."""
-    for name in path.split("."):
-        model = getattr(model, name, None)
-    return [] if model is None else [*model._modules.values()]
+    found = getattr(holder(model, path), path.rpartition(".")[2], None)
+    return [] if found is None else [*found._modules.values()]
 
 
 def put(blocks: list[torch.nn.Module], model: torch.nn.Module, path: str) -> None:

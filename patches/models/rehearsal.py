@@ -60,6 +60,8 @@ class Brought:
         image_place: those of the image's first token in the rehearsal, or None.
         mask: of its tokens, or None.
         vector: its modulation, or None.
+        lengths: how many tokens each row has, or None.
+        own: further tokens, for each block those that it alone is given. The places are for these, too.
     """
 
     tokens: torch.Tensor
@@ -67,17 +69,24 @@ class Brought:
     image_place: torch.Tensor | tuple[torch.Tensor, ...] | None = None
     mask: torch.Tensor | None = None
     vector: torch.Tensor | None = None
+    lengths: list[int] | None = None
+    own: Sequence[torch.Tensor] = ()
 
 
-def brought_to(door, arguments: Arguments, count, image_first: bool) -> Brought:
+def brought_to(
+    door, arguments: Arguments, count, image_first: bool, own: Sequence[torch.Tensor] = ()
+) -> Brought:
     """What of a block's arguments is the negative's.
 
     Args:
         door: of the block, see doors.Door.
         count: what knows `of_text` how many tokens the text has, where it comes in one sequence with the image.
         image_first: whether it is [image | text].
+        own: see Brought. The door's block is the first.
     """
     tokens = arguments[door.text].movedim(door.text_axis, 1) if door.text else arguments[door.sequence]
+    if door.attended:
+        tokens = tokens[:, : arguments[door.attended]]
     n_text = tokens.shape[1] if door.text else count.of_text(tokens)
     given = lambda name: arguments[name] if name else None
     text_of = lambda t, axis: t.narrow(axis, t.shape[axis] - n_text if image_first else 0, n_text)
@@ -92,7 +101,10 @@ def brought_to(door, arguments: Arguments, count, image_first: bool) -> Brought:
         mask = text_of(of_keys(given(door.mask), image_first), -1).clone()
     if not door.text:
         tokens = text_of(tokens, 1).clone()
-    return Brought(tokens, places, image_place, mask, given(door.vector))
+    if own:
+        tokens = tokens[:, : -own[0].shape[1]]
+    lengths = given(door.projection.lengths) if door.projection else None
+    return Brought(tokens, places, image_place, mask, given(door.vector), lengths, own)
 
 
 def token_axis(places: torch.Tensor) -> int:

@@ -87,6 +87,7 @@ class JointVisit:
         tokens: the negative's, as they are between two blocks.
         sizes: of the two prompts, and of the image where a block attends within it, too.
         vector: the negative's modulation, or None.
+        own: further tokens, for each block those that it alone is given; or nothing.
     """
 
     def __init__(
@@ -101,27 +102,36 @@ class JointVisit:
         self.equation, self.use, self.entries = equation, use, entries
         self.count, self.image_is_behind, self.image_first = count, image_is_behind, image_first
         self.tokens = torch.cat([entry.tokens for entry in entries], 1)
-        self.vector = entries[0].vector
+        self.vector = _mean([entry.vector for entry in entries])
+        self.own = [torch.cat(of_block, 1) for of_block in zip(*(entry.own for entry in entries))]
         self.sizes = self.masks = None
         self.places = (None, None)  # those of a block and the joined ones, which as a rule are the same for all blocks
         self.mask = None  # in the same way, of all keys
         self.whole = (None, None)  # what the last block has handed on, without the negative and with it
+        self.padding = None  # of the positive, which waits outside of a block
 
     @property
     def n_negative(self) -> int:
         return self.sizes.negative
 
-    def hooks(self, door, block: torch.nn.Module, within=None) -> Iterator[RemovableHandle]:
-        """within: see Door; its hooks see the block with the negative in it."""
-        yield in_front(block, partial(self.enter, door), door.names)
+    def hooks(self, door, block: torch.nn.Module, number: int, within=None) -> Iterator[RemovableHandle]:
+        """number: of the block; within: see Door, its hooks see the block with the negative in it."""
+        yield in_front(block, partial(self.enter, door, number), door.names)
         if within is not None:
             yield from within(block)
         yield block.register_forward_hook(partial(self.leave, door))
 
-    def enter(self, door, given):
+    def enter(self, door, number, given):
         name = door.text or door.sequence
-        self._know_sizes(door, given)
-        changed = {name: self._joined_tokens(given[name])}
+        if self.own:
+            self.tokens = torch.cat((self.tokens, self.own[number].to(self.tokens)), 1)
+        tokens, changed = given[name], {}
+        if door.attended:
+            n = given[door.attended]
+            tokens, self.padding = tokens[:, :n], tokens[:, n:]
+            changed[door.attended] = n + self.tokens.shape[1]
+        self._know_sizes(door, given, tokens)
+        changed[name] = self._joined_tokens(tokens)
         places = door.places or door.text_places
         if places and given[places] is not None:
             joined = self._joined_places(given[places])
@@ -144,13 +154,15 @@ class JointVisit:
         parts = list(out)
         if parts[door.out] is not None:  # what a last block does not make
             parts[door.out] = self._parted(parts[door.out])
+            if door.attended:
+                parts[door.out] = torch.cat((parts[door.out], self.padding), 1)
         return tuple(parts)
 
-    def _know_sizes(self, door, given):
+    def _know_sizes(self, door, given, tokens):
         if door.text:
-            n_positive = given[door.text].shape[1]
+            n_positive = tokens.shape[1]
         else:
-            n_positive = self.sizes.positive if self.sizes else self.count.of_text(given[door.sequence])
+            n_positive = self.sizes.positive if self.sizes else self.count.of_text(tokens)
         sizes = n_positive, self.tokens.shape[1], *([given[door.image].shape[1]] if door.image else [])
         if self.sizes is None or self.sizes.each != sizes:
             self.sizes = Sizes(*sizes, image_first=self.image_first)
@@ -168,6 +180,8 @@ class JointVisit:
         n = whole.shape[1] - self.n_negative if self.image_first else self.n_negative
         parts = whole[:, :n], whole[:, n:]
         self.tokens, without = parts[::-1] if self.image_first else parts
+        if self.own:
+            self.tokens = self.tokens[:, : -self.own[0].shape[1]]
         self.whole = without, whole
         return without
 
@@ -220,6 +234,11 @@ class JointVisit:
             return indices + self.n_negative
         moved = lambda at: at + self.n_negative if at else at
         return [(moved(start), moved(stop), *rest) for start, stop, *rest in indices]
+
+
+def _mean(vectors):
+    """All entries' tokens go by one vector."""
+    return vectors[0] if len(vectors) == 1 or vectors[0] is None else torch.stack(vectors).mean(0)
 
 
 def joined_masks(parts: Sequence[Brought]) -> torch.Tensor | None:

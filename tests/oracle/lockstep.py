@@ -21,7 +21,8 @@ OF_IMAGE = (
     "lq_latent", "degrade_sigma", "global_embed",
     "ref_latents", "ref_latents_method", "c_concat", "latent_shapes", "denoise_mask", "audio_denoise_mask", "guidance",
     "frame_rate", "keyframe_idxs", "guide_attention_entries", "generated_keyframes", "ref_audio", "time_dim_replace",
-    "clip_fea", "guiding_frame_index", "ref_latent", "disable_time_r", "image_cond",
+    "clip_fea", "guiding_frame_index", "ref_latent", "disable_time_r", "image_cond", "c_size", "c_ar",
+    "image_meta_size", "local_add_cond",
 )  # fmt: skip
 PATIENCE = 60  # seconds for the other thread to come
 
@@ -40,6 +41,8 @@ class Tokens:
         image_first: whether it is [image | text].
         one_image: the image is modulated by the pooled prompt, as the text is: in each attention the negative's run has
             the positive's image, which is all that its text gets to know of it.
+        projection: the path of the layers, with N for a number, in front of which the prompts meet; None where they do
+            so in the attention.
     """
 
     of_image: callable
@@ -48,6 +51,7 @@ class Tokens:
     vector: tuple[str, int] | None = None
     image_first: callable = lambda: False
     one_image: bool = False
+    projection: str | None = None
 
 
 def lockstep_model(patcher, tokens):
@@ -75,7 +79,7 @@ class _Lockstep:
             [self.tokens.of_text(prompt["c_crossattn"].shape[1]) for prompt in prompts],
             self.tokens.of_image(x.shape[1:]), self.tokens, nag, options.get(OVERRIDE),
         )  # fmt: skip
-        hooks = self.sharing(model.diffusion_model, meeting)
+        hooks = [*self.sharing(model.diffusion_model, meeting), *self.meeting_at(model.diffusion_model, meeting)]
 
         def run(which, override):
             return model._apply_model(
@@ -92,13 +96,17 @@ class _Lockstep:
         if self.tokens.vector is None:
             return []
         path, index = self.tokens.vector
-        pattern = re.compile(re.escape(path).replace("N", r"\d+"))
 
         def share(module, args):
             return *args[:index], meeting.positives(args[index]), *args[index + 1 :]
 
-        found = [module for name, module in model.named_modules() if pattern.fullmatch(name)]
-        return [module.register_forward_pre_hook(share) for module in found]
+        return [module.register_forward_pre_hook(share) for module in at(path, model)]
+
+    def meeting_at(self, model, meeting):
+        def meet(module, args):
+            return (meeting.meet(meeting.here.which, args[0], True),)
+
+        return [layer.register_forward_pre_hook(meet) for layer in at(self.tokens.projection, model)]
 
     def negative(self, model, nag, x, t):
         to_sigma = model.model_sampling.percent_to_sigma
@@ -113,6 +121,12 @@ class _Lockstep:
         }
 
 
+def at(path, model):
+    """The modules at a path with N for a number."""
+    pattern = re.compile(re.escape(path or "").replace("N", r"\d+"))
+    return [module for name, module in model.named_modules() if path and pattern.fullmatch(name)]
+
+
 class Meeting:
     """Two calls that meet.
 
@@ -123,6 +137,7 @@ class Meeting:
     def __init__(self, n_text, n_image, tokens, nag, earlier=None):
         self.n_text, self.nag, self.earlier = n_text, nag, earlier
         self.cross, self.one_image, self.image_first = tokens.cross, tokens.one_image, tokens.image_first()
+        self.in_attention = tokens.projection is None
         self.n_image = dict(zip(n_image, ("picture", "sound"))) if isinstance(n_image, tuple) else {n_image: "picture"}
         self.met, self.barrier = [None, None], threading.Barrier(2)
         self.here = threading.local()
@@ -135,7 +150,7 @@ class Meeting:
             axis = 2 if options.get("skip_reshape") else 1
             n, n_queries, n_keys = self.n_text[which], q.shape[axis], k.shape[axis]
             modality = self.n_image.get(n_queries if self.cross else n_queries - n)
-            meets = modality is not None and n_keys == (n if self.cross else n_queries)
+            meets = self.in_attention and modality is not None and n_keys == (n if self.cross else n_queries)
             n_image = n_queries if self.cross else n_queries - n
             start = 0 if self.cross or self.image_first else n
             if meets and self.one_image:
