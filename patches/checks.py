@@ -14,6 +14,7 @@ ENCODERS = {
     "AuraFlow take",
     2304: "Gemma 2 2B, as Lumina 2, PixelDiT and PiD take",
     2560: "Qwen3-4B or Qwen3-VL-4B, as Z-Image and MageFlow take",
+    3072: "Ministral 3 3B, as ERNIE-Image takes",
     3584: "Qwen2.5-VL-7B, as Qwen-Image, LongCat-Image and Kandinsky 5 take",
     3840: "Gemma 3 12B, as LTX-2 takes",
     4096: "T5-XXL or UMT5-XXL, as SD3.5, Flux, Chroma, CogVideoX, LTX-Video and Wan take, or Qwen3-VL-8B, as Boogu "

@@ -1,8 +1,8 @@
 """The families whose negative waits at the doors: each a tiny model, and how many tokens it makes of text and image."""
-from . import cross
-from .joint import JOINT
-from .projected import PROJECTED
+from . import cross, joint
+from .projected import JOINED, PROJECTED
 
+JOINT = [*joint.JOINT, *JOINED]
 CROSS = [*cross.CROSS, *PROJECTED]
 FAMILIES = [*JOINT, *CROSS]
 BY_NAME = {family.name: family for family in FAMILIES}

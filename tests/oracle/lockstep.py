@@ -36,8 +36,8 @@ class Tokens:
         cross: text and image meet in cross-attention.
         vector: the path of the blocks, with N for a number, that modulate the image by a vector with the pooled prompt
             in it, and which of their arguments that is. The negative's run has the positive's there.
-        projection: the path of the layers, with N for a number, in front of which the prompts meet; None where they do
-            so in the attention.
+        projection: the path of the layers, with N for a number, in front of which the prompts meet, the image first;
+            None where they do so in the attention.
     """
 
     of_image: callable
@@ -98,7 +98,10 @@ class _Lockstep:
 
     def meeting_at(self, model, meeting):
         def meet(module, args):
-            return (meeting.meet(meeting.here.which, args[0], True),)
+            features, n_text = args[0].clone(), 0 if self.tokens.cross else meeting.n_text[meeting.here.which]
+            image = features[:, : features.shape[1] - n_text]
+            image.copy_(meeting.meet(meeting.here.which, image, True))
+            return (features,)
 
         return [layer.register_forward_pre_hook(meet) for layer in at(self.tokens.projection, model)]
 
