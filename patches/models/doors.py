@@ -113,7 +113,8 @@ class Doors:
         image_module: that of the last that has the image alone, where only part of the text comes to the blocks.
         image_is_behind: the image's positions begin behind the text's, so they differ between the prompts.
         image_first: whether the image comes before the text in a diffusion model's attention.
-        patch_will_do: for a rehearsal, in the place of the image: nothing that comes with the text hangs on its size.
+        patch_will_do: for a rehearsal, in the place of the image and of each reference: nothing that comes with the
+            text hangs on their sizes.
         own: the name of a list of modules: each makes further text, in front of all blocks, for the block of its
             number alone. There it stands behind the other text.
     """
