@@ -174,8 +174,10 @@ def test_embedding_of_another_text_encoder(nodes, family):
 WIDTHS = {
     768: ["SD1.5", "Stable Audio 1", "ACE-Step 1"], 1024: ["SD2", "Cosmos 1", "Cosmos Predict2", "Anima"],
     2048: ["SDXL", "Ovis-Image", "OmniGen2", "AuraFlow"], 2304: ["Lumina 2", "PixelDiT", "PiD"],
-    2560: ["Z-Image", "MageFlow"], 3584: ["Qwen-Image", "LongCat-Image", "Kandinsky 5"], 3840: ["LTX-2"],
-    4096: ["SD3.5", "Flux", "Chroma", "CogVideoX", "LTX-Video", "Wan", "Boogu", "JoyImage"], 6144: ["LTX-2.3"],
+    2560: ["Z-Image", "MageFlow"], 3840: ["LTX-2"],
+    3584: ["Qwen-Image", "HunyuanVideo 1.5", "HunyuanImage 2.1", "LongCat-Image", "Kandinsky 5"], 6144: ["LTX-2.3"],
+    4096: ["SD3.5", "Flux", "Chroma", "HiDream", "Mochi", "CogVideoX", "LTX-Video", "Wan", "HunyuanVideo", "Boogu",
+           "JoyImage"],
     7680: ["Flux.2 Klein 4B"], 11520: ["Lens"], 12288: ["Flux.2 Klein 9B"], 15360: ["Flux.2 dev"], 30720: ["Krea 2"],
     53248: ["Ideogram 4"],
 }  # fmt: skip
@@ -188,7 +190,10 @@ def test_an_embeddings_width_says_whose_it_is(nodes, width):
         out(nodes.NAGModel, SDXL.patcher(), negative)
 
 
-LACKING = {"omnigen2": "attention_mask", "boogu": "attention_mask", "ace_step1": "conditioning_lyrics"}
+LACKING = {
+    "omnigen2": "attention_mask", "boogu": "attention_mask", "ace_step1": "conditioning_lyrics",
+    "hidream": "conditioning_llama3", "mochi": "attention_mask",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "lost"), LACKING.items())
