@@ -1,7 +1,7 @@
 """ComfyUI-NAG's code for Chroma, HiDream and HunyuanVideo beside ours, where the arithmetic should be the same.
 
-That is for texts of one length and, where it modulates the image, one pooled output. COMFYUI_NAG names a checkout of it,
-and ComfyUI must be one that it knows (0.3.62 to 0.3.67); without, there is nothing to compare with.
+That is for texts of one length and, where it modulates the image, one pooled output. COMFYUI_NAG names a checkout, and
+ComfyUI must be one that it knows (0.3.62 to 0.3.67).
 """
 import dataclasses
 import importlib
@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import torch
 
 from door_families import BY_NAME
 from door_families import pooled as table

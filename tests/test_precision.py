@@ -59,7 +59,7 @@ def test_quantised_weights(nodes, family, stream, form, compute):
 FAR = {"scale": 11.0, "tau": 5.0, "alpha": 1.0}
 LARGEST = torch.finfo(torch.float16).max
 ATTENTION_VALUES = (
-    "attn2.to_v", ".cross_attn.v", ".cross_attn.v_proj", ".attn.to_v", ".attn.add_v_proj",
+    "attn2.to_v", ".self_attention.to_v", ".cross_attn.v", ".cross_attn.v_proj", ".attn.to_v", ".attn.add_v_proj",
     ".block.attn1.to_v", ".block.attn1.to_v_t",
 )  # fmt: skip
 QUERIES_KEYS_VALUES = ("_block.attn.qkv", "_attn.qkv", ".linear1", ".attention.qkv", ".attn.qkv_x", ".attn.qkv_y")
@@ -68,7 +68,7 @@ JOINED = QUERIES_KEYS_VALUES + KEYS_VALUES
 OUTPUT_PROJECTIONS = (
     "attn2.to_out.0", ".cross_attn.o", "_block.attn.proj", "_attn.proj", ".linear2", ".cross_attn.output_proj",
     ".attn.to_out.0", ".attn.to_add_out", ".attention.out", ".cross_attn.proj",
-    ".block.attn1.to_out", ".block.attn1.to_out_t", ".attn.proj_x", ".attn.proj_y",
+    ".self_attention.to_out.0", ".block.attn1.to_out", ".block.attn1.to_out_t", ".attn.proj_x", ".attn.proj_y",
 )  # fmt: skip
 
 

@@ -19,11 +19,7 @@ OWN_BLOCKS = "can't guide it: its {blocks} hold {found}, and NAG knows those of 
 
 def adapters() -> list[Adapter]:
     """All that there are, each once."""
-    return list(dict.fromkeys(adapter for of_class in REGISTRY.values() for adapter in _several(of_class)))
-
-
-def _several(of_class):
-    return of_class if isinstance(of_class, tuple) else (of_class,)
+    return list(dict.fromkeys(adapter for of_class in REGISTRY.values() for adapter in of_class))
 
 
 def adapter_of(model: torch.nn.Module) -> Adapter:
@@ -37,7 +33,7 @@ def adapter_of(model: torch.nn.Module) -> Adapter:
     if reason is not None:
         raise ValueError(_refusal(model, f"can't guide it: {reason}"))
     for cls in type(diffusion_model).__mro__:
-        for adapter in _several(REGISTRY.get(f"{cls.__module__}.{cls.__qualname__}", ())):
+        for adapter in REGISTRY.get(f"{cls.__module__}.{cls.__qualname__}", ()):
             if adapter.serves(diffusion_model):
                 return adapter
     raise UnknownFamily(_refusal(model, "has no adapter for it yet"))

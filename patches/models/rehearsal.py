@@ -57,7 +57,7 @@ class Brought:
     Args:
         tokens: (rows, tokens, width) of its text.
         places: its tokens' positions, as one tensor or a tuple of some, or None.
-        image_place: those of the image's first token in the rehearsal, or None.
+        image_place: those of the image's first token in the rehearsal, or of all for a projection, or None.
         mask: of its tokens, or None.
         vector: its modulation, or None.
         lengths: how many tokens each row has, or None.
@@ -92,7 +92,8 @@ def brought_to(
     text_of = lambda t, axis: t.narrow(axis, t.shape[axis] - n_text if image_first else 0, n_text)
     image_place = None
     if given(door.places) is not None:
-        first = lambda t: t.narrow(token_axis(t), 0 if image_first else n_text, 1).clone()
+        n = tokens.shape[1] - n_text if door.projection else 1
+        first = lambda t: t.narrow(token_axis(t), 0 if image_first else n_text, n).clone()
         image_place = by_part(first, given(door.places))
     # A view would keep the image's, too.
     places = by_part(lambda t: text_of(t, token_axis(t)).clone(), given(door.places or door.text_places))

@@ -7,7 +7,14 @@ PIXART = Transformer(
     families={"PixArt": NOBODYS},
     text_encoder="T5-XXL (CLIPLoader, type pixart)",
     doors=Doors(
-        (Door("blocks", text="y", cross="cross_attn", projection=Projection("proj", queries="q_linear", text="cond")),)
+        (
+            Door(
+                "blocks",
+                text="y",
+                cross="cross_attn",
+                projection=Projection("proj", once=("q_linear",), text="cond"),
+            ),
+        )
     ),
     width="y_embedder.y_proj.fc1",
 )
@@ -21,7 +28,7 @@ HUNYUAN_DIT = Transformer(
                 "blocks",
                 text="text_states",
                 cross="attn2",
-                projection=Projection("out_proj", queries="q_proj", text="y"),
+                projection=Projection("out_proj", once=("q_proj",), text="y"),
             ),
         ),
         patch_will_do=True,
@@ -33,7 +40,7 @@ HUNYUAN_DIT = Transformer(
 # Text, lyrics and timbre come in one sequence; for a text that is all zero, the model puts in a vector of its own.
 ACE_STEP_15 = Transformer(
     families={"ACE-Step 1.5": NOBODYS},
-    since={"ACE-Step 1.5": "0.15.1"},
+    since={"ACE-Step 1.5": "0.12.0"},
     text_encoder="Qwen3-0.6B and ACE-Step 1.5's language model (DualCLIPLoader, type ace)",
     doors=Doors(
         (
@@ -41,7 +48,7 @@ ACE_STEP_15 = Transformer(
                 "decoder.layers",
                 text="encoder_hidden_states",
                 cross="cross_attn",
-                projection=Projection("o_proj", queries="q_proj"),
+                projection=Projection("o_proj", once=("q_proj",)),
             ),
         ),
     ),
@@ -53,7 +60,7 @@ ACE_STEP_15 = Transformer(
 # Its cross-attention may be the difference of two, so that it is guided as a whole.
 STABLE_AUDIO_3 = Transformer(
     families={"Stable Audio 3": NOBODYS},
-    since={"Stable Audio 3": "0.25.0"},
+    since={"Stable Audio 3": "0.22.0"},
     only=lambda model: getattr(model.transformer, "global_cond_shared_embed", False),
     text_encoder="T5Gemma (CLIPLoader, any type)",
     doors=Doors(
@@ -62,7 +69,7 @@ STABLE_AUDIO_3 = Transformer(
                 "transformer.layers",
                 text="context",
                 cross="cross_attn",
-                projection=Projection("to_out", queries="to_q"),
+                projection=Projection("to_out", once=("to_q",)),
             ),
         ),
     ),
@@ -70,10 +77,36 @@ STABLE_AUDIO_3 = Transformer(
     patch="patch_size",
     made=lambda model, n: max(n, 256) + 1,  # pads, and the seconds that the sound lasts
 )
+# Its positions are no rotations, and the image's begin behind the text: each prompt keeps those of its own run.
+ERNIE_IMAGE = Transformer(
+    families={"ERNIE-Image": NOBODYS},
+    since={"ERNIE-Image": "0.20.1"},
+    text_encoder="Ministral 3 3B (CLIPLoader, any type)",
+    doors=Doors(
+        (
+            Door(
+                "layers",
+                sequence="x",
+                places="rotary_pos_emb",
+                projection=Projection(
+                    "to_out.0",
+                    once=("to_q", "to_k", "to_v"),
+                    text="x",
+                    module="self_attention",
+                    places="image_rotary_emb",
+                ),
+            ),
+        ),
+        image_module="x_embedder",
+        image_first=lambda model: True,
+    ),
+    width="text_proj",
+)
 
 PROJECTED = {
     "comfy.ldm.pixart.pixartms.PixArtMS": PIXART,
     "comfy.ldm.hydit.models.HunYuanDiT": HUNYUAN_DIT,
     "comfy.ldm.ace.ace_step15.AceStepConditionGenerationModel": ACE_STEP_15,
     "comfy.ldm.audio.dit.AudioDiffusionTransformer": STABLE_AUDIO_3,
+    "comfy.ldm.ernie.model.ErnieImageModel": ERNIE_IMAGE,
 }
