@@ -46,7 +46,7 @@ TESTED_BY = {
     "HunyuanVideo": ("hunyuan_video", "hunyuan_video_i2v"),
     "HunyuanVideo 1.5": ("hunyuan_video_15", "hunyuan_video_15_i2v", "hunyuan_video_15_sr"),
     "HunyuanImage 2.1": ("hunyuan_image", "hunyuan_image_distilled", "hunyuan_image_refiner"),
-    "HiDream": ("hidream", "hidream_e1"),
+    "HiDream": ("hidream", "hidream_without_experts", "hidream_e1"),
     "Mochi": ("mochi",),
     "PixArt": ("pixart_sigma", "pixart_alpha"),
     "Hunyuan-DiT": ("hunyuan_dit", "hunyuan_dit1"),
