@@ -8,7 +8,7 @@ from .compiled import plain
 from .families import REGISTRY
 from .families.refused import refused
 from .foreign import is_foreign, named, replaced_forward
-from .rehearsal import under
+from .lists import listed
 
 OWN_FORWARD = (
     "Another node has put its own forward() in the place of {block}'s ({origin}), so that NAG can't tell what becomes "
@@ -19,11 +19,7 @@ OWN_BLOCKS = "can't guide it: its {blocks} hold {found}, and NAG knows those of 
 
 def adapters() -> list[Adapter]:
     """All that there are, each once."""
-    return list(dict.fromkeys(adapter for of_class in REGISTRY.values() for adapter in _several(of_class)))
-
-
-def _several(of_class):
-    return of_class if isinstance(of_class, tuple) else (of_class,)
+    return list(dict.fromkeys(adapter for of_class in REGISTRY.values() for adapter in of_class))
 
 
 def adapter_of(model: torch.nn.Module) -> Adapter:
@@ -37,7 +33,7 @@ def adapter_of(model: torch.nn.Module) -> Adapter:
     if reason is not None:
         raise ValueError(_refusal(model, f"can't guide it: {reason}"))
     for cls in type(diffusion_model).__mro__:
-        for adapter in _several(REGISTRY.get(f"{cls.__module__}.{cls.__qualname__}", ())):
+        for adapter in REGISTRY.get(f"{cls.__module__}.{cls.__qualname__}", ()):
             if adapter.serves(diffusion_model):
                 return adapter
     raise UnknownFamily(_refusal(model, "has no adapter for it yet"))
@@ -71,7 +67,7 @@ def _check_blocks(adapter, model):
     diffusion_model = plain(model.diffusion_model)
     blocks = set(adapter.blocks(diffusion_model))
     for name in adapter.block_lists:
-        for element in under(diffusion_model, name):
+        for element in listed(diffusion_model, name):
             # A cache of another pack may have put all blocks into one module of its own.
             if is_foreign(type(element)) and blocks.isdisjoint(element.modules()):
                 raise ValueError(_refusal(model, OWN_BLOCKS.format(blocks=name, found=named(type(element)))))

@@ -16,8 +16,9 @@ from .arguments import OPTIONS, names_of, takes
 from .compiled import plain
 from .foreign import is_comfys, native
 from .hooks import hooked
+from .lists import holder, listed
 from .projection import CrossProjectionVisit, JointProjection, Projection
-from .rehearsal import Brought, brought_to, rehearse, under
+from .rehearsal import Brought, brought_to, rehearse
 from .visit import CrossVisit, JointVisit
 
 
@@ -26,8 +27,9 @@ class Door:
     """The facts about one kind of block.
 
     Args:
-        blocks: the path of the model's list of them.
+        blocks: the path of the model's list, or dict, of them.
         text: the argument with the text alone; None where it comes in one sequence with the image.
+        text_axis: which of its axes counts the tokens.
         sequence: the argument with text and image; None where the text comes alone.
         image: the argument with the image alone, where the block attends within it, too.
         out: which of a block's outputs is the text, where it comes alone.
@@ -37,6 +39,7 @@ class Door:
         mask: that with a mask of all keys, (..., queries or 1, keys), in which nothing sees what the image does not.
             Where the text comes alone, it comes with every text.
         indices: the argument with places in the sequence, as (start, stop, ...) or as one.
+        attended: how many of the text's tokens attend; behind them, where it comes alone, it is padded.
         vector: the argument with the modulation that the pooled output goes into. The image keeps the positive's; what
             the negative's is good for, `within` knows.
         within: what else there is to do inside of a block, in one model call: gives the hooks on one.
@@ -49,6 +52,7 @@ class Door:
 
     blocks: str
     text: str | None = None
+    text_axis: int = 1
     sequence: str | None = None
     image: str | None = None
     out: int | None = None
@@ -57,6 +61,7 @@ class Door:
     text_mask: str | None = None
     mask: str | None = None
     indices: str | None = None
+    attended: str | None = None
     vector: str | None = None
     within: Callable[[JointVisit, ModelCall, torch.nn.Module], Callable[[torch.nn.Module], Iterator]] | None = None
     cross: str | None = None
@@ -67,9 +72,9 @@ class Door:
     def find(self, model: torch.nn.Module) -> list[torch.nn.Module]:
         """The modules of a diffusion model, in order, also where a cache of another pack has put itself around them."""
         net = plain(model)
-        holder = under(net, self.blocks.rpartition(".")[0])
-        listed = under(net, self.blocks) or [each for each in _in_lists(holder) if not is_comfys(each)]
-        return [block for each in listed for block in ([each] if is_comfys(each) else self._inside(each))]
+        others = (each for each in _in_lists(holder(net, self.blocks)) if not is_comfys(each))
+        found = listed(net, self.blocks) or others
+        return [block for each in found for block in ([each] if is_comfys(each) else self._inside(each))]
 
     def _inside(self, module):
         if is_comfys(module):
@@ -94,8 +99,8 @@ class Door:
 
 
 def _in_lists(module):
-    lists = (child for child in module.children() if isinstance(child, torch.nn.ModuleList))
-    return itertools.chain.from_iterable(lists)
+    children = () if module is None else module.children()
+    return itertools.chain.from_iterable(child for child in children if isinstance(child, torch.nn.ModuleList))
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,8 @@ class Doors:
         image_is_behind: the image's positions begin behind the text's, so they differ between the prompts.
         image_first: whether the image comes before the text in a diffusion model's attention.
         patch_will_do: for a rehearsal, in the place of the image: nothing that comes with the text hangs on its size.
+        own: the name of a list of modules: each makes further text, in front of all blocks, for the block of its
+            number alone. There it stands behind the other text.
     """
 
     kinds: tuple[Door, ...]
@@ -117,6 +124,7 @@ class Doors:
     image_is_behind: bool = False
     image_first: Callable[[torch.nn.Module], bool] = lambda model: False
     patch_will_do: bool = False
+    own: str | None = None
 
     @contextmanager
     def held(self, model: torch.nn.Module, call: ModelCall) -> Iterator[None]:
@@ -134,14 +142,17 @@ class Doors:
     def _rehearsed(self, model, found, call, entry, count) -> list[Brought]:
         """What one entry of the negative brings, to each kind of cross-attention or to the first kind of block."""
         kinds = found if found[0][0].cross else found[:1]
-        if kinds[0][0].vector:
+        if kinds[0][0].vector and "y" in entry:
             entry = {**entry, "y": call.pooled}  # all entries' tokens go by one vector
         lists = {door.blocks: blocks for door, blocks in kinds}
-        caught = rehearse(
-            lambda: call.rehearse(entry, lists, self.patch_will_do), [(blocks[0], door.names) for door, blocks in kinds]
-        )
+        own, makers = [], getattr(model, self.own) if self.own else ()
+        with hooked(maker.register_forward_hook(lambda module, args, out: own.append(out)) for maker in makers):
+            caught = rehearse(
+                lambda: call.rehearse(entry, lists, self.patch_will_do),
+                [(blocks[0], door.names) for door, blocks in kinds],
+            )
         image_first = self.image_first(model)
-        return [brought_to(door, arguments, count, image_first) for (door, _), arguments in zip(kinds, caught)]
+        return [brought_to(door, arguments, count, image_first, own) for (door, _), arguments in zip(kinds, caught)]
 
     def _hooks(self, model, found, call, brought, count):
         """brought: for each kind of cross-attention, or for the first kind of block, what each entry brings."""
@@ -155,12 +166,13 @@ class Doors:
             return
         image_first = self.image_first(model)
         visit = JointVisit(call.equation, call.use, brought[0], count, self.image_is_behind, image_first)
+        numbers = itertools.count()
         for door, blocks in found:
             within = None if door.within is None else door.within(visit, call, model)
             if door.projection is not None:
                 within = JointProjection(door.projection, visit).hooks
             for block in blocks:
-                yield from visit.hooks(door, block, within)
+                yield from visit.hooks(door, block, next(numbers), within)
 
 
 class _Count:

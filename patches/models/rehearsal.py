@@ -12,6 +12,7 @@ from ..attention.override import OVERRIDE
 from .arguments import Arguments, in_front
 from .compiled import plain
 from .hooks import hooked
+from .lists import copied, listed, put
 
 OF_OTHERS = ("patches", "patches_replace", "wrappers", "callbacks", OVERRIDE)  # of the transformer_options
 NEVER_CAME = "NAG can't guide this model: it never came to its {}."
@@ -60,6 +61,7 @@ class Brought:
         mask: of its tokens, or None.
         vector: its modulation, or None.
         lengths: how many tokens each row has, or None.
+        own: further tokens, for each block those that it alone is given. The places are for these, too.
     """
 
     tokens: torch.Tensor
@@ -68,17 +70,23 @@ class Brought:
     mask: torch.Tensor | None = None
     vector: torch.Tensor | None = None
     lengths: list[int] | None = None
+    own: Sequence[torch.Tensor] = ()
 
 
-def brought_to(door, arguments: Arguments, count, image_first: bool) -> Brought:
+def brought_to(
+    door, arguments: Arguments, count, image_first: bool, own: Sequence[torch.Tensor] = ()
+) -> Brought:
     """What of a block's arguments is the negative's.
 
     Args:
         door: of the block, see doors.Door.
         count: what knows `of_text` how many tokens the text has, where it comes in one sequence with the image.
         image_first: whether it is [image | text].
+        own: see Brought. The door's block is the first.
     """
-    tokens = arguments[door.text or door.sequence]
+    tokens = arguments[door.text].movedim(door.text_axis, 1) if door.text else arguments[door.sequence]
+    if door.attended:
+        tokens = tokens[:, : arguments[door.attended]]
     n_text = tokens.shape[1] if door.text else count.of_text(tokens)
     given = lambda name: arguments[name] if name else None
     text_of = lambda t, axis: t.narrow(axis, t.shape[axis] - n_text if image_first else 0, n_text)
@@ -94,8 +102,10 @@ def brought_to(door, arguments: Arguments, count, image_first: bool) -> Brought:
         mask = text_of(of_keys(given(door.mask), image_first), -1).clone()
     if not door.text:
         tokens = text_of(tokens, 1).clone()
+    if own:
+        tokens = tokens[:, : -own[0].shape[1]]
     lengths = given(door.projection.lengths) if door.projection else None
-    return Brought(tokens, places, image_place, mask, given(door.vector), lengths)
+    return Brought(tokens, places, image_place, mask, given(door.vector), lengths, own)
 
 
 def token_axis(places: torch.Tensor) -> int:
@@ -137,6 +147,7 @@ class Rehearsals:
         x, c_concat = self.x, self.c_concat
         if small:
             patch = plain(self.model.diffusion_model).patch_size
+            patch = patch if isinstance(patch, int) else patch[-1]
             x, c_concat = (t if t is None else t[..., :patch, :patch] for t in (x, c_concat))
         text = dict(entry)
         tokens = text.pop("c_crossattn").to(x.device)
@@ -154,37 +165,14 @@ def _bare(model, lists):
     Args:
         lists: the blocks of the diffusion model by the paths of their lists, which others may have put something into.
     """
-    net = _copied(plain(model.diffusion_model))
+    net = copied(plain(model.diffusion_model))
     for name, value in list(vars(net).items()):
         if callable(value) and hasattr(type(net), name):
             del net.__dict__[name]
     net._forward_hooks, net._forward_pre_hooks = OrderedDict(), OrderedDict()
     for path, blocks in lists.items():
-        if [*under(net, path)] != blocks:
-            _put(net, path, torch.nn.ModuleList(blocks))
-    bare = _copied(model)
+        if listed(net, path) != blocks:
+            put(blocks, net, path)
+    bare = copied(model)
     bare._modules["diffusion_model"] = net
     return bare
-
-
-def under(module: torch.nn.Module, path: str):
-    """The module at a path; nothing where there is none."""
-    for name in filter(None, path.split(".")):
-        module = getattr(module, name, ())
-    return module
-
-
-def _put(module, path, value):
-    """Put a module at a path into one that is a copy; so are those on the way then."""
-    name, _, rest = path.partition(".")
-    if rest:
-        module._modules[name] = _copied(module._modules[name])
-        _put(module._modules[name], rest, value)
-    else:
-        module._modules[name] = value
-
-
-def _copied(module):
-    copied = type(module).__new__(type(module))
-    copied.__dict__.update(module.__dict__, _modules={**module._modules})
-    return copied

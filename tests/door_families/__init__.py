@@ -1,8 +1,9 @@
 """The families whose negative waits at the doors: each a tiny model, and how many tokens it makes of text and image."""
 from . import cross, joint
+from .pooled import POOLED
 from .projected import JOINED, PROJECTED
 
 JOINT = [*joint.JOINT, *JOINED]
 CROSS = [*cross.CROSS, *PROJECTED]
-FAMILIES = [*JOINT, *CROSS]
+FAMILIES = [*JOINT, *CROSS, *POOLED]
 BY_NAME = {family.name: family for family in FAMILIES}

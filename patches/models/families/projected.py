@@ -40,7 +40,7 @@ HUNYUAN_DIT = Transformer(
 # Text, lyrics and timbre come in one sequence; for a text that is all zero, the model puts in a vector of its own.
 ACE_STEP_15 = Transformer(
     families={"ACE-Step 1.5": NOBODYS},
-    since={"ACE-Step 1.5": "0.15.1"},
+    since={"ACE-Step 1.5": "0.12.0"},
     text_encoder="Qwen3-0.6B and ACE-Step 1.5's language model (DualCLIPLoader, type ace)",
     doors=Doors(
         (
@@ -60,7 +60,7 @@ ACE_STEP_15 = Transformer(
 # Its cross-attention may be the difference of two, so that it is guided as a whole.
 STABLE_AUDIO_3 = Transformer(
     families={"Stable Audio 3": NOBODYS},
-    since={"Stable Audio 3": "0.25.0"},
+    since={"Stable Audio 3": "0.22.0"},
     only=lambda model: getattr(model.transformer, "global_cond_shared_embed", False),
     text_encoder="T5Gemma (CLIPLoader, any type)",
     doors=Doors(
