@@ -32,9 +32,14 @@ def is_comfys(module: torch.nn.Module) -> bool:
     return native(module).__module__.partition(".")[0] == "comfy"
 
 
-def replaced_forward(module: torch.nn.Module) -> str | None:
-    """Where a module's forward() comes from, if another pack has put its own there; None if it is ComfyUI's."""
-    return _origin(module.forward)
+def replaced_forward(module: torch.nn.Module, home: type | None = None) -> str | None:
+    """Where a module's forward() comes from, if another pack has put its own there; None if it is ComfyUI's.
+
+    Args:
+        home: a class whose pack has the model of its own.
+    """
+    origin = _origin(module.forward)
+    return None if home is not None and origin == _origin(home) else origin
 
 
 def has_own_way(model: torch.nn.Module) -> bool:
