@@ -4,21 +4,21 @@ import dataclasses
 import pytest
 import torch
 
-from door_families import BY_NAME, JOINT
+from door_families import BY_NAME, JOINT, POOLED
 from door_families import joint as table
 from door_families.builder import DoorFamily, model, references
 from oracle.equation import Nag
 from oracle.lockstep import Tokens
 from oracle.sampling import guided_by
-from runs import Run, assert_close, difference
+from runs import Run, assert_close, custom_sample, difference
 from stock import stock
 from subject import conditioning_node, model_node, out
 from traces import Everything, Failure
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-every_family = pytest.mark.parametrize("family", JOINT, ids=str)
+every_family = pytest.mark.parametrize("family", [*JOINT, *POOLED], ids=str)
 
-MASKED = [BY_NAME[name] for name in ("qwen_image", "qwen_image_edit_2511", "mage_flow", "ideogram4")]
+MASKED = [BY_NAME[name] for name in ("qwen_image", "qwen_image_edit_2511", "mage_flow", "ideogram4", "lens")]
 KREA_WITHOUT_METHOD = dataclasses.replace(
     BY_NAME["krea2"], build=model("Krea2", "Krea2", table.KREA, ("default_ref_method",), **table.KREA_2)
 )
@@ -150,6 +150,7 @@ NAMES = {
     "flux2_dev": "Flux.2", "longcat": "LongCat-Image", "ovis": "Ovis-Image", "krea2": "Krea 2",
     "ideogram4": "Ideogram 4", "omnigen2": "OmniGen2", "boogu": "Boogu", "auraflow": "AuraFlow",
     "cogvideox": "CogVideoX", "pixeldit": "PixelDiT", "pid": "PiD",
+    "lens": "Lens", "joyimage": "JoyImage",
 }  # fmt: skip
 
 
@@ -214,6 +215,26 @@ def test_omni_without_references(nodes):
     nag = Nag(run.negative)
     expected = run.sample(OMNI.lockstep(), guided_by(run.positive, nag))
     assert_close(run.sample(model_node(nodes, patcher, nag)), expected)
+
+
+@pytest.mark.parametrize("guider", ["CFGGuider", "DualModelGuider"])
+def test_a_pass_without_a_prompt(nodes, guider):
+    """Ideogram 4's own unconditional pass, by the same weights or by another model's."""
+    family = BY_NAME["ideogram4"]
+    run, patcher = Run(family, cfg=3.0), family.patcher()
+    nag, nothing = Nag(run.negative), [[None, {}]]
+
+    def sample(model, positive):
+        given = {"model": model, "positive": positive, "cfg": run.cfg, "negative": nothing}
+        if guider == "DualModelGuider":
+            given["model_negative"] = patcher
+        return custom_sample(run, model, stock(guider, **given)[0])
+
+    expected = sample(family.lockstep(), guided_by(run.positive, nag))
+    assert_close(sample(model_node(nodes, patcher, nag, nag_negative=run.negative), run.positive), expected)
+    assert_close(sample(patcher, conditioning_node(nodes, run.positive, nag)), expected)
+    with pytest.raises(ValueError, match="negative has no text"):
+        sample(model_node(nodes, patcher, nag), run.positive)
 
 
 def test_longer_than_flux2_pads_to(nodes):

@@ -8,6 +8,7 @@ from .compiled import plain
 from .families import REGISTRY
 from .families.refused import refused
 from .foreign import is_foreign, named, replaced_forward
+from .lists import listed
 
 OWN_FORWARD = (
     "Another node has put its own forward() in the place of {block}'s ({origin}), so that NAG can't tell what becomes "
@@ -18,11 +19,7 @@ OWN_BLOCKS = "can't guide it: its {blocks} hold {found}, and NAG knows those of 
 
 def adapters() -> list[Adapter]:
     """All that there are, each once."""
-    return list(dict.fromkeys(adapter for of_class in REGISTRY.values() for adapter in _several(of_class)))
-
-
-def _several(of_class):
-    return of_class if isinstance(of_class, tuple) else (of_class,)
+    return list(dict.fromkeys(adapter for of_class in REGISTRY.values() for adapter in of_class))
 
 
 def adapter_of(model: torch.nn.Module) -> Adapter:
@@ -36,10 +33,15 @@ def adapter_of(model: torch.nn.Module) -> Adapter:
     if reason is not None:
         raise ValueError(_refusal(model, f"can't guide it: {reason}"))
     for cls in type(diffusion_model).__mro__:
-        for adapter in _several(REGISTRY.get(f"{cls.__module__}.{cls.__qualname__}", ())):
+        for adapter in REGISTRY.get(_registered(cls), ()):
             if adapter.serves(diffusion_model):
                 return adapter
     raise UnknownFamily(_refusal(model, "has no adapter for it yet"))
+
+
+def _registered(cls):
+    """The name by which a class has adapters: its own alone if it is another pack's, which is called as its folder."""
+    return cls.__qualname__ if is_foreign(cls) else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def find_adapter(model: torch.nn.Module) -> Adapter:
@@ -70,7 +72,7 @@ def _check_blocks(adapter, model):
     diffusion_model = plain(model.diffusion_model)
     blocks = set(adapter.blocks(diffusion_model))
     for name in adapter.block_lists:
-        for element in getattr(diffusion_model, name, ()):
+        for element in listed(diffusion_model, name):
             # A cache of another pack may have put all blocks into one module of its own.
             if is_foreign(type(element)) and blocks.isdisjoint(element.modules()):
                 raise ValueError(_refusal(model, OWN_BLOCKS.format(blocks=name, found=named(type(element)))))
@@ -83,8 +85,9 @@ def check_forwards(adapter: Adapter, model: torch.nn.Module) -> None:
     """
     diffusion_model = plain(model.diffusion_model)
     blocks = set(adapter.blocks(diffusion_model)) if adapter.block_lists else ()
+    home = type(diffusion_model) if adapter.of_pack else None
     for name, module in diffusion_model.named_modules():
-        origin = replaced_forward(module) if module in blocks else None
+        origin = replaced_forward(module, home) if module in blocks else None
         if origin is not None:
             raise ValueError(OWN_FORWARD.format(block=name, origin=origin))
 

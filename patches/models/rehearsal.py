@@ -12,8 +12,10 @@ from ..attention.override import OVERRIDE
 from .arguments import Arguments, in_front
 from .compiled import plain
 from .hooks import hooked
+from .lists import copied, listed, put
 
 OF_OTHERS = ("patches", "patches_replace", "wrappers", "callbacks", OVERRIDE)  # of the transformer_options
+REFERENCES = "ref_latents"  # which some models refine in front of their blocks, as they do the picture
 NEVER_CAME = "NAG can't guide this model: it never came to its {}."
 
 
@@ -56,9 +58,11 @@ class Brought:
     Args:
         tokens: (rows, tokens, width) of its text.
         places: its tokens' positions, as one tensor or a tuple of some, or None.
-        image_place: those of the image's first token in the rehearsal, or None.
+        image_place: those of the image's first token in the rehearsal, or of all for a projection, or None.
         mask: of its tokens, or None.
         vector: its modulation, or None.
+        lengths: how many tokens each row has, or None.
+        own: further tokens, for each block those that it alone is given. The places are for these, too.
     """
 
     tokens: torch.Tensor
@@ -66,23 +70,31 @@ class Brought:
     image_place: torch.Tensor | tuple[torch.Tensor, ...] | None = None
     mask: torch.Tensor | None = None
     vector: torch.Tensor | None = None
+    lengths: list[int] | None = None
+    own: Sequence[torch.Tensor] = ()
 
 
-def brought_to(door, arguments: Arguments, count, image_first: bool) -> Brought:
+def brought_to(
+    door, arguments: Arguments, count, image_first: bool, own: Sequence[torch.Tensor] = ()
+) -> Brought:
     """What of a block's arguments is the negative's.
 
     Args:
         door: of the block, see doors.Door.
         count: what knows `of_text` how many tokens the text has, where it comes in one sequence with the image.
         image_first: whether it is [image | text].
+        own: see Brought. The door's block is the first.
     """
-    tokens = arguments[door.text or door.sequence]
+    tokens = arguments[door.text].movedim(door.text_axis, 1) if door.text else arguments[door.sequence]
+    if door.attended:
+        tokens = tokens[:, : arguments[door.attended]]
     n_text = tokens.shape[1] if door.text else count.of_text(tokens)
     given = lambda name: arguments[name] if name else None
     text_of = lambda t, axis: t.narrow(axis, t.shape[axis] - n_text if image_first else 0, n_text)
     image_place = None
     if given(door.places) is not None:
-        first = lambda t: t.narrow(token_axis(t), 0 if image_first else n_text, 1).clone()
+        n = tokens.shape[1] - n_text if door.projection else 1
+        first = lambda t: t.narrow(token_axis(t), 0 if image_first else n_text, n).clone()
         image_place = by_part(first, given(door.places))
     # A view would keep the image's, too.
     places = by_part(lambda t: text_of(t, token_axis(t)).clone(), given(door.places or door.text_places))
@@ -91,7 +103,10 @@ def brought_to(door, arguments: Arguments, count, image_first: bool) -> Brought:
         mask = text_of(of_keys(given(door.mask), image_first), -1).clone()
     if not door.text:
         tokens = text_of(tokens, 1).clone()
-    return Brought(tokens, places, image_place, mask, given(door.vector))
+    if own:
+        tokens = tokens[:, : -own[0].shape[1]]
+    lengths = given(door.projection.lengths) if door.projection else None
+    return Brought(tokens, places, image_place, mask, given(door.vector), lengths, own)
 
 
 def token_axis(places: torch.Tensor) -> int:
@@ -131,12 +146,15 @@ class Rehearsals:
 
     def __call__(self, entry: dict, lists: dict[str, list[torch.nn.Module]], small: bool):
         x, c_concat = self.x, self.c_concat
+        of_picture = {name: value for name, value in self.given.items() if name not in self.of_text}
         if small:
             patch = plain(self.model.diffusion_model).patch_size
+            patch = patch if isinstance(patch, int) else patch[-1]
             x, c_concat = (t if t is None else t[..., :patch, :patch] for t in (x, c_concat))
+            if of_picture.get(REFERENCES):
+                of_picture[REFERENCES] = [t[..., :patch, :patch] for t in of_picture[REFERENCES]]
         text = dict(entry)
         tokens = text.pop("c_crossattn").to(x.device)
-        of_picture = {name: value for name, value in self.given.items() if name not in self.of_text}
         options = {name: value for name, value in self.options.items() if name not in OF_OTHERS}
         return _bare(self.model, lists)._apply_model(x, self.t, c_concat, tokens, None, options, **of_picture, **text)
 
@@ -148,21 +166,16 @@ def _bare(model, lists):
     raised: so each thread can do without these while others go by them.
 
     Args:
-        lists: the blocks of the diffusion model by the names of their lists, which others may have put something into.
+        lists: the blocks of the diffusion model by the paths of their lists, which others may have put something into.
     """
-    net = _copied(plain(model.diffusion_model))
+    net = copied(plain(model.diffusion_model))
     for name, value in list(vars(net).items()):
         if callable(value) and hasattr(type(net), name):
             del net.__dict__[name]
     net._forward_hooks, net._forward_pre_hooks = OrderedDict(), OrderedDict()
-    changed = {name: blocks for name, blocks in lists.items() if [*net._modules[name]] != blocks}
-    net._modules.update({name: torch.nn.ModuleList(blocks) for name, blocks in changed.items()})
-    bare = _copied(model)
+    for path, blocks in lists.items():
+        if listed(net, path) != blocks:
+            put(blocks, net, path)
+    bare = copied(model)
     bare._modules["diffusion_model"] = net
     return bare
-
-
-def _copied(module):
-    copied = type(module).__new__(type(module))
-    copied.__dict__.update(module.__dict__, _modules={**module._modules})
-    return copied

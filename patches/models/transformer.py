@@ -27,7 +27,7 @@ class Transformer(Adapter):
         which: of several families, the name of that of a diffusion model.
         only: whether it is for a diffusion model, where others share its class.
         refused: why a diffusion model of the class can't be guided, or None.
-        refused_inputs, needed, parts, image_streams: see Adapter.
+        needed_inputs, refused_inputs, needed, parts, image_streams: see Adapter.
     """
 
     families: dict[str, Strength]
@@ -39,6 +39,7 @@ class Transformer(Adapter):
     which: Callable[[torch.nn.Module], str] | None = None
     only: Callable[[torch.nn.Module], bool] = lambda model: True
     refused: Callable[[torch.nn.Module], str | None] = lambda model: None
+    needed_inputs: dict[str, str] = field(default_factory=dict)
     refused_inputs: dict[str, str] = field(default_factory=dict)
     pooled: str | None = None
     patch: str | int | Callable[[torch.nn.Module], int] = "patch_size"
@@ -50,6 +51,10 @@ class Transformer(Adapter):
     @property
     def block_lists(self):
         return tuple(dict.fromkeys(door.blocks for door in self.doors.kinds))
+
+    @property
+    def of_pack(self):
+        return self.doors.kinds[0].of_pack
 
     @property
     def is_joint(self):

@@ -97,6 +97,14 @@ PIXELDIT = {
     "txt_embed_dim": TEXT, "txt_max_length": 12,
 }  # fmt: skip
 PID = {**PIXELDIT, "image_model": "pid", "lq_hidden_dim": 16, "lq_num_res_blocks": 1}
+LENS = {
+    "image_model": "lens", "num_layers": 3, "attention_head_dim": 16, "num_attention_heads": 4,
+    "enc_hidden_dim": TEXT // 2, "axes_dims_rope": (4, 4, 8), "selected_layer_index": (1, 2),
+}  # fmt: skip
+JOYIMAGE = {
+    "image_model": "joyimage", "hidden_size": 64, "num_attention_heads": 4, "text_dim": TEXT, "mlp_width_ratio": 2.0,
+    "num_layers": 3, "rope_dim_list": [4, 4, 8], "theta": 10000,
+}  # fmt: skip
 PACKED = (128, 4, 6)  # as Flux.2's and MageFlow's latents are
 CHROMA_SAYS, Z_IMAGE_SAYS = (5.0, 2.5, 0.25), (1.8, 2.5, 0.25)
 FIRST_FRAME = (16, 4, 6, 8)
@@ -255,5 +263,18 @@ JOINT = [
         "pid", model("PiD", "PiD", **PID), None, NOBODYS, PIXELS,
         inputs=small_picture,
         tokens=Tokens(patches_of(4), lambda n: min(n, 12)),
+    ),
+    DoorFamily(
+        "lens", model("Lens", "Lens", **LENS), None, NOBODYS, PACKED,
+        tokens=Tokens(patches_of(1), image_first=lambda: True),
+    ),
+    DoorFamily(
+        "joyimage", model("JoyImage", "JoyImage", **JOYIMAGE), None, NOBODYS, FRAME,
+        tokens=Tokens(patches_of(2), image_first=lambda: True),
+    ),
+    DoorFamily(
+        "joyimage_edit", model("JoyImage", "JoyImage", **JOYIMAGE), None, NOBODYS, FRAME,
+        inputs=references((16, 1, 6, 4), (16, 1, 4, 4)),
+        tokens=Tokens(patches_of(2, 6 + 4), image_first=lambda: True),
     ),
 ]  # fmt: skip

@@ -103,6 +103,7 @@ KREA_2 = Transformer(
 # Its pass without a prompt, `context` None, is the model's own business.
 IDEOGRAM_4 = Transformer(
     families={"Ideogram 4": NOBODYS},
+    since={"Ideogram 4": "0.24.0"},
     text_encoder="Qwen3-VL-8B (CLIPLoader, type ideogram4)",
     doors=Doors(
         (Door("layers", sequence="x", places="freqs_cis", mask="attn_mask"),),
@@ -123,10 +124,12 @@ OMNIGEN_2 = Transformer(
     ),
     width="time_caption_embed.caption_embedder.1",
     text_inputs=("attention_mask", "num_tokens"),
+    needed_inputs={"num_tokens": "attention mask"},
 )
 # Its blocks of two streams attend within the image, too.
 BOOGU = Transformer(
     families={"Boogu": NOBODYS},
+    since={"Boogu": "0.26.0"},
     text_encoder="Qwen3-VL-8B (CLIPLoader, type boogu)",
     doors=Doors(
         (
@@ -144,6 +147,7 @@ BOOGU = Transformer(
     ),
     width="time_caption_embed.caption_embedder.1",
     text_inputs=("attention_mask", "num_tokens"),
+    needed_inputs={"num_tokens": "attention mask"},
 )
 AURAFLOW = Transformer(
     families={"AuraFlow": NOBODYS},
@@ -154,6 +158,7 @@ AURAFLOW = Transformer(
 )
 COGVIDEOX = Transformer(
     families={"CogVideoX": NOBODYS},
+    since={"CogVideoX": "0.21.0"},
     text_encoder="T5-XXL (CLIPLoader, type cogvideox)",
     doors=Doors((Door("blocks", text="encoder_hidden_states", out=1),), patch_will_do=True),
     width="patch_embed.text_proj",
@@ -162,11 +167,42 @@ COGVIDEOX = Transformer(
 # PiD, which makes a large picture of a latent, is a PixelDiT that is given that latent, too.
 PIXELDIT = Transformer(
     families={"PixelDiT": NOBODYS, "PiD": NOBODYS},
+    since={"PixelDiT": "0.23.0", "PiD": "0.23.0"},
     which=lambda model: "PiD" if hasattr(model, "lq_proj") else "PixelDiT",
     text_encoder="Gemma 2 2B (CLIPLoader, type pixeldit)",
     doors=Doors((Door("patch_blocks", text="y", out=1, text_places="pos_txt"),), patch_will_do=True),
     width="y_embedder.proj",
     made=lambda model, n: min(n, model.txt_max_length),
+)
+LENS = Transformer(
+    families={"Lens": NOBODYS},
+    since={"Lens": "0.23.0"},
+    text_encoder="GPT-OSS 20B (CLIPLoader, type lens)",
+    doors=Doors(
+        (
+            Door(
+                "transformer_blocks",
+                text="encoder_hidden_states",
+                out=0,
+                places="freqs_cis",  # the text's hang on the picture's size
+                mask="attention_mask",
+            ),
+        ),
+        image_first=lambda model: True,
+    ),
+    width="txt_in",
+    patch=1,
+)
+JOYIMAGE = Transformer(
+    families={"JoyImage": NOBODYS},
+    since={"JoyImage": "0.29.0"},
+    text_encoder="Qwen3-VL-8B (CLIPLoader, type joyimage)",
+    doors=Doors(
+        (Door("double_blocks", text="encoder_hidden_states", out=1),),
+        image_first=lambda model: True,
+        patch_will_do=True,
+    ),
+    width="condition_embedder.text_embedder.linear_1",
 )
 
 JOINT = {
@@ -183,4 +219,6 @@ JOINT = {
     "comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel": COGVIDEOX,
     "comfy.ldm.pixeldit.model.PixDiT_T2I": PIXELDIT,
     "comfy.ldm.pixeldit.pid.PidNet": PIXELDIT,
+    "comfy.ldm.lens.model.LensTransformer2DModel": LENS,
+    "comfy.ldm.joyimage.model.JoyImageTransformer3DModel": JOYIMAGE,
 }
