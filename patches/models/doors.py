@@ -48,6 +48,7 @@ class Door:
         projection: where the prompts meet, if no override reaches the attention.
         modality: which of settings.MODALITIES the text is for, where each has one of its own.
         names: of a block's arguments in their order, where its forward() does not tell.
+        of_pack: the blocks are another pack's, as the model is.
     """
 
     blocks: str
@@ -68,10 +69,13 @@ class Door:
     projection: Projection | None = None
     modality: str | None = None
     names: tuple[str, ...] | None = None
+    of_pack: bool = False
 
     def find(self, model: torch.nn.Module) -> list[torch.nn.Module]:
         """The modules of a diffusion model, in order, also where a cache of another pack has put itself around them."""
         net = plain(model)
+        if self.of_pack:
+            return listed(net, self.blocks)
         others = (each for each in _in_lists(holder(net, self.blocks)) if not is_comfys(each))
         found = listed(net, self.blocks) or others
         return [block for each in found for block in ([each] if is_comfys(each) else self._inside(each))]
@@ -89,7 +93,8 @@ class Door:
         """The arguments without which NAG does not get into a block, and that it does not have."""
         text, at = self.text or self.sequence, self.projection
         module = self.meets_in(block) if at is None else at.attention(self.meets_in(block))
-        wanted = [(native(block), text), (native(module), OPTIONS if at is None else at.text or text)]
+        class_of = (lambda part: type(plain(part))) if self.of_pack else native
+        wanted = [(class_of(block), text), (class_of(module), OPTIONS if at is None else at.text or text)]
         lost = [f"{cls.__name__}.forward({name})" for cls, name in wanted if not takes(cls, name)]
         return lost + ([] if at is None else at.missing(plain(module)))
 
@@ -113,7 +118,8 @@ class Doors:
         image_module: that of the last that has the image alone, where only part of the text comes to the blocks.
         image_is_behind: the image's positions begin behind the text's, so they differ between the prompts.
         image_first: whether the image comes before the text in a diffusion model's attention.
-        patch_will_do: for a rehearsal, in the place of the image: nothing that comes with the text hangs on its size.
+        patch_will_do: for a rehearsal, in the place of the image and of each reference: nothing that comes with the
+            text hangs on their sizes.
         own: the name of a list of modules: each makes further text, in front of all blocks, for the block of its
             number alone. There it stands behind the other text.
     """

@@ -15,6 +15,7 @@ from .hooks import hooked
 from .lists import copied, listed, put
 
 OF_OTHERS = ("patches", "patches_replace", "wrappers", "callbacks", OVERRIDE)  # of the transformer_options
+REFERENCES = "ref_latents"  # which some models refine in front of their blocks, as they do the picture
 NEVER_CAME = "NAG can't guide this model: it never came to its {}."
 
 
@@ -145,13 +146,15 @@ class Rehearsals:
 
     def __call__(self, entry: dict, lists: dict[str, list[torch.nn.Module]], small: bool):
         x, c_concat = self.x, self.c_concat
+        of_picture = {name: value for name, value in self.given.items() if name not in self.of_text}
         if small:
             patch = plain(self.model.diffusion_model).patch_size
             patch = patch if isinstance(patch, int) else patch[-1]
             x, c_concat = (t if t is None else t[..., :patch, :patch] for t in (x, c_concat))
+            if of_picture.get(REFERENCES):
+                of_picture[REFERENCES] = [t[..., :patch, :patch] for t in of_picture[REFERENCES]]
         text = dict(entry)
         tokens = text.pop("c_crossattn").to(x.device)
-        of_picture = {name: value for name, value in self.given.items() if name not in self.of_text}
         options = {name: value for name, value in self.options.items() if name not in OF_OTHERS}
         return _bare(self.model, lists)._apply_model(x, self.t, c_concat, tokens, None, options, **of_picture, **text)
 

@@ -2,8 +2,9 @@
 from . import cross, joint
 from .pooled import POOLED
 from .projected import JOINED, PROJECTED
+from .sana import SANAS
 
 JOINT = [*joint.JOINT, *JOINED]
-CROSS = [*cross.CROSS, *PROJECTED]
+CROSS = [*cross.CROSS, *PROJECTED, *SANAS]
 FAMILIES = [*JOINT, *CROSS, *POOLED]
 BY_NAME = {family.name: family for family in FAMILIES}

@@ -1,4 +1,5 @@
 """Families whose image attends to the text where no override reaches: the prompts meet in front of the projection."""
+from ...settings import Strength
 from ..doors import Door, Doors
 from ..projection import Projection
 from ..transformer import NOBODYS, Transformer
@@ -103,10 +104,34 @@ ERNIE_IMAGE = Transformer(
     width="text_proj",
 )
 
+TWO_PROMPTS = (
+    "this version of ComfyUI_ExtraModels runs it for two prompts at a time only; that of Efficient-Large-Model on "
+    "GitHub, by SANA's authors, also runs it for one"
+)
+SANA = Transformer(
+    families={"SANA": Strength(3.0, 2.5, 0.5)},
+    text_encoder="Gemma 2 2B (Gemma Loader and Sana Text Encode of ComfyUI_ExtraModels)",
+    refused=lambda model: None if hasattr(model, "cfg_embedder") else TWO_PROMPTS,
+    doors=Doors(
+        (
+            Door(
+                "blocks",
+                text="y",
+                cross="cross_attn",
+                projection=Projection("proj", once=("q_linear",), text="cond", lengths="mask"),
+                of_pack=True,
+            ),
+        ),
+        patch_will_do=True,
+    ),
+    width="y_embedder.y_proj.fc1",
+)
+
 PROJECTED = {
     "comfy.ldm.pixart.pixartms.PixArtMS": PIXART,
     "comfy.ldm.hydit.models.HunYuanDiT": HUNYUAN_DIT,
     "comfy.ldm.ace.ace_step15.AceStepConditionGenerationModel": ACE_STEP_15,
     "comfy.ldm.audio.dit.AudioDiffusionTransformer": STABLE_AUDIO_3,
     "comfy.ldm.ernie.model.ErnieImageModel": ERNIE_IMAGE,
+    "SanaMS": SANA,  # and SanaMSCM, SANA-Sprint's, which derives from it
 }
