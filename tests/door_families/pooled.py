@@ -111,29 +111,30 @@ HIDREAM = {
 }  # fmt: skip
 
 
-def llamas(n):
-    """Llama's tokens in each of its layers, of which the longer text has more."""
-    return {"conditioning_llama3": torch.randn(1, 4, n + 1, 28)}
+def llamas(further=0):
+    """Gives Llama's tokens in each of its layers: as many as T5 makes, and some further ones."""
+    return lambda n: {"conditioning_llama3": torch.randn(1, 4, n + further, 28)}
 
 
 def to_edit():
     return {"concat_latent_image": torch.randn(1, *PICTURE)}
 
 
-of_hidream = lambda pictures: Tokens(
-    lambda latent: pictures * patches_of(2)(latent), lambda n: n + 2 * (n + 1), image_first=lambda: True, one_image=True
-)
+of_hidream = lambda pictures, further=0: Tokens(
+    lambda latent: pictures * patches_of(2)(latent), lambda n: n + 2 * (n + further), image_first=lambda: True,
+    one_image=True,
+)  # fmt: skip
 HIDREAMS = [
     DoorFamily(
-        "hidream", model("HiDream", "HiDream", **HIDREAM), None, NOBODYS, PICTURE, tokens=of_hidream(1), of_text=llamas,
+        "hidream", model("HiDream", "HiDream", **HIDREAM), None, NOBODYS, PICTURE, tokens=of_hidream(1), of_text=llamas(),
     ),
     DoorFamily(  # ComfyUI does not patch the experts' gate where it does not load a model as a whole
         "hidream_without_experts", model("HiDream", "HiDream", **{**HIDREAM, "num_routed_experts": 0}), None, NOBODYS,
-        PICTURE, tokens=of_hidream(1), of_text=llamas,
+        PICTURE, tokens=of_hidream(1), of_text=llamas(),
     ),
     DoorFamily(
         "hidream_e1", model("HiDream", "HiDream", **HIDREAM), None, NOBODYS, PICTURE, inputs=to_edit,
-        tokens=of_hidream(2), of_text=llamas,
+        tokens=of_hidream(2, 1), of_text=llamas(1),
     ),
 ]  # fmt: skip
 MOCHI = {
