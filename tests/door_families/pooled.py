@@ -126,7 +126,8 @@ of_hidream = lambda pictures, further=0: Tokens(
 )  # fmt: skip
 HIDREAMS = [
     DoorFamily(
-        "hidream", model("HiDream", "HiDream", **HIDREAM), None, NOBODYS, PICTURE, tokens=of_hidream(1), of_text=llamas(),
+        "hidream", model("HiDream", "HiDream", **HIDREAM), None, NOBODYS, PICTURE, tokens=of_hidream(1),
+        of_text=llamas(),
     ),
     DoorFamily(  # ComfyUI does not patch the experts' gate where it does not load a model as a whole
         "hidream_without_experts", model("HiDream", "HiDream", **{**HIDREAM, "num_routed_experts": 0}), None, NOBODYS,
