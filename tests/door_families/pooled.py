@@ -160,3 +160,25 @@ MOCHIS = [
     ),
 ]  # fmt: skip
 POOLED = [*HUNYUANS, *HIDREAMS, *MOCHIS]
+MINIMAX = {
+    "image_model": "minimax_h3", "hidden_size": 64, "num_layers": 2, "token_refiner_num_layers": 1,
+    "num_attention_heads": 4, "attention_head_dim": 16, "ffn_hidden_size": 96, "latents_dim": 24,
+    "audio_latents_dim": 32, "text_dim": TEXT, "timestep_input_dim": 32, "time_embed_hidden_size": 48,
+    "time_embed_dim": 40, "rope_inv_freq_len": 2,
+}  # fmt: skip
+MINIMAX_VIDEO, MINIMAX_SOUND = (24, 3, 4, 6), (32, 2, 5)
+N_MINIMAX = 3 * 2 * 3 + 2 * 5
+
+
+def tags(n):
+    """Some tokens in the middle stand for a picture."""
+    return {"minimax_token_tags": (torch.arange(n) // 2 != 1).long()}
+
+
+# ComfyUI computes one row at a time.
+ONE_ROW = [
+    DoorFamily(
+        "minimax_h3", model("MiniMaxH3", "MiniMaxH3", **MINIMAX), None, NOBODYS, MINIMAX_VIDEO, sound=MINIMAX_SOUND,
+        tokens=Tokens(lambda latent: N_MINIMAX), of_text=tags,
+    ),
+]  # fmt: skip
