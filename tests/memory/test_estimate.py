@@ -26,6 +26,7 @@ WITH_DOORS = (
     "z_image", "lumina2", "flux2_klein", "chroma", "chroma_radiance", "qwen_image", "krea2", "ltxv", "ltx2_raw",
     "cosmos_predict2", "anima", "kandinsky5_video", "auraflow", "cogvideox_i2v", "pixeldit", "cosmos1",
     "stable_audio1", "pixart_sigma", "hunyuan_dit", "ace_step15", "stable_audio3",
+    "hunyuan_video", "hunyuan_image_distilled", "hidream",
 )  # fmt: skip
 
 
