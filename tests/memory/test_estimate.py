@@ -25,7 +25,7 @@ every_stream = pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, 
 WITH_DOORS = (
     "z_image", "lumina2", "flux2_klein", "chroma", "chroma_radiance", "qwen_image", "krea2", "ltxv", "ltx2_raw",
     "cosmos_predict2", "anima", "kandinsky5_video", "auraflow", "cogvideox_i2v", "pixeldit", "cosmos1",
-    "stable_audio1", "pixart_sigma", "hunyuan_dit", "ace_step15", "stable_audio3",
+    "stable_audio1", "pixart_sigma", "hunyuan_dit", "ace_step1", "ace_step15", "stable_audio3",
 )  # fmt: skip
 
 
