@@ -196,7 +196,10 @@ OF_DOORS = {  # one of each mechanism
         *("CosmosPredict2", "CosmosT2IPredict2", None, ()),
         {**cross.COSMOS, "max_img_h": 240, "max_img_w": 240, "model_channels": 512, "num_heads": 4},
     ),
-    "pixart_sigma": ("PixArt", "PixArtSigma", None, (), {**projected.PIXART, "changed": projected.as_loaded, "hidden_size": 512}),
+    "pixart_sigma": (
+        *("PixArt", "PixArtSigma", None, ()),
+        {**projected.PIXART, "changed": projected.as_loaded, "hidden_size": 512},
+    ),
 }
 LATENTS = {
     "flux2_klein": (128, 32, 32), "qwen_image": (16, 1, 64, 64), "cosmos_predict2": (16, 1, 64, 64),
