@@ -509,6 +509,12 @@ WITH_DOORS = {  # a loader, how a model is made, its family
         ),
         "Kandinsky 5",
     ),
+    "pixart_sigma": (DIFFUSION_MODEL, lambda: of_doors("PixArtSigma", depth=2, micro_condition=False), "PixArt"),
+    "pixart_alpha": (DIFFUSION_MODEL, lambda: of_doors("PixArtAlpha", depth=2), "PixArt"),
+    "hunyuan_dit": (
+        CHECKPOINT, lambda: of_doors("HunyuanDiT", prefix="model.", depth=4, hidden_size=1408), "Hunyuan-DiT"
+    ),
+    "ernie_image": (DIFFUSION_MODEL, lambda: of_doors("ErnieImage", num_layers=2), "ERNIE-Image"),
 }  # fmt: skip
 
 
