@@ -125,7 +125,7 @@ def test_whose_values(patches, family):
     assert (strength.nag_scale, strength.nag_tau, strength.nag_alpha) == family.recommended
 
 
-@pytest.mark.parametrize("name", ["z_image", "chroma"])
+@pytest.mark.parametrize("name", ["z_image", "chroma", "hunyuan_video"])
 def test_auto_stops_where_that_is_recommended(nodes, patches, name):
     """Unless NAG Options says when it acts."""
     run, patcher = Run(BY_NAME[name], steps=5), BY_NAME[name].patcher()
