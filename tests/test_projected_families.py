@@ -39,6 +39,19 @@ def test_music_keeps_what_the_positive_brings(nodes, of_negative):
     assert_close(run.sample(model_node(nodes, patcher, Nag(negative), nag_negative=negative)), expected)
 
 
+def test_the_negative_of_ace_step_15_is_encoded_once_a_run(nodes):
+    run, patcher, calls = Run(ACE, steps=4, cfg=3.0), ACE.patcher(), []
+    both = ACE.conditioning(12, 3) + ACE.conditioning(13, 5)
+    hook = patcher.model.diffusion_model.encoder.register_forward_hook(lambda *_: calls.append(1))
+    run.sample(patcher)
+    plain = len(calls)
+    for negative in (run.negative, both):
+        calls.clear()
+        run.sample(model_node(nodes, patcher, Nag(negative), nag_negative=negative))
+        assert len(calls) == plain + len(negative)
+    hook.remove()
+
+
 @pytest.mark.parametrize("name", ["pixart_sigma", "sana"])
 def test_entries_of_a_negative_are_one_text_in_each_row(nodes, name):
     """Also where all rows come in one. The two models make something of each token by itself."""

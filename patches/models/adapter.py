@@ -29,6 +29,8 @@ class ModelCall:
         equation: with the settings' numbers.
         control: residuals of a ControlNet, as ComfyUI passes them, or None.
         transformer_options: ComfyUI's; not to be changed.
+        kept: kept(number, make) gives what `make()` gave for the entry of that number in an earlier call of the run, or
+            gives now. The model's weights were the same then.
     """
 
     x: torch.Tensor
@@ -40,6 +42,7 @@ class ModelCall:
     equation: Equation
     control: dict | None
     transformer_options: dict
+    kept: Callable[[int, Callable], object] = lambda number, make: make()
 
     def sizes(self) -> Sizes:
         """Of the two prompts."""

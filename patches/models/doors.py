@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -123,6 +124,7 @@ class Doors:
         image_first: whether the image comes before the text in a diffusion model's attention.
         patch_will_do: for a rehearsal, in the place of the image and of each reference: nothing that comes with the
             text hangs on their sizes.
+        steady: what the model makes of a text depends on nothing else, and takes long: a rehearsal in each run will do.
         own: the name of a list of modules: each makes further text, in front of all blocks, for the block of its
             number alone. There it stands behind the other text.
     """
@@ -133,6 +135,7 @@ class Doors:
     image_is_behind: bool = False
     image_first: Callable[[torch.nn.Module], bool] = lambda model: False
     patch_will_do: bool = False
+    steady: bool = False
     own: str | None = None
 
     @contextmanager
@@ -143,7 +146,8 @@ class Doors:
         count, counted = _Count(self.image_module is not None), self.text_module or self.image_module
         counting = [model.get_submodule(counted)] if counted else []
         with hooked(module.register_forward_hook(count) for module in counting):
-            brought = [self._rehearsed(model, found, call, entry, count) for entry in call.entries]
+            rehearsed = [partial(self._rehearsed, model, found, call, entry, count) for entry in call.entries]
+            brought = [call.kept(i, make) if self.steady else make() for i, make in enumerate(rehearsed)]
             # Of the positive's run, from now on: where the text comes to the blocks as it is, that is known.
             count.n_tokens = None if counted else call.context.shape[1]
             with hooked(self._hooks(model, found, call, [*zip(*brought)], count)):

@@ -53,6 +53,7 @@ ACE_STEP_15 = Transformer(
                 projection=Projection("o_proj", once=("q_proj",)),
             ),
         ),
+        steady=True,  # its encoders take as long as half of the decoder
     ),
     width="encoder.text_projector",
     text_inputs=("lyric_embed", "refer_audio", "audio_codes", "is_covers", "replace_with_null_embeds"),
