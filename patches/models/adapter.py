@@ -95,8 +95,10 @@ class Adapter(ABC):
     """What it needs of ComfyUI besides what all families do, in the notation of `capabilities`."""
     parts: tuple[str, ...] = ()
     """The modules of a diffusion model that it puts hooks on, by the ends of their names."""
+    text_input: str = "c_crossattn"
+    """What the model is given a text as, by the name of `extra_conds`."""
     text_inputs: tuple[str, ...] = ()
-    """What the model is given of a text besides "c_crossattn" and "y", by the names of `extra_conds`."""
+    """What the model is given of a text besides that and "y", by the names of `extra_conds`."""
     shared_inputs: dict[str, tuple[str, ...]] = {}
     """Those of `text_inputs` that hold, by further names, what is the picture's, too: which are the text's."""
     needed_inputs: dict[str, str] = {}

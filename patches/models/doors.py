@@ -45,8 +45,8 @@ class Door:
         vector: the argument with the modulation that the pooled output goes into. The image keeps the positive's; what
             the negative's is good for, `within` knows.
         within: what else there is to do inside of a block, in one model call: gives the hooks on one.
-        cross: the path, inside of a block, of the module in which the image attends to the text alone. The negative
-            joins the text in front of the block, which may modulate both; no block hands on a text.
+        cross: the path, inside of a block, of the module in which the image attends to the text alone; "" is the block.
+            The negative joins the text in front of the block, which may modulate both; no block hands on a text.
         projection: where the prompts meet, if no override reaches the attention.
         modality: which of settings.MODALITIES the text is for, where each has one of its own.
         names: of a block's arguments in their order, where its forward() does not tell.
@@ -138,6 +138,10 @@ class Doors:
     steady: bool = False
     own: str | None = None
 
+    @property
+    def is_cross(self) -> bool:
+        return self.kinds[0].cross is not None
+
     @contextmanager
     def held(self, model: torch.nn.Module, call: ModelCall) -> Iterator[None]:
         """For one guided call of a diffusion model: see ModelCall."""
@@ -155,7 +159,7 @@ class Doors:
 
     def _rehearsed(self, model, found, call, entry, count) -> list[Brought]:
         """What one entry of the negative brings, to each kind of cross-attention or to the first kind of block."""
-        kinds = found if found[0][0].cross else found[:1]
+        kinds = _of_each_text(found) if self.is_cross else found[:1]
         if kinds[0][0].vector and "y" in entry:
             entry = {**entry, "y": call.pooled}  # all entries' tokens go by one vector
         lists = {door.blocks: blocks for door, blocks in kinds}
@@ -171,8 +175,10 @@ class Doors:
 
     def _hooks(self, model, found, call, brought, count):
         """brought: for each kind of cross-attention, or for the first kind of block, what each entry brings."""
-        if found[0][0].cross:
-            for (door, blocks), entries in zip(found, brought):
+        if self.is_cross:
+            of_text = dict(zip((door.text for door, _ in _of_each_text(found)), brought))
+            for door, blocks in found:
+                entries = of_text[door.text]
                 if door.projection is None:
                     visit = CrossVisit(door, call.equation, call.use, entries)
                 else:
@@ -188,6 +194,11 @@ class Doors:
                 within = JointProjection(door.projection, visit).hooks
             for block in blocks:
                 yield from visit.hooks(door, block, next(numbers), within)
+
+
+def _of_each_text(found):
+    """The first kind of block for each text."""
+    return list({door.text: (door, blocks) for door, blocks in reversed(found)}.values())[::-1]
 
 
 class _Count:

@@ -42,9 +42,11 @@ class ModelWrapper:
                 return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
             if active.statistics is not None:
                 active.statistics.expect(x.device)
+            name = self.adapter.text_input
+            kwargs["c_crossattn"] = c_crossattn
             call = ModelCall(
                 x=x,
-                context=c_crossattn.to(x.device),  # newer ComfyUI does this later, inside the call
+                context=kwargs.pop(name).to(x.device),  # newer ComfyUI does this later, inside the call
                 entries=active.entries,
                 rehearse=self._rehearsing(
                     Rehearsals(executor.class_obj, self.adapter, x, t, c_concat, transformer_options, kwargs)
@@ -63,7 +65,8 @@ class ModelWrapper:
                 self.adapter.guided(model, call) as (context, options),
                 hooked(marks(model, call.use)),
             ):
-                return executor(x, t, c_concat, context, control, options, **kwargs)
+                kwargs[name] = context
+                return executor(x, t, c_concat, kwargs.pop("c_crossattn"), control, options, **kwargs)
 
     def _kept(self, model, active, device, number, make):
         patcher = model.current_patcher

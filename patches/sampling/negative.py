@@ -76,7 +76,7 @@ def _encoded(entry, adapter, model, device):
         if name in further:
             further[name] = {key: value for key, value in further[name].items() if key in of_text}
     return Negative(
-        conds["c_crossattn"].cond.to(device),
+        conds[adapter.text_input].cond.to(device),
         pooled,
         single(entry.get("timestep_end", 0.0)),
         single(entry.get("timestep_start", math.inf)),
