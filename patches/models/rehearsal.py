@@ -166,7 +166,6 @@ class Rehearsals:
         options = {name: value for name, value in self.options.items() if name not in OF_OTHERS}
         return _bare(self.model, lists)._apply_model(x, self.t, c_concat, tokens, None, options, **of_picture, **text)
 
-
     def _with_pictures(self, entry):
         """What holds both the text's and the picture's, with the positive's picture."""
         return {

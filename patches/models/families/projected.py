@@ -86,7 +86,7 @@ STABLE_AUDIO_3 = Transformer(
 # Its positions are no rotations, and the image's begin behind the text: each prompt keeps those of its own run.
 ERNIE_IMAGE = Transformer(
     families={"ERNIE-Image": NOBODYS},
-    since={"ERNIE-Image": "0.20.1"},
+    since={"ERNIE-Image": "0.19.0"},
     text_encoder="Ministral 3 3B (CLIPLoader, any type)",
     doors=Doors(
         (
