@@ -155,7 +155,7 @@ def _hidream(c, n, size):
 
 
 def _mochi(c, n, size):
-    """Keys and values of the pooling are as many as the text; the last block only takes its queries, keys and values."""
+    """Pooling takes keys and values of all of the text; the last block its queries, keys and values only."""
     d, text, t5 = c["hidden_size_x"], c["hidden_size_y"], c["t5_feat_dim"]
     weights = 4 * d * text + _gated(text, int(2 * c["mlp_ratio_y"] * text / 3))
     return [joint(c["depth"] - 1, weights, d, n), joint(1, 3 * d * text, d, n), of_text(1, t5 * text + 2 * t5 * t5)]
@@ -327,6 +327,7 @@ def without_values():
     with (
         mock.patch.object(torch.Tensor, "item", lambda t: 1 if t.is_meta else item(t)),
         mock.patch.object(torch.Tensor, "__bool__", lambda t: not t.is_meta and is_true(t)),
+        mock.patch.object(torch, "bincount", lambda t, minlength: t.new_empty(minlength)),
         mock.patch.object(comfy.ldm.hidream.model.MOEFeedForwardSwiGLU, "forward", _to_the_first),
         mock.patch.object(comfy.model_management, "get_free_memory", lambda *_: 1 << 60),
     ):

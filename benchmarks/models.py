@@ -3,10 +3,9 @@
 Configurations are those that ComfyUI's model_detection gives for the published checkpoints. Sizes that it reads from
 the weights are their publishers'; for Krea 2, LTX-2, Kandinsky 5 Lite, Ideogram 4, Lens, JoyImage, Boogu, AuraFlow,
 PixelDiT, ERNIE-Image, Stable Audio 1 and 3 and ACE-Step 1.5 they are the defaults of ComfyUI's classes, for Anima those
-of Cosmos Predict2 2B, from which it was made. Stable Audio 3's attention is taken to be the difference of two. Flux.2's,
-Anima's and Cosmos 1's prompts always have 512 tokens, LTX-2's have 1024. Others' numbers of tokens are the least that
-their encoders pad to, where they pad: HunyuanVideo's, HiDream's, Mochi's, AuraFlow's, CogVideoX', PixelDiT's,
-Hunyuan-DiT's and Stable Audio's.
+of Cosmos Predict2 2B, from which it was made. Stable Audio 3's attention is taken to be the difference of two.
+Flux.2's, Anima's and Cosmos 1's prompts always have 512 tokens, LTX-2's have 1024; where a case's name does not tell,
+the others' have as many as ComfyUI pads them to.
 
 A scaled-down case divides the model's width and the number of image and text tokens by about the same factor, so that
 attention and projections keep their shares, and with them the ratios; heads stay as wide as they are.
@@ -33,7 +32,7 @@ class Architecture:
         joint: whether they meet in one attention over both, which the override reaches.
         patch: how many of a latent's places make a token of the image.
         takes: the class below comfy.ldm that takes the config, where it takes no entry that it does not know.
-        brings: what a prompt of so many tokens brings besides these and a pooled output.
+        brings: what a prompt of a Size brings besides its tokens and a pooled output.
         weights: what `base` is made with besides the config.
     """
 
@@ -44,35 +43,34 @@ class Architecture:
     joint: bool = True
     patch: int = 4
     takes: str | None = None
-    brings: Callable[[int], dict] = lambda text: {}
+    brings: Callable[["Size"], dict] = lambda size: {}
     weights: Callable[[], tuple] = tuple
 
 
-def _mask(text):
-    return {"attention_mask": torch.ones(1, text, dtype=torch.long)}
+def _mask(size):
+    return {"attention_mask": torch.ones(1, size.text, dtype=torch.long)}
 
 
-def _llama(text):
-    """Of each of its layers."""
-    return {"conditioning_llama3": torch.randn(1, 32, text, 4096)}
+def _llama(size):
+    """The tokens of each of its 32 layers."""
+    return {"conditioning_llama3": torch.randn(1, 32, size.text, size.config["caption_channels"][1])}
 
 
 MT5 = 256  # tokens that Hunyuan-DiT's other encoder makes
 
 
-def _mt5(text):
-    masks = {"attention_mask": torch.ones(1, text), "attention_mask_mt5xl": torch.ones(1, MT5)}
-    return {"conditioning_mt5xl": torch.randn(1, MT5, 2048), **masks}
+def _mt5(size):
+    return {"conditioning_mt5xl": torch.randn(1, MT5, 2048), "attention_mask_mt5xl": torch.ones(1, MT5), **_mask(size)}
 
 
 LYRICS, CODES = 256, 600  # tokens; codes of 120 seconds
 
 
-def _lyrics(text):
+def _lyrics(size):
     return {"conditioning_lyrics": torch.arange(LYRICS)[None]}
 
 
-def _lyrics_and_codes(text):
+def _lyrics_and_codes(size):
     return {"conditioning_lyrics": torch.randn(1, LYRICS, 1024), "audio_codes": [list(range(CODES))]}
 
 
@@ -308,7 +306,8 @@ ARCHITECTURES = {
     "pixart": Architecture(
         "PixArt", "PixArtSigma", {
             "image_model": "pixart_sigma", "num_heads": 16, "patch_size": 2, "hidden_size": 1152, "in_channels": 4,
-            "depth": 28, "model_max_length": 300, "micro_condition": False, "caption_channels": 4096,
+            "depth": 28, "model_max_length": 300, "input_size": 128, "pe_interpolation": 2, "micro_condition": False,
+            "caption_channels": 4096,
         },
         {CROSS: "depth"}, joint=False,
     ),
@@ -403,7 +402,7 @@ class Size:
         pooled = adapter.pooled_width(network) or 1280  # SDXL's; others take none
         generator = torch.Generator().manual_seed(seed)
         tokens, pooled = (torch.randn(1, *shape, generator=generator) for shape in ((self.text, width), (pooled,)))
-        brought = ARCHITECTURES[self.family].brings(self.text)
+        brought = ARCHITECTURES[self.family].brings(self)
         return [[tokens, {"pooled_output": pooled, "guidance": 4.0, **brought}]]
 
     def latents(self, make):
@@ -461,6 +460,17 @@ def _z_image(text):
     return Size("z_image", (16, 128, 128), text), Size("z_image", (16, 48, 46), 4 * round(text / 30), changes)
 
 
+def _hidream(text):
+    changes = {"num_attention_heads": 4, "num_layers": 1, "num_single_layers": 2, "caption_channels": [819, 819],
+               "llama_layers": [0, 16, 31]}
+    return Size("hidream", (16, 128, 128), text), Size("hidream", (16, 58, 56), round(text / 5), changes)
+
+
+def _pixart(text):
+    changes = {"num_heads": 3, "hidden_size": 216, "depth": 8, "caption_channels": 768}
+    return Size("pixart", (4, 128, 128), text), Size("pixart", (4, 56, 56), round(text * 3 / 16), changes)
+
+
 SDXL_SMALL = Size("sdxl", (4, 40, 40), 8, {"model_channels": 64, "context_dim": 408})
 WAN_SMALLER = {"dim": 1536, "ffn_dim": 8960, "num_heads": 12, "num_layers": 30}
 KLEIN_4B = {
@@ -490,10 +500,12 @@ CASES = [
     Case("Anima 1024x1024", Size("anima", (16, 1, 128, 128), 512)),
     Case("LTX-2 720p, 121 frames with sound", Size("ltx2", (128, 16, 22, 40), 1024, sound=(8, 121, 16)), slow=WITH_CFG),
     Case("Kandinsky 5 Lite 768x512, 121 frames", Size("kandinsky5", (16, 31, 64, 96), 256), slow=WITH_CFG),
-    Case("HunyuanVideo 720p, 129 frames", Size("hunyuan_video", (16, 33, 90, 160), 256), slow=("base", "nag")),
-    Case("HunyuanVideo 1.5 720p, 121 frames", Size("hunyuan_video15", (32, 31, 45, 80), 256), slow=("base", "nag")),
+    Case("HunyuanVideo 720p, 129 frames, 256 text tokens", Size("hunyuan_video", (16, 33, 90, 160), 256),
+         slow=("base", "nag")),
+    Case("HunyuanVideo 1.5 720p, 121 frames, 256 text tokens", Size("hunyuan_video15", (32, 31, 45, 80), 256),
+         slow=("base", "nag")),
     Case("HunyuanImage 2.1 2048x2048, 256 text tokens", Size("hunyuan_image", (64, 64, 64), 256), slow=WITH_CFG),
-    Case("HiDream I1 1024x1024, 3 times 128 text tokens", Size("hidream", (16, 128, 128), 128), slow=WITH_CFG),
+    Case("HiDream I1 1024x1024, 3 times 128 text tokens", *_hidream(128), slow=WITH_CFG),
     Case("Mochi 848x480, 163 frames", Size("mochi", (12, 28, 60, 106), 256), slow=("base", "nag")),
     Case("Ideogram 4 1024x1024, 256 text tokens", Size("ideogram4", (128, 64, 64), 256), slow=WITH_CFG),
     Case("Lens 1024x1024, 256 text tokens", Size("lens", (128, 64, 64), 256)),
@@ -504,13 +516,13 @@ CASES = [
     Case("CogVideoX 5B 720x480, 49 frames", Size("cogvideox", (16, 13, 60, 90), 226), slow=WITH_CFG),
     Case("PixelDiT 1024x1024", Size("pixeldit", (3, 1024, 1024), 300)),
     Case("ERNIE-Image 1024x1024, 256 text tokens", Size("ernie", (128, 64, 64), 256)),
-    Case("PixArt-Sigma 1024x1024, 300 text tokens", Size("pixart", (4, 128, 128), 300)),
+    Case("PixArt-Sigma 1024x1024, 300 text tokens", *_pixart(300)),
     Case("Hunyuan-DiT 1024x1024", Size("hunyuan_dit", (4, 128, 128), 77)),
     Case("Cosmos 1 7B 1280x704, 121 frames", Size("cosmos1", (16, 16, 88, 160), 512), slow=("base", "nag")),
     Case("Stable Audio 1, 47 seconds", Size("stable_audio", (64, 1024), 128)),
     Case("Stable Audio 3, 190 seconds", Size("stable_audio3", (256, 2048), 128)),
-    Case("ACE-Step 1, 120 seconds", Size("ace", (8, 16, 1292), 64)),
-    Case("ACE-Step 1.5, 120 seconds", Size("ace15", (64, 3000), 64)),
+    Case("ACE-Step 1, 120 seconds, 64 text tokens, 256 of lyrics", Size("ace", (8, 16, 1292), 64)),
+    Case("ACE-Step 1.5, 120 seconds, 64 text tokens, 256 of lyrics", Size("ace15", (64, 3000), 64)),
 ]
 
 
