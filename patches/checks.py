@@ -53,8 +53,8 @@ def _is_conditioning(value):
 
 
 def has_text(tokens) -> bool:
-    """Whether it is a text embedding, (batch, tokens, width), with at least one token."""
-    return isinstance(tokens, torch.Tensor) and tokens.ndim == 3 and tokens.numel() > 0
+    """Whether it is a text embedding, (batch, tokens, width), with at least one token; SANA's is (batch, 1, ...)."""
+    return isinstance(tokens, torch.Tensor) and tokens.ndim in (3, 4) and tokens.numel() > 0
 
 
 def check_model(model) -> None:

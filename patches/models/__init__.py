@@ -33,10 +33,15 @@ def adapter_of(model: torch.nn.Module) -> Adapter:
     if reason is not None:
         raise ValueError(_refusal(model, f"can't guide it: {reason}"))
     for cls in type(diffusion_model).__mro__:
-        for adapter in REGISTRY.get(f"{cls.__module__}.{cls.__qualname__}", ()):
+        for adapter in REGISTRY.get(_registered(cls), ()):
             if adapter.serves(diffusion_model):
                 return adapter
     raise UnknownFamily(_refusal(model, "has no adapter for it yet"))
+
+
+def _registered(cls):
+    """The name by which a class has adapters: its own alone if it is another pack's, which is called as its folder."""
+    return cls.__qualname__ if is_foreign(cls) else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def find_adapter(model: torch.nn.Module) -> Adapter:
@@ -80,8 +85,9 @@ def check_forwards(adapter: Adapter, model: torch.nn.Module) -> None:
     """
     diffusion_model = plain(model.diffusion_model)
     blocks = set(adapter.blocks(diffusion_model)) if adapter.block_lists else ()
+    home = type(diffusion_model) if adapter.of_pack else None
     for name, module in diffusion_model.named_modules():
-        origin = replaced_forward(module) if module in blocks else None
+        origin = replaced_forward(module, home) if module in blocks else None
         if origin is not None:
             raise ValueError(OWN_FORWARD.format(block=name, origin=origin))
 

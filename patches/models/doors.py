@@ -40,6 +40,7 @@ class Door:
             Where the text comes alone, it comes with every text.
         indices: the argument with places in the sequence, as (start, stop, ...) or as one.
         attended: how many of the text's tokens attend; behind them, where it comes alone, it is padded.
+        segments: the argument with places in the sequence, as (start, stop, ...), of which the text has its own.
         vector: the argument with the modulation that the pooled output goes into. The image keeps the positive's; what
             the negative's is good for, `within` knows.
         within: what else there is to do inside of a block, in one model call: gives the hooks on one.
@@ -48,6 +49,7 @@ class Door:
         projection: where the prompts meet, if no override reaches the attention.
         modality: which of settings.MODALITIES the text is for, where each has one of its own.
         names: of a block's arguments in their order, where its forward() does not tell.
+        of_pack: the blocks are another pack's, as the model is.
     """
 
     blocks: str
@@ -62,16 +64,20 @@ class Door:
     mask: str | None = None
     indices: str | None = None
     attended: str | None = None
+    segments: str | None = None
     vector: str | None = None
     within: Callable[[JointVisit, ModelCall, torch.nn.Module], Callable[[torch.nn.Module], Iterator]] | None = None
     cross: str | None = None
     projection: Projection | None = None
     modality: str | None = None
     names: tuple[str, ...] | None = None
+    of_pack: bool = False
 
     def find(self, model: torch.nn.Module) -> list[torch.nn.Module]:
         """The modules of a diffusion model, in order, also where a cache of another pack has put itself around them."""
         net = plain(model)
+        if self.of_pack:
+            return listed(net, self.blocks)
         others = (each for each in _in_lists(holder(net, self.blocks)) if not is_comfys(each))
         found = listed(net, self.blocks) or others
         return [block for each in found for block in ([each] if is_comfys(each) else self._inside(each))]
@@ -89,7 +95,8 @@ class Door:
         """The arguments without which NAG does not get into a block, and that it does not have."""
         text, at = self.text or self.sequence, self.projection
         module = self.meets_in(block) if at is None else at.attention(self.meets_in(block))
-        wanted = [(native(block), text), (native(module), OPTIONS if at is None else at.text or text)]
+        class_of = (lambda part: type(plain(part))) if self.of_pack else native
+        wanted = [(class_of(block), text), (class_of(module), OPTIONS if at is None else at.text or text)]
         lost = [f"{cls.__name__}.forward({name})" for cls, name in wanted if not takes(cls, name)]
         return lost + ([] if at is None else at.missing(plain(module)))
 
@@ -109,7 +116,8 @@ class Doors:
 
     Args:
         kinds: of blocks, in the model's order.
-        text_module: the path of the last module that has the text alone, where no block has.
+        text_module: the path of the last module that has the text alone, where no block has; None, too, where it has as
+            many tokens at the blocks as it comes with.
         image_module: that of the last that has the image alone, where only part of the text comes to the blocks.
         image_is_behind: the image's positions begin behind the text's, so they differ between the prompts.
         image_first: whether the image comes before the text in a diffusion model's attention.
@@ -136,7 +144,8 @@ class Doors:
         counting = [model.get_submodule(counted)] if counted else []
         with hooked(module.register_forward_hook(count) for module in counting):
             brought = [self._rehearsed(model, found, call, entry, count) for entry in call.entries]
-            count.n_tokens = None  # of the positive's run, from now on
+            # Of the positive's run, from now on: where the text comes to the blocks as it is, that is known.
+            count.n_tokens = None if counted else call.context.shape[1]
             with hooked(self._hooks(model, found, call, [*zip(*brought)], count)):
                 yield
 
@@ -146,6 +155,7 @@ class Doors:
         if kinds[0][0].vector and "y" in entry:
             entry = {**entry, "y": call.pooled}  # all entries' tokens go by one vector
         lists = {door.blocks: blocks for door, blocks in kinds}
+        count.n_tokens = entry["c_crossattn"].shape[1]  # unless a module counts
         own, makers = [], getattr(model, self.own) if self.own else ()
         with hooked(maker.register_forward_hook(lambda module, args, out: own.append(out)) for maker in makers):
             caught = rehearse(
@@ -189,4 +199,4 @@ class _Count:
 
     def of_text(self, sequence: torch.Tensor) -> int:
         """How many of a sequence's tokens are the text's."""
-        return sequence.shape[1] - self.n_tokens if self.is_image else self.n_tokens
+        return sequence.shape[-2] - self.n_tokens if self.is_image else self.n_tokens

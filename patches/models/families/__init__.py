@@ -30,5 +30,6 @@ def _joined(tables: Iterable[Table]) -> dict[str, tuple[Adapter, ...]]:
     return joined
 
 
+# A name without a dot is that of a class of another pack, which is called as its folder is.
 # Where models of several families share a class, the first adapter that serves a model is its.
 REGISTRY = _joined((OTHERS, JOINT, FLUX, CROSS, PROJECTED, HUNYUAN, HIDREAM, MOCHI))

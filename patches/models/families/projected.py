@@ -1,4 +1,5 @@
 """Families whose image attends to the text where no override reaches: the prompts meet in front of the projection."""
+from ...settings import Strength
 from ..doors import Door, Doors
 from ..projection import Projection
 from ..transformer import NOBODYS, Transformer
@@ -35,6 +36,7 @@ HUNYUAN_DIT = Transformer(
     ),
     width=("text_states_dim",),
     text_inputs=("text_embedding_mask", "encoder_hidden_states_t5", "text_embedding_mask_t5"),
+    needed_inputs={"text_embedding_mask": "attention mask", "encoder_hidden_states_t5": "text of mT5"},
     made=lambda model, n: n + model.text_len_t5,
 )
 # Text, lyrics and timbre come in one sequence; for a text that is all zero, the model puts in a vector of its own.
@@ -54,6 +56,7 @@ ACE_STEP_15 = Transformer(
     ),
     width="encoder.text_projector",
     text_inputs=("lyric_embed", "refer_audio", "audio_codes", "is_covers", "replace_with_null_embeds"),
+    needed_inputs={"lyric_embed": "lyrics"},
     patch=2,
     made=lambda model, n: n + 1,  # of the timbre
 )
@@ -80,7 +83,7 @@ STABLE_AUDIO_3 = Transformer(
 # Its positions are no rotations, and the image's begin behind the text: each prompt keeps those of its own run.
 ERNIE_IMAGE = Transformer(
     families={"ERNIE-Image": NOBODYS},
-    since={"ERNIE-Image": "0.20.1"},
+    since={"ERNIE-Image": "0.19.0"},
     text_encoder="Ministral 3 3B (CLIPLoader, any type)",
     doors=Doors(
         (
@@ -103,10 +106,34 @@ ERNIE_IMAGE = Transformer(
     width="text_proj",
 )
 
+TWO_PROMPTS = (
+    "this version of ComfyUI_ExtraModels runs it for two prompts at a time only; that of Efficient-Large-Model on "
+    "GitHub, by SANA's authors, also runs it for one"
+)
+SANA = Transformer(
+    families={"SANA": Strength(3.0, 2.5, 0.5)},
+    text_encoder="Gemma 2 2B (Gemma Loader and Sana Text Encode of ComfyUI_ExtraModels)",
+    refused=lambda model: None if hasattr(model, "cfg_embedder") else TWO_PROMPTS,
+    doors=Doors(
+        (
+            Door(
+                "blocks",
+                text="y",
+                cross="cross_attn",
+                projection=Projection("proj", once=("q_linear",), text="cond", lengths="mask"),
+                of_pack=True,
+            ),
+        ),
+        patch_will_do=True,
+    ),
+    width="y_embedder.y_proj.fc1",
+)
+
 PROJECTED = {
     "comfy.ldm.pixart.pixartms.PixArtMS": PIXART,
     "comfy.ldm.hydit.models.HunYuanDiT": HUNYUAN_DIT,
     "comfy.ldm.ace.ace_step15.AceStepConditionGenerationModel": ACE_STEP_15,
     "comfy.ldm.audio.dit.AudioDiffusionTransformer": STABLE_AUDIO_3,
     "comfy.ldm.ernie.model.ErnieImageModel": ERNIE_IMAGE,
+    "SanaMS": SANA,  # and SanaMSCM, SANA-Sprint's, which derives from it
 }
