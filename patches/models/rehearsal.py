@@ -108,7 +108,7 @@ class Rehearsals:
 
     def __init__(self, model, adapter, x, t, c_concat, transformer_options, given: dict):
         self.model, self.x, self.t, self.c_concat = model, x, t, c_concat
-        self.of_text, self.given, self.options = ("y", *adapter.text_inputs), given, transformer_options
+        self.of_text, self.given, self.options = adapter.text_inputs, given, transformer_options
 
     def __call__(self, entry: dict, lists: dict[str, list[torch.nn.Module]], small: bool):
         x, c_concat = self.x, self.c_concat
@@ -117,12 +117,13 @@ class Rehearsals:
             x, c_concat = (t if t is None else t[..., :patch, :patch] for t in (x, c_concat))
         text = dict(entry)
         tokens = text.pop("c_crossattn").to(x.device)
-        of_picture = {name: value for name, value in self.given.items() if name not in self.of_text}
+        of_text = {*self.of_text, *entry}  # with "y", unless it is the positive's alone
+        of_picture = {name: value for name, value in self.given.items() if name not in of_text}
         options = {name: value for name, value in self.options.items() if name not in OF_OTHERS}
-        return _bare(self.model, lists)._apply_model(x, self.t, c_concat, tokens, None, options, **of_picture, **text)
+        return bare(self.model, lists)._apply_model(x, self.t, c_concat, tokens, None, options, **of_picture, **text)
 
 
-def _bare(model, lists):
+def bare(model, lists):
     """A comfy.model_base.BaseModel with the same modules, and nothing on its diffusion model but what its class says.
 
     No hooks, no functions in the place of its methods, other packs' or torch.compile's, out of which nothing could be

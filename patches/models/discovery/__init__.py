@@ -1,0 +1,224 @@
+"""A model of no declared family: it is called on tiny inputs, and where its text meets its picture is found.
+
+It is called for two texts and two pictures, and what its first blocks are handed is compared (`reading`). What is found
+is tried before it is used (`trial`).
+"""
+import logging
+import math
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+
+import torch
+
+from ...settings import Strength
+from ..adapter import Adapter
+from ..compiled import plain
+from ..foreign import is_foreign, named
+from ..transformer import Transformer, padded
+from .calls import SHAPES, TinyCalls, lists_of, of_text, seeds_kept
+from .reading import Alike, Three, Unsure, read
+from .trial import try_doors
+from .watching import watch
+
+GENERIC = Strength(5.0, 2.5, 0.25, whose="generic: found, not declared")
+# Of texts, in tokens: models pad them to a multiple of 32 or 128, to 226, 512 or 1024, or cut them at 300.
+LENGTHS = ((71, 40), (661, 530), (1301, 1090))
+NOT_FOUND = "has no adapter for it yet, and does not find out by itself where its text meets its picture: {}"
+POOLED = (
+    "its blocks modulate the text by the pooled output, too ({vector}), and there the negative's text goes by the "
+    "positive's, so that only what the two prompts say in tokens counts"
+)
+FIRST = 2  # of each list of blocks, on which the model is tried
+
+_found = weakref.WeakKeyDictionary()  # facts: {diffusion model: {what it was looked at with: FoundTransformer or Unsure}}
+_looking = threading.RLock()
+
+
+def can_be_found(model: torch.nn.Module) -> bool:
+    """Whether a diffusion model has lists of modules, among which its blocks may be."""
+    return bool(lists_of(plain(model)))
+
+
+class Undeclared(Adapter):
+    """For a model that is not known before it runs.
+
+    Args:
+        model: the diffusion model.
+    """
+
+    text_encoder = "the model's own"
+    is_joint = True  # for the estimate of memory: that is more
+
+    def __init__(self, model: torch.nn.Module):
+        self.families = {name_of(model): GENERIC}
+
+    def blocks(self, model):
+        return []
+
+    def text_width(self, model):
+        raise NotImplementedError
+
+    def text_widths(self, model):
+        return ()  # not known
+
+    def n_tokens(self, model, n):
+        return max(n, 512)  # as many models pad it
+
+    def guided(self, model, call):
+        raise NotImplementedError
+
+    def found(self, model: torch.nn.Module, entry: dict, noise: torch.Tensor, options: dict) -> "FoundTransformer":
+        """The adapter for a comfy.model_base.BaseModel, which is loaded; looked for once for each kind of prompt.
+
+        Args:
+            entry: a positive conditioning of the run, with what only the negative brings, as a guider holds it.
+            noise: of the run.
+            options: the run's transformer_options.
+
+        Raises:
+            Unsure: it says what was seen.
+        """
+        shapes = entry.get("model_conds", {}).get(SHAPES)
+        entry, net = of_text(entry), plain(model.diffusion_model)
+        codes = [(type(blocks[0]), blocks[0].__dict__.get("forward")) for blocks in lists_of(net).values()]
+        key = (*sorted(entry), entry["cross_attn"].shape[2], type(net), noise.ndim, *codes)
+        with _looking:
+            known = _found.setdefault(net, {})
+            if key not in known:
+                known[key] = _looked_for(model, entry, noise, shapes and shapes.cond, options)
+            if isinstance(known[key], Unsure):
+                raise known[key]
+            return known[key]
+
+
+def name_of(model: torch.nn.Module) -> str:
+    return f"found, not declared: {named(type(plain(model)))}"
+
+
+@dataclass(frozen=True, eq=False)
+class FoundTransformer(Transformer):
+    """A Transformer that nobody has declared.
+
+    Args:
+        notices: what is to be said of it, in sentences.
+        pooled_size: the width of the pooled output that comes with its prompts; None: it makes nothing of it.
+    """
+
+    notices: tuple[str, ...] = ()
+    pooled_size: int | None = None
+
+    def pooled_width(self, model):
+        return self.pooled_size
+
+
+@dataclass(frozen=True)
+class Made:
+    """How many tokens the model makes of a text of n."""
+
+    multiple: int
+    least: int
+
+    def __call__(self, model, n):
+        return padded(self.multiple, max(n, self.least))
+
+
+def _looked_for(model, entry, noise, shapes, options):
+    """A FoundTransformer, or Unsure with what was seen."""
+    start, name = time.perf_counter(), named(type(plain(model.diffusion_model)))
+    with seeds_kept(noise.device):
+        result = _by_any_way(model, entry, noise, shapes, options)
+    seconds = time.perf_counter() - start
+    if isinstance(result, Unsure):
+        logging.warning("NAG: looked in %.1f s for where text and picture meet in %s: %s", seconds, name, result)
+        return result
+    logging.info("NAG: found in %.1f s, not declared: %s", seconds, name)
+    logging.debug("NAG: its declaration:\n%s", Lazily(result))
+    return result
+
+
+def _by_any_way(model, entry, noise, shapes, options):
+    """With the run's inputs or, where these don't go with a tiny picture, with its text; by the first blocks or all."""
+    plainly = {name: value for name, value in entry.items() if name in ("cross_attn", "pooled_output", "attention_mask")}
+    said = None
+    for inputs in (entry, plainly):
+        for first in (FIRST, None):
+            try:
+                return _found_by(TinyCalls(model, inputs, noise, shapes, options, first))
+            except Unsure as unsure:
+                return unsure
+            except Exception as error:  # the model's own, whatever its code may raise
+                logging.debug("NAG: a tiny call of the model", exc_info=True)
+                said = said or Unsure(f"it can't be called on tiny inputs ({type(error).__name__}: {error})")
+    return said
+
+
+def _found_by(calls: TinyCalls):
+    alike = 0
+    for lengths in LENGTHS:
+        try:
+            return _found_with(calls, *lengths, least=alike)
+        except Alike as unsure:
+            said, alike = unsure, max(lengths)
+    raise said
+
+
+def _found_with(calls, n_long, n_short, least):
+    long = calls.prompt(n_long)
+    short, small = calls.prompt(n_short, long), calls.prompt(n_long, narrow=True)
+    see = lambda given: watch(calls.net, calls.lists, lambda override: calls(given, override))
+    seen = Three(see(long), see(short), see(small))
+    other = None
+    if calls.pooled is not None and "y" in long.conds:
+        other = calls.prompt(n_long, long, pooled=True)
+        other = None if _equal(other.conds["y"], long.conds["y"]) else {**long.conds, "y": other.conds["y"]}
+    found = read(seen, other and see(type(long)(long.x, other, long.n)))
+    differ = (name for name in long.conds if name in short.conds and not _equal(long.conds[name], short.conds[name]))
+    made = Made(1, 0) if found.n_text == n_long else Made(math.gcd(found.n_text, n_short), least)
+    net, width = calls.net, calls.entry["cross_attn"].shape[2]
+    path = next((f.path for f in seen.long.linear if f.module.in_features == width and _reads(f, n_long, width)), None)
+    name = name_of(net)
+    said = f"NAG has {name}. Its values are generic."
+    if found.own_vector:
+        said = f"{said[:-1]}; {POOLED.format(vector=found.own_vector)}."
+    adapter = FoundTransformer(
+        families={name: GENERIC},
+        text_encoder=Undeclared.text_encoder,
+        doors=found.doors,
+        width=path or (lambda model: (width,)),
+        text_inputs=tuple(name for name in differ if name not in ("c_crossattn", "y")),
+        patch=max(1, math.prod(long.x.shape[2:]) // found.n_image),
+        made=made,
+        notices=(said,),
+        pooled_size=calls.pooled.shape[-1] if other is not None else None,
+    )
+    try_doors(calls, adapter, found.n_image, long, short)
+    return adapter
+
+
+def _reads(frame, n, width):
+    return any(torch.is_tensor(t) and t.shape[-2:] == (n, width) for t in frame.given.values())
+
+
+def _equal(a, b):
+    if torch.is_tensor(a) and torch.is_tensor(b):
+        return a.shape == b.shape and torch.equal(a, b)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_equal, a, b))
+    return type(a) is type(b) and not torch.is_tensor(a) and a == b
+
+
+class Lazily:
+    """Writes a declaration only if somebody reads it."""
+
+    def __init__(self, adapter):
+        self.adapter = adapter
+
+    def __str__(self):
+        from .declaration import declaration
+
+        return declaration(self.adapter)
+
+
+__all__ = ["GENERIC", "FoundTransformer", "Undeclared", "Unsure", "can_be_found", "is_foreign", "name_of"]

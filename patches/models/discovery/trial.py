@@ -1,0 +1,91 @@
+"""Found doors are tried: an image that follows the negative alone must become that of a run of the negative alone."""
+import torch
+
+from ...attention.override import OVERRIDE
+from ...settings import Settings
+from ..adapter import ModelCall
+from ..rehearsal import Rehearsals
+from .calls import Given, TinyCalls
+from .reading import Unsure, tolerance
+
+OFF = "an image that follows one of two texts by the doors that were seen ({doors}) is not that of a run of this text alone"
+ANOTHER = 0.3  # relative difference: outputs of other calls of attention
+
+
+class _Following:
+    """In the place of the Equation: the image is the negative's. Keeps each, and what it was the positive's."""
+
+    statistics, numbers = None, (0.0, 1.0, 1.0)
+
+    def __init__(self):
+        self.images = []
+
+    def note(self, features):
+        pass
+
+    def __call__(self, positive, negative, out=None):
+        self.images.append(negative.clone())
+        return negative.clone() if out is None else out.copy_(negative)
+
+
+class _Listening:
+    """An override that keeps what attention returns, as (rows, tokens, features)."""
+
+    def __init__(self):
+        self.outs = []
+
+    def __call__(self, func, q, k, v, heads, *args, **options):
+        out = func(q, k, v, heads, *args, **options)
+        self.outs.append((out.transpose(1, 2).flatten(2) if options.get("skip_output_reshape") else out).clone())
+        return out
+
+
+def try_doors(calls: TinyCalls, adapter, n_image: int, positive: Given, negative: Given) -> None:
+    """Raise Unsure if it is not.
+
+    Args:
+        adapter: a Transformer with the found doors.
+        n_image: how many tokens the image has.
+        positive, negative: with one picture and one pooled output.
+    """
+    following, listening = _Following(), _Listening()
+    given = dict(positive.conds)
+    context, c_concat = given.pop("c_crossattn"), given.pop("c_concat", None)
+    pooled = () if adapter.pooled_size is None else ("y",)
+    of_text = ("c_crossattn", *pooled, *adapter.text_inputs)
+    call = ModelCall(
+        x=positive.x,
+        context=context,
+        entries=({name: negative.conds[name] for name in of_text if name in negative.conds},),
+        rehearse=Rehearsals(calls.model, adapter, positive.x, calls.t, c_concat, calls.options, given),
+        guided=(slice(0, 1),),
+        settings=Settings(),
+        equation=following,
+        control=None,
+        transformer_options=calls.options,
+    )
+    with adapter.guided(calls.net, call):
+        # With an override of another's the branches are computed apart, by the equation that is called here.
+        guided = calls(positive, lambda func, *args, **options: func(*args, **options))
+    alone, other = calls(negative, listening), calls(positive)
+    is_off = (guided - alone).norm() > max(0.5 * (other - alone).norm(), tolerance(torch.float32) * alone.norm())
+    if is_off or not _are_among(following.images, listening.outs, _part(adapter, calls.net, n_image), calls.dtype):
+        kinds = adapter.doors.kinds
+        raise Unsure(OFF.format(doors=", ".join(f"{door.blocks}: {door.text or door.sequence}" for door in kinds)))
+
+
+def _part(adapter, net, n_image):
+    """The image's, of what attention returns."""
+    if not adapter.is_joint:
+        return lambda out: out
+    return lambda out: out[:, :n_image] if adapter.doors.image_first(net) else out[:, -n_image:]
+
+
+def _are_among(images, outs, part, dtype):
+    """Whether each image is, in this order, among what attention has returned."""
+    ahead = iter(outs)
+    return bool(images) and all(any(_is_same(image, part(out), dtype) for out in ahead) for image in images)
+
+
+def _is_same(a, b, dtype):
+    return a.shape == b.shape and bool((a - b).norm() <= tolerance(dtype) * b.norm())
