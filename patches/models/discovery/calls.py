@@ -11,6 +11,7 @@ from ..rehearsal import OF_OTHERS, bare
 
 ROWS, COLUMNS, FRAMES = 16, 24, 3  # the most that a tiny latent has
 OF_PIXELS = 4  # times as many, where the latent is the picture itself
+WIDE = 1024  # features, which the text of another encoder may have
 RUNS = {"model_conds", "uuid", "hooks", "area", "mask", "strength", "timestep_start", "timestep_end", "start_percent",
         "end_percent", "control", "control_apply_to_uncond", "gligen", "default", "mask_strength"}  # fmt: skip
 SHAPES = "latent_shapes"  # in the model_conds: of the parts of a packed latent
@@ -93,7 +94,7 @@ class TinyCalls:
 
     def __call__(self, given: Given, override=None) -> torch.Tensor:
         """The model's prediction for it; override: by which all attention goes."""
-        conds = dict(given.conds)
+        conds = copied(given.conds)  # models write into what they are given
         known = {"c_concat": conds.pop("c_concat", None), "c_crossattn": conds.pop("c_crossattn")}
         options = self.options if override is None else {**self.options, OVERRIDE: override}
         return self.model._apply_model(given.x, self.t, control=None, transformer_options=options, **known, **conds)
@@ -121,9 +122,9 @@ class TinyCalls:
             return [self._resized(each, was, n) for each in value]
         if not torch.is_tensor(value):
             return value
-        resized = value
+        resized, width = value, self.entry["cross_attn"].shape[2]
         for axis, size in enumerate(value.shape):
-            if size != was or value.ndim >= 4 and axis != 2:
+            if size != was or value.ndim >= 4 and (axis != 2 or value.shape[3] < min(WIDE, width)):
                 continue
             resized = resized.index_select(axis, torch.arange(n, device=value.device) % was)
         if resized is not value:
@@ -150,3 +151,8 @@ def _on(value, device):
     if isinstance(value, list):
         return [_on(each, device) for each in value]
     return value.to(device) if torch.is_tensor(value) else value
+
+
+def copied(conds: dict) -> dict:
+    """The same with tensors of its own."""
+    return {name: value.clone() if torch.is_tensor(value) else value for name, value in conds.items()}

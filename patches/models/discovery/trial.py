@@ -5,7 +5,7 @@ from ...attention.override import OVERRIDE
 from ...settings import Settings
 from ..adapter import ModelCall
 from ..rehearsal import Rehearsals
-from .calls import Given, TinyCalls
+from .calls import Given, TinyCalls, copied
 from .reading import Unsure, tolerance
 
 OFF = "an image that follows one of two texts by the doors that were seen ({doors}) is not that of a run of this text alone"
@@ -49,14 +49,14 @@ def try_doors(calls: TinyCalls, adapter, n_image: int, positive: Given, negative
         positive, negative: with one picture and one pooled output.
     """
     following, listening = _Following(), _Listening()
-    given = dict(positive.conds)
+    given, text = copied(positive.conds), copied(negative.conds)
     context, c_concat = given.pop("c_crossattn"), given.pop("c_concat", None)
     pooled = () if adapter.pooled_size is None else ("y",)
     of_text = ("c_crossattn", *pooled, *adapter.text_inputs)
     call = ModelCall(
         x=positive.x,
         context=context,
-        entries=({name: negative.conds[name] for name in of_text if name in negative.conds},),
+        entries=({name: text[name] for name in of_text if name in text},),
         rehearse=Rehearsals(calls.model, adapter, positive.x, calls.t, c_concat, calls.options, given),
         guided=(slice(0, 1),),
         settings=Settings(),

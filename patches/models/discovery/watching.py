@@ -55,7 +55,7 @@ class Seen:
     """
     Attributes:
         blocks: the first calls of the first two blocks of each list, in the order in which the lists were come to.
-        returned: the frames of the modules outside of these blocks that have returned, in this order.
+        returned: the frames of the modules that have returned, in this order, but those in these blocks.
         linear: the frames of modules with `in_features`, in the order in which they were called.
     """
 
@@ -114,7 +114,7 @@ class _Watcher:
         frame.out = out
         if self.inside and self.inside[-1].frame is frame:
             self.inside.pop()
-        elif not self.inside:
+        if not self.inside:
             self.seen.returned.append(frame)
 
     def attention(self, func, q, k, v, heads, *args, **options):
