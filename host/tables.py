@@ -1,47 +1,79 @@
-"""`make tables`: writes what `auto` stands for into the README and the help pages, as the families declare it."""
+"""`make tables`: writes what is guided, and what `auto` stands for, into the README and the help pages.
+
+By the families' declarations, and by the tests' tables of tiny models.
+"""
 import importlib
 import re
+import sys
 from itertools import groupby
 
 from .inside import COMFYUI, load_pack, start_comfyui
 from .server import PACK
 
-START, END = "<!-- families: make tables -->\n", "<!-- /families -->\n"
-BETWEEN = re.compile(f"(?<={re.escape(START)}).*?(?={re.escape(END)})", re.DOTALL)
-HEAD = "| family | nag_scale | nag_tau | nag_alpha | until sigma | whose values |\n|---|---|---|---|---|---|\n"
+BETWEEN = "(?<=<!-- {0}: make tables -->\n).*?(?=<!-- /{0} -->\n)"
+FAMILIES = "| family | nag_scale | nag_tau | nag_alpha | until sigma | whose values |\n|---|---|---|---|---|---|\n"
+MODELS = (
+    "| model | text meets image in | nag_scale | nag_tau | nag_alpha | until sigma | whose values | ComfyUI from "
+    "| tested against |\n|---|---|---|---|---|---|---|---|---|\n"
+)
 
 
 def documents():
     """Those with such a table."""
     every = [PACK / "README.md", *sorted((PACK / "web" / "docs").glob("*.md"))]
-    return [path for path in every if START in path.read_text(encoding="utf-8")]
+    return [path for path in every if "make tables -->\n" in path.read_text(encoding="utf-8")]
 
 
-def table(pack) -> str:
+def tables(pack) -> dict[str, str]:
+    """Their texts, by name."""
+    models = importlib.import_module(f"{pack.__name__}.patches.models")
+    return {"families": families(pack), "models": MODELS + "".join(map(_models, models.adapters()))}
+
+
+def families(pack) -> str:
     """A row for the families of the same values, in the order of the registry."""
-    families = importlib.import_module(f"{pack.__name__}.editor.families").all_families()
-    strengths = list(dict.fromkeys(families.values()))
-    ordered = sorted(families.items(), key=lambda item: strengths.index(item[1]))
-    rows = [_row([name for name, _ in same], strength) for strength, same in groupby(ordered, key=lambda item: item[1])]
-    return HEAD + "".join(rows)
+    every = importlib.import_module(f"{pack.__name__}.editor.families").all_families()
+    strengths = list(dict.fromkeys(every.values()))
+    ordered = sorted(every.items(), key=lambda item: strengths.index(item[1]))
+    rows = [
+        _row(", ".join(name for name, _ in same), *_values(strength))
+        for strength, same in groupby(ordered, key=lambda item: item[1])
+    ]
+    return FAMILIES + "".join(rows)
 
 
-def _row(names, strength):
+def _models(adapter):
+    tested = importlib.import_module("tested")
+    rows = [
+        (name, adapter.mechanism, *_values(strength), adapter.since.get(name, ""), tested.compared_with(name))
+        for name, strength in adapter.families.items()
+    ]
+    return "".join(_row(*row) for row in rows)
+
+
+def _values(strength):
+    numbers = (strength.nag_scale, strength.nag_tau, strength.nag_alpha)
     until = f"{strength.nag_sigma_end:g}" if strength.nag_sigma_end else ""
-    numbers = [f"{value:g}" for value in (strength.nag_scale, strength.nag_tau, strength.nag_alpha)]
-    return f"| {' | '.join([', '.join(names), *numbers, until, strength.whose])} |\n"
+    return *(f"{value:g}" for value in numbers), until, strength.whose
 
 
-def filled(text: str, families: str) -> str:
-    """A document with this table in it."""
-    return BETWEEN.sub(lambda match: families, text)
+def _row(*cells):
+    return f"| {' | '.join(cells)} |\n"
+
+
+def filled(text: str, tables: dict[str, str]) -> str:
+    """A document with those of these tables in it that it has a place for."""
+    for name, table in tables.items():
+        text = re.sub(BETWEEN.format(name), lambda match, table=table: table, text, flags=re.DOTALL)
+    return text
 
 
 def main():
     start_comfyui(COMFYUI)
-    families = table(load_pack())
+    sys.path.insert(0, str(PACK / "tests"))
+    made = tables(load_pack())
     for path in documents():
-        path.write_text(filled(path.read_text(encoding="utf-8"), families), encoding="utf-8")
+        path.write_text(filled(path.read_text(encoding="utf-8"), made), encoding="utf-8")
         print(path.relative_to(PACK))
 
 

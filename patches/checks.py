@@ -7,20 +7,24 @@ if TYPE_CHECKING:
     from .models import Adapter
 
 ENCODERS = {
-    768: "CLIP-L, as SD1.5 takes",
-    1024: "OpenCLIP-H, T5-XXL 1.0 or Qwen3-0.6B, as SD2, Cosmos Predict2 and Anima take",
+    768: "CLIP-L, T5-base or UMT5-base, as SD1.5, Stable Audio 1 and ACE-Step 1 take",
+    1024: "OpenCLIP-H, T5-XXL 1.0 or Qwen3-0.6B, as SD2, Cosmos 1, Cosmos Predict2 and Anima take",
     1280: "CLIP-G, as the SDXL refiner takes",
-    2048: "CLIP-L and CLIP-G, as SDXL takes, or Ovis 2.5 2B, as Ovis-Image takes",
-    2304: "Gemma 2 2B, as Lumina 2 takes",
+    2048: "CLIP-L and CLIP-G, as SDXL takes, or Ovis 2.5 2B, Qwen2.5-VL-3B or Pile-T5-XL, as Ovis-Image, OmniGen2 and "
+    "AuraFlow take",
+    2304: "Gemma 2 2B, as Lumina 2, PixelDiT and PiD take",
     2560: "Qwen3-4B or Qwen3-VL-4B, as Z-Image and MageFlow take",
     3584: "Qwen2.5-VL-7B, as Qwen-Image, LongCat-Image and Kandinsky 5 take",
     3840: "Gemma 3 12B, as LTX-2 takes",
-    4096: "T5-XXL or UMT5-XXL, as SD3.5, Flux, Chroma, LTX-Video and Wan take",
+    4096: "T5-XXL or UMT5-XXL, as SD3.5, Flux, Chroma, CogVideoX, LTX-Video and Wan take, or Qwen3-VL-8B, as Boogu "
+    "and JoyImage take",
     6144: "Gemma 3 12B, for picture and sound, as LTX-2.3 takes",
     7680: "three layers of Qwen3-4B, as Flux.2 Klein 4B takes",
+    11520: "four layers of GPT-OSS 20B, as Lens takes",
     12288: "three layers of Qwen3-8B, as Flux.2 Klein 9B takes",
     15360: "three layers of Mistral 3 Small, as Flux.2 dev takes",
     30720: "twelve layers of Qwen3-VL-4B, as Krea 2 takes",
+    53248: "thirteen layers of Qwen3-VL-8B, as Ideogram 4 takes",
 }
 
 
@@ -93,11 +97,17 @@ def check_text(name: str, adapter: "Adapter", model: torch.nn.Module, tokens: to
 
 
 def check_inputs(name: str, adapter: "Adapter", conds: dict) -> None:
-    """Raise a ValueError if a conditioning brings what NAG can't do with.
+    """Raise a ValueError if a conditioning brings what NAG can't do with, or lacks what the model needs.
 
     Args:
         conds: what the model made of it, by the names of `extra_conds`.
     """
+    for each, what in adapter.needed_inputs.items():
+        if getattr(conds.get(each), "cond", None) is None:
+            raise ValueError(
+                f"The {name} brings no {what}, so it is not of this model's ({adapter.name}). Encode the "
+                f"{name.split()[-1]} with the model's own text encoder: {adapter.text_encoder}."
+            )
     for each, reason in adapter.refused_inputs.items():
         if each in conds:
             raise ValueError(f"The {name} brings what NAG can't guide yet, {reason}.")

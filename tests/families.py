@@ -87,7 +87,7 @@ def _patcher(family, dtype):
 def _random(tensor, is_gain):
     """Weights with which no layer blows up, vanishes, or does nothing."""
     noise = torch.randn(tensor.shape)
-    if tensor.ndim == 1:
+    if tensor.ndim < 2:
         return is_gain + 0.2 * noise
     return noise / math.sqrt(tensor[0].numel())
 

@@ -24,6 +24,7 @@ MECHANISMS = [
         "chroma",  # doors: two streams, then one
         "cosmos_predict2",  # doors: cross-attention
         "ltx2",  # doors: cross-attention to two texts, with masks
+        "pixart_sigma",  # doors: cross-attention that no override reaches
     )
 ]
 

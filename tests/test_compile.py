@@ -9,7 +9,7 @@ from mechanisms import BY_NAME, MECHANISM_AND_STREAM
 from runs import Run, assert_close
 from subject import out
 
-ONE_OF_A_KIND = ["sdxl", "sd35_large", "flux_dev", "wan21_i2v", "z_image", "cosmos_predict2"]
+ONE_OF_A_KIND = ["sdxl", "sd35_large", "flux_dev", "wan21_i2v", "z_image", "cosmos_predict2", "pixart_sigma"]
 pytestmark = pytest.mark.usefixtures("nothing_compiled", "inference_mode")
 
 

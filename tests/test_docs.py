@@ -78,9 +78,9 @@ def test_every_picture_is_shown_and_small():
     assert [path.name for path in (PAGES / "images").iterdir() if path.stat().st_size > BUDGET] == []
 
 
-def test_tables_of_families_are_what_make_tables_writes(pack):
-    families = tables.table(pack)
+def test_tables_are_what_make_tables_writes(pack):
+    made = tables.tables(pack)
     texts = {path.name: path.read_text(encoding="utf-8") for path in tables.documents()}
-    assert [name for name, text in texts.items() if tables.filled(text, families) != text] == []
+    assert [name for name, text in texts.items() if tables.filled(text, made) != text] == []
     without = {path.stem for path in (README, *pages())} - {path.stem for path in tables.documents()}
     assert without == {"NAGOptions", "NAGPlaygroundLoader"}

@@ -63,7 +63,7 @@ def test_what_other_nodes_see_between_the_blocks(nodes, family):
     assert_close(result, lockstep)
 
 
-@pytest.mark.parametrize("family", ONE_OF_A_KIND, ids=str)
+@pytest.mark.parametrize("family", [*ONE_OF_A_KIND, BY_NAME["pixart_sigma"]], ids=str)
 @pytest.mark.parametrize("backend", ["eager"])
 def test_compiled_as_a_whole(nodes, family, backend, nothing_compiled):
     """One graph without the negative's rehearsal, for prompts of all lengths and all strengths."""

@@ -172,10 +172,12 @@ def test_embedding_of_another_text_encoder(nodes, family):
 
 # What the families' published models take.
 WIDTHS = {
-    768: ["SD1.5"], 1024: ["SD2", "Cosmos Predict2", "Anima"], 2048: ["SDXL", "Ovis-Image"], 2304: ["Lumina 2"],
+    768: ["SD1.5", "Stable Audio 1", "ACE-Step 1"], 1024: ["SD2", "Cosmos 1", "Cosmos Predict2", "Anima"],
+    2048: ["SDXL", "Ovis-Image", "OmniGen2", "AuraFlow"], 2304: ["Lumina 2", "PixelDiT", "PiD"],
     2560: ["Z-Image", "MageFlow"], 3584: ["Qwen-Image", "LongCat-Image", "Kandinsky 5"], 3840: ["LTX-2"],
-    4096: ["SD3.5", "Flux", "Chroma", "LTX-Video", "Wan"], 6144: ["LTX-2.3"], 7680: ["Flux.2 Klein 4B"],
-    12288: ["Flux.2 Klein 9B"], 15360: ["Flux.2 dev"], 30720: ["Krea 2"],
+    4096: ["SD3.5", "Flux", "Chroma", "CogVideoX", "LTX-Video", "Wan", "Boogu", "JoyImage"], 6144: ["LTX-2.3"],
+    7680: ["Flux.2 Klein 4B"], 11520: ["Lens"], 12288: ["Flux.2 Klein 9B"], 15360: ["Flux.2 dev"], 30720: ["Krea 2"],
+    53248: ["Ideogram 4"],
 }  # fmt: skip
 
 
@@ -184,6 +186,22 @@ def test_an_embeddings_width_says_whose_it_is(nodes, width):
     negative = [[torch.zeros(1, 4, width), {"pooled_output": torch.zeros(1, POOLED)}]]
     with pytest.raises(ValueError, match=rf"is {width} wide \(.*, as {'.*'.join(WIDTHS[width])} takes?\)"):
         out(nodes.NAGModel, SDXL.patcher(), negative)
+
+
+LACKING = {"omnigen2": "attention_mask", "boogu": "attention_mask", "ace_step1": "conditioning_lyrics"}
+
+
+@pytest.mark.parametrize(("name", "lost"), LACKING.items())
+def test_a_text_of_the_same_width_of_another_text_encoder(nodes, name, lost):
+    """Known by what the model's own brings besides."""
+    family = BY_DOOR[name]
+    run, patcher = Run(family), family.patcher()
+    others = [[tokens, {key: value for key, value in values.items() if key != lost}] for tokens, values in run.negative]
+    said = rf"The {{}} brings no .*{lost.split('_')[-1]},.*Encode the {{}} with the model's own"
+    with pytest.raises(ValueError, match=said.format("NAG negative", "negative")):
+        run.sample(out(nodes.NAGModel, patcher, others))
+    with pytest.raises(ValueError, match=said.format("positive", "positive")):
+        run.sample(patcher, out(nodes.NAGConditioning, others, run.negative))
 
 
 @pytest.mark.parametrize("name", ["z_image", "lumina2", "qwen_image", "chroma", "flux2_dev", "ltxv", "anima"])

@@ -4,7 +4,7 @@ import dataclasses
 import pytest
 import torch
 
-from door_families import BY_NAME, JOINT
+from door_families import BY_NAME, JOINT, POOLED
 from door_families import joint as table
 from door_families.builder import DoorFamily, model, references
 from oracle.equation import Nag
@@ -16,9 +16,9 @@ from subject import conditioning_node, model_node, out
 from traces import Everything, Failure
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-every_family = pytest.mark.parametrize("family", JOINT, ids=str)
+every_family = pytest.mark.parametrize("family", [*JOINT, *POOLED], ids=str)
 
-MASKED = [BY_NAME[name] for name in ("qwen_image", "qwen_image_edit_2511", "mage_flow")]
+MASKED = [BY_NAME[name] for name in ("qwen_image", "qwen_image_edit_2511", "mage_flow", "ideogram4", "lens")]
 KREA_WITHOUT_METHOD = dataclasses.replace(
     BY_NAME["krea2"], build=model("Krea2", "Krea2", table.KREA, ("default_ref_method",), **table.KREA_2)
 )
@@ -148,6 +148,9 @@ NAMES = {
     "lumina2": "Lumina 2", "z_image": "Z-Image", "z_image_pixel": "Z-Image", "qwen_image": "Qwen-Image",
     "mage_flow": "MageFlow", "chroma": "Chroma", "chroma_radiance": "Chroma Radiance", "flux2_klein": "Flux.2 Klein",
     "flux2_dev": "Flux.2", "longcat": "LongCat-Image", "ovis": "Ovis-Image", "krea2": "Krea 2",
+    "ideogram4": "Ideogram 4", "omnigen2": "OmniGen2", "boogu": "Boogu", "auraflow": "AuraFlow",
+    "cogvideox": "CogVideoX", "pixeldit": "PixelDiT", "pid": "PiD",
+    "lens": "Lens", "joyimage": "JoyImage",
 }  # fmt: skip
 
 

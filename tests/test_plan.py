@@ -15,7 +15,7 @@ import nodes as comfy_nodes
 import pytest
 import torch
 
-from door_families import BY_NAME, FAMILIES, joint
+from door_families import BY_NAME, FAMILIES, cross, joint
 from door_families.builder import arguments_of
 from families import FLUX_SAYS, SD15_SAYS, SD35_SAYS, SDXL_SAYS, WAN_SAYS
 
@@ -348,8 +348,15 @@ def of_wan():
     )  # fmt: skip
 
 
+@pytest.fixture
+def unknown(part, model_folder, monkeypatch):
+    """A loader of a file of a family that NAG does not know: ComfyUI's AuraFlow, forgotten."""
+    monkeypatch.delitem(part("patches.models").REGISTRY, "comfy.ldm.aura.mmdit.MMDiT")
+    write_file(model_folder / "m.safetensors", of_aura_flow()[0])
+    return with_file(CHECKPOINT, "m.safetensors")
+
+
 def of_aura_flow():
-    """A family that NAG does not know: ComfyUI's AuraFlow."""
     return model_of(comfy.supported_models.AuraFlow, "model.", cond_seq_dim=2048, n_double_layers=4, n_layers=8)
 
 
@@ -406,6 +413,11 @@ AS_COSMOS = {
     "patch_temporal": 1, "model_channels": 2048, "num_heads": 16, "num_blocks": 2, "crossattn_emb_channels": 1024,
     "pos_emb_cls": "rope3d", "use_adaln_lora": True, "adaln_lora_dim": 256,
 }  # fmt: skip
+AS_COSMOS_1 = {
+    **cross.COSMOS_1, "max_img_h": 240, "max_img_w": 240, "max_frames": 128, "model_channels": 4096, "num_heads": 32,
+    "crossattn_emb_channels": 1024, "adaln_lora_dim": 256,
+}  # fmt: skip
+AS_ACE = {"attention_head_dim": 128, "inner_dim": 2560, "num_attention_heads": 20, "num_layers": 2, "mlp_ratio": 2.5}
 AS_LTX = {"num_layers": 2, "cross_attention_dim": 2048, "attention_head_dim": 64}
 AS_LTX_2 = {"num_layers": 2, "cross_attention_dim": 4096, "attention_head_dim": 128}
 ADALN = {"cross_attention_adaln": True, "apply_gated_attention": True, "caption_proj_before_connector": True}
@@ -438,11 +450,22 @@ WITH_DOORS = {  # a loader, how a model is made, its family
     ),
     "longcat": (DIFFUSION_MODEL, lambda: of_doors("LongCatImage", **AS_FLUX, context_in_dim=3584), "LongCat-Image"),
     "krea2": (DIFFUSION_MODEL, lambda: of_doors("Krea2", layers=2), "Krea 2"),
+    "ideogram4": (DIFFUSION_MODEL, lambda: of_doors("Ideogram4", num_layers=2), "Ideogram 4"),
+    "omnigen2": (DIFFUSION_MODEL, lambda: of_doors("Omnigen2", num_layers=2, text_feat_dim=2048), "OmniGen2"),
+    "boogu": (DIFFUSION_MODEL, lambda: of_doors("Boogu", num_layers=2, num_double_stream_layers=2), "Boogu"),
+    "auraflow": (CHECKPOINT, of_aura_flow, "AuraFlow"),
+    "cogvideox": (DIFFUSION_MODEL, lambda: of_doors("CogVideoX_T2V", num_layers=2), "CogVideoX"),
+    "pixeldit": (DIFFUSION_MODEL, lambda: of_doors("PixelDiTT2I", prefix="core.", patch_depth=2), "PixelDiT"),
+    "lens": (DIFFUSION_MODEL, lambda: of_doors("Lens", num_layers=2), "Lens"),
+    "joyimage": (DIFFUSION_MODEL, lambda: of_doors("JoyImage", num_layers=2), "JoyImage"),
+    "pid": (DIFFUSION_MODEL, lambda: of_doors("PiD", patch_depth=2), "PiD"),
     "ltxv": (CHECKPOINT, lambda: of_doors("LTXV", prefix="model.diffusion_model.", **AS_LTX), "LTX-Video"),
     "ltx2": (CHECKPOINT, lambda: of_doors("LTXAV", prefix="model.diffusion_model.", **AS_LTX_2), "LTX-2"),
     "ltx23": (
         CHECKPOINT, lambda: of_doors("LTXAV", prefix="model.diffusion_model.", **AS_LTX_2, **ADALN), "LTX-2.3"
     ),
+    "cosmos1": (DIFFUSION_MODEL, lambda: of_doors("CosmosT2V", **AS_COSMOS_1), "Cosmos 1"),
+    "ace_step1": (CHECKPOINT, lambda: of_doors("ACEStep", prefix="model.diffusion_model.", **AS_ACE), "ACE-Step 1"),
     "cosmos_predict2": (DIFFUSION_MODEL, lambda: of_doors("CosmosT2IPredict2", **AS_COSMOS), "Cosmos Predict2"),
     "anima": (DIFFUSION_MODEL, lambda: of_doors("Anima", **AS_COSMOS), "Anima"),
     "kandinsky5": (
@@ -524,21 +547,18 @@ def test_another_file_of_the_same_name(plan, model_folder):
     assert plan(with_file(DIFFUSION_MODEL, path.name))["nodes"]["nag"]["recommended"]["nag_scale"] == SD35_SAYS[0]
 
 
-def test_unsupported_family_says_so(plan, model_folder):
-    write_file(model_folder / "m.safetensors", of_aura_flow()[0])
-    node = plan(with_file(CHECKPOINT, "m.safetensors"))["nodes"]["nag"]
+def test_unsupported_family_says_so(plan, unknown):
+    node = plan(unknown)["nodes"]["nag"]
     assert node["family"] is None and "Supported families: " in node["message"]
     assert not any(node["runs"][0]["on"])
 
 
-def test_where_another_packs_node_takes_over_it_says_so(plan, part, model_folder, monkeypatch):
-    write_file(model_folder / "m.safetensors", of_aura_flow()[0])
-
+def test_where_another_packs_node_takes_over_it_says_so(plan, part, unknown, monkeypatch):
     class Theirs:
         RELATIVE_PYTHON_MODULE = "custom_nodes.Other-NAG"
 
     monkeypatch.setitem(part("nodes.names")._replaced, "NAGCFGGuider", Theirs)
-    graph = {**custom(CFG_GUIDER), "load": with_file(CHECKPOINT, "m.safetensors")["load"]}
+    graph = {**custom(CFG_GUIDER), "load": unknown["load"]}
     message = plan(graph)["nodes"]["nag"]["message"]
     assert "Supported families: " in message and message.endswith("Other-NAG's NAGCFGGuider does it instead.")
 

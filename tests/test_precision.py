@@ -62,9 +62,11 @@ ATTENTION_VALUES = (
     "attn2.to_v", ".cross_attn.v", ".cross_attn.v_proj", ".attn.to_v", ".attn.add_v_proj",
 )  # fmt: skip
 QUERIES_KEYS_VALUES = ("_block.attn.qkv", "_attn.qkv", ".linear1", ".attention.qkv")
+KEYS_VALUES = (".cross_attn.kv_linear",)
+JOINED = QUERIES_KEYS_VALUES + KEYS_VALUES
 OUTPUT_PROJECTIONS = (
     "attn2.to_out.0", ".cross_attn.o", "_block.attn.proj", "_attn.proj", ".linear2", ".cross_attn.output_proj",
-    ".attn.to_out.0", ".attn.to_add_out", ".attention.out",
+    ".attn.to_out.0", ".attn.to_add_out", ".attention.out", ".cross_attn.proj",
 )  # fmt: skip
 
 
@@ -75,17 +77,17 @@ def louder(state, factor):
         layer, kind = name.rpartition(".")[::2]
         if layer.endswith(ATTENTION_VALUES):
             value *= factor
-        elif layer.endswith(QUERIES_KEYS_VALUES):
-            value[_values_of(state[f"{layer}.weight"])] *= factor
+        elif layer.endswith(JOINED):
+            value[_values_of(layer, state[f"{layer}.weight"])] *= factor
         elif layer.endswith(OUTPUT_PROJECTIONS) and kind == "weight":
             value[:, : value.shape[0]] /= 16  # not by the factor, which float16 could not express
     return state
 
 
-def _values_of(weight):
-    """Where a layer that makes queries, keys and values, and maybe more, has the values."""
+def _values_of(layer, weight):
+    """Where a layer that makes keys and values, or queries too, and maybe more, has the values."""
     width = weight.shape[1]
-    return slice(2 * width, 3 * width)
+    return slice(width, 2 * width) if layer.endswith(KEYS_VALUES) else slice(2 * width, 3 * width)
 
 
 def largest_activation(family, patcher):
@@ -95,8 +97,8 @@ def largest_activation(family, patcher):
         if name.endswith(OUTPUT_PROJECTIONS):
             note = lambda module, args, width=module.weight.shape[0]: found.append(args[0][..., :width].abs().max())
             hooks.append(module.register_forward_pre_hook(note))
-        elif name.endswith(ATTENTION_VALUES + QUERIES_KEYS_VALUES):
-            part = slice(None) if name.endswith(ATTENTION_VALUES) else _values_of(module.weight)
+        elif name.endswith(ATTENTION_VALUES + JOINED):
+            part = slice(None) if name.endswith(ATTENTION_VALUES) else _values_of(name, module.weight)
             note = lambda module, args, out, part=part: found.append(out[..., part].abs().max())
             hooks.append(module.register_forward_hook(note))
     result = Run(family, cfg=2.0, steps=2).sample(patcher)

@@ -9,6 +9,7 @@ from .discovery import NOT_FOUND, FoundTransformer, Undeclared, Unsure, can_be_f
 from .families import REGISTRY
 from .families.refused import refused
 from .foreign import is_foreign, named, replaced_forward
+from .lists import listed
 
 OWN_FORWARD = (
     "Another node has put its own forward() in the place of {block}'s ({origin}), so that NAG can't tell what becomes "
@@ -108,7 +109,7 @@ def _check_blocks(adapter, model):
         return
     blocks = set(adapter.blocks(diffusion_model))
     for name in adapter.block_lists:
-        for element in getattr(diffusion_model, name, ()):
+        for element in listed(diffusion_model, name):
             # A cache of another pack may have put all blocks into one module of its own.
             if is_foreign(type(element)) and blocks.isdisjoint(element.modules()):
                 raise ValueError(_refusal(model, OWN_BLOCKS.format(blocks=name, found=named(type(element)))))

@@ -86,12 +86,16 @@ class Adapter(ABC):
     """The families that it serves, as people call them, with the paper's settings for each."""
     text_encoder: str
     """Which text encoder its prompts need."""
+    since: dict[str, str] = {}
+    """The first of ComfyUI's releases that has a family, of those that the oldest supported one has not."""
     needed: tuple[str, ...] = ()
     """What it needs of ComfyUI besides what all families do, in the notation of `capabilities`."""
     parts: tuple[str, ...] = ()
     """The modules of a diffusion model that it puts hooks on, by the ends of their names."""
     text_inputs: tuple[str, ...] = ()
     """What the model is given of a text besides "c_crossattn" and "y", by the names of `extra_conds`."""
+    needed_inputs: dict[str, str] = {}
+    """Those without which a text is another encoder's, which may have the same width: what each is, for people."""
     refused_inputs: dict[str, str] = {}
     """What else a prompt may bring that NAG can't do with, by the names of `extra_conds`: what it is, and why."""
     image_streams = IMAGE_STREAMS[:1]
@@ -109,6 +113,11 @@ class Adapter(ABC):
     def name(self) -> str:
         """All that it serves, as people call it."""
         return ", ".join(self.families)
+
+    @property
+    def mechanism(self) -> str:
+        """In what the text meets the image, for people who know the field."""
+        return "joint attention" if self.is_joint else "cross-attention"
 
     def family(self, model: torch.nn.Module) -> str:
         """The family that a comfy.model_base.BaseModel belongs to."""

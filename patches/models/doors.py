@@ -16,6 +16,8 @@ from .arguments import OPTIONS, names_of, takes
 from .compiled import plain
 from .foreign import is_comfys, native
 from .hooks import hooked
+from .lists import holder, listed
+from .projection import Projection, ProjectionVisit
 from .rehearsal import Brought, brought_to, rehearse
 from .visit import CrossVisit, JointVisit
 
@@ -25,42 +27,54 @@ class Door:
     """The facts about one kind of block.
 
     Args:
-        blocks: the name of the model's list of them.
+        blocks: the path of the model's list, or dict, of them.
         text: the argument with the text alone; None where it comes in one sequence with the image.
+        text_axis: which of its axes counts the tokens.
         sequence: the argument with text and image; None where the text comes alone.
         image: the argument with the image alone, where the block attends within it, too.
         out: which of a block's outputs is the text, where it comes alone.
-        places: the argument with the positions of text and image, as rotations.
+        places: the argument with the positions of text and image, as rotations: one tensor, or a tuple of some.
+        text_places: that with the positions of the text alone.
         text_mask: the argument with a mask of the text's keys, added to the scores: (rows, keys) or with axes between.
+        mask: that with a mask of all keys, (..., queries or 1, keys), in which nothing sees what the image does not.
+            Where the text comes alone, it comes with every text.
         indices: the argument with places in the sequence, as (start, stop, ...) or as one.
+        attended: how many of the text's tokens attend; behind them, where it comes alone, it is padded.
         vector: the argument with the modulation that the pooled output goes into. The image keeps the positive's; what
             the negative's is good for, `within` knows.
         within: what else there is to do inside of a block, in one model call: gives the hooks on one.
         cross: the path, inside of a block, of the module in which the image attends to the text alone. The negative
             joins the text in front of the block, which may modulate both; no block hands on a text.
+        projection: where the prompts meet in that module, if no override reaches its attention.
         modality: which of settings.MODALITIES the text is for, where each has one of its own.
         names: of a block's arguments in their order, where its forward() does not tell.
     """
 
     blocks: str
     text: str | None = None
+    text_axis: int = 1
     sequence: str | None = None
     image: str | None = None
     out: int | None = None
     places: str | None = None
+    text_places: str | None = None
     text_mask: str | None = None
+    mask: str | None = None
     indices: str | None = None
+    attended: str | None = None
     vector: str | None = None
     within: Callable[[JointVisit, ModelCall, torch.nn.Module], Callable[[torch.nn.Module], Iterator]] | None = None
     cross: str | None = None
+    projection: Projection | None = None
     modality: str | None = None
     names: tuple[str, ...] | None = None
 
     def find(self, model: torch.nn.Module) -> list[torch.nn.Module]:
         """The modules of a diffusion model, in order, also where a cache of another pack has put itself around them."""
         net = plain(model)
-        listed = getattr(net, self.blocks, ()) or [each for each in _in_lists(net) if not is_comfys(each)]
-        return [block for each in listed for block in ([each] if is_comfys(each) else self._inside(each))]
+        others = (each for each in _in_lists(holder(net, self.blocks)) if not is_comfys(each))
+        found = listed(net, self.blocks) or others
+        return [block for each in found for block in ([each] if is_comfys(each) else self._inside(each))]
 
     def _inside(self, module):
         if is_comfys(module):
@@ -73,17 +87,20 @@ class Door:
 
     def missing(self, block: torch.nn.Module) -> list[str]:
         """The arguments without which NAG does not get into a block, and that it does not have."""
-        wanted = [(native(block), self.text or self.sequence), (native(self.meets_in(block)), OPTIONS)]
-        return [f"{cls.__name__}.forward({name})" for cls, name in wanted if not takes(cls, name)]
+        module = self.meets_in(block)
+        taken = OPTIONS if self.projection is None else self.projection.text or self.text
+        wanted = [(native(block), self.text or self.sequence), (native(module), taken)]
+        lost = [f"{cls.__name__}.forward({name})" for cls, name in wanted if not takes(cls, name)]
+        return lost + ([] if self.projection is None else self.projection.missing(plain(module)))
 
     def serves(self, modality: str) -> bool:
         """Whether NAG is to act here; modality: one of settings.MODALITIES."""
         return modality == MODALITIES[0] or self.modality in (None, modality)
 
 
-def _in_lists(model):
-    lists = (child for child in model.children() if isinstance(child, torch.nn.ModuleList))
-    return itertools.chain.from_iterable(lists)
+def _in_lists(module):
+    children = () if module is None else module.children()
+    return itertools.chain.from_iterable(child for child in children if isinstance(child, torch.nn.ModuleList))
 
 
 @dataclass(frozen=True)
@@ -97,6 +114,8 @@ class Doors:
         image_is_behind: the image's positions begin behind the text's, so they differ between the prompts.
         image_first: whether the image comes before the text in a diffusion model's attention.
         patch_will_do: for a rehearsal, in the place of the image: nothing that comes with the text hangs on its size.
+        own: the name of a list of modules: each makes further text, in front of all blocks, for the block of its
+            number alone. There it stands behind the other text.
     """
 
     kinds: tuple[Door, ...]
@@ -105,6 +124,7 @@ class Doors:
     image_is_behind: bool = False
     image_first: Callable[[torch.nn.Module], bool] = lambda model: False
     patch_will_do: bool = False
+    own: str | None = None
 
     @contextmanager
     def held(self, model: torch.nn.Module, call: ModelCall) -> Iterator[None]:
@@ -122,27 +142,35 @@ class Doors:
     def _rehearsed(self, model, found, call, entry, count) -> list[Brought]:
         """What one entry of the negative brings, to each kind of cross-attention or to the first kind of block."""
         kinds = found if found[0][0].cross else found[:1]
-        if kinds[0][0].vector:
+        if kinds[0][0].vector and "y" in entry:
             entry = {**entry, "y": call.pooled}  # all entries' tokens go by one vector
         lists = {door.blocks: blocks for door, blocks in kinds}
-        caught = rehearse(
-            lambda: call.rehearse(entry, lists, self.patch_will_do), [(blocks[0], door.names) for door, blocks in kinds]
-        )
+        own, makers = [], getattr(model, self.own) if self.own else ()
+        with hooked(maker.register_forward_hook(lambda module, args, out: own.append(out)) for maker in makers):
+            caught = rehearse(
+                lambda: call.rehearse(entry, lists, self.patch_will_do),
+                [(blocks[0], door.names) for door, blocks in kinds],
+            )
         image_first = self.image_first(model)
-        return [brought_to(door, arguments, count, image_first) for (door, _), arguments in zip(kinds, caught)]
+        return [brought_to(door, arguments, count, image_first, own) for (door, _), arguments in zip(kinds, caught)]
 
     def _hooks(self, model, found, call, brought, count):
         """brought: for each kind of cross-attention, or for the first kind of block, what each entry brings."""
         if found[0][0].cross:
             for (door, blocks), entries in zip(found, brought):
-                yield from CrossVisit(door, call.equation, call.use, entries).hooks(blocks)
+                if door.projection is None:
+                    visit = CrossVisit(door, call.equation, call.use, entries)
+                else:
+                    visit = ProjectionVisit(door, call.equation, len(call.x), call.use, entries)
+                yield from visit.hooks(blocks)
             return
         image_first = self.image_first(model)
         visit = JointVisit(call.equation, call.use, brought[0], count, self.image_is_behind, image_first)
+        numbers = itertools.count()
         for door, blocks in found:
             within = None if door.within is None else door.within(visit, call, model)
             for block in blocks:
-                yield from visit.hooks(door, block, within)
+                yield from visit.hooks(door, block, next(numbers), within)
 
 
 class _Count:

@@ -12,6 +12,7 @@ from ..attention.override import OVERRIDE
 from .arguments import Arguments, in_front
 from .compiled import plain
 from .hooks import hooked
+from .lists import copied, listed, put
 
 OF_OTHERS = ("patches", "patches_replace", "wrappers", "callbacks", OVERRIDE)  # of the transformer_options
 NEVER_CAME = "NAG can't guide this model: it never came to its {}."
@@ -55,45 +56,76 @@ class Brought:
 
     Args:
         tokens: (rows, tokens, width) of its text.
-        places: its tokens' positions, or None.
-        image_place: the position of the image's first token in the rehearsal, or None.
+        places: its tokens' positions, as one tensor or a tuple of some, or None.
+        image_place: those of the image's first token in the rehearsal, or None.
         mask: of its tokens, or None.
         vector: its modulation, or None.
+        lengths: how many tokens each row has, or None.
+        own: further tokens, for each block those that it alone is given. The places are for these, too.
     """
 
     tokens: torch.Tensor
-    places: torch.Tensor | None = None
-    image_place: torch.Tensor | None = None
+    places: torch.Tensor | tuple[torch.Tensor, ...] | None = None
+    image_place: torch.Tensor | tuple[torch.Tensor, ...] | None = None
     mask: torch.Tensor | None = None
     vector: torch.Tensor | None = None
+    lengths: list[int] | None = None
+    own: Sequence[torch.Tensor] = ()
 
 
-def brought_to(door, arguments: Arguments, count, image_first: bool) -> Brought:
+def brought_to(
+    door, arguments: Arguments, count, image_first: bool, own: Sequence[torch.Tensor] = ()
+) -> Brought:
     """What of a block's arguments is the negative's.
 
     Args:
         door: of the block, see doors.Door.
         count: what knows `of_text` how many tokens the text has, where it comes in one sequence with the image.
         image_first: whether it is [image | text].
+        own: see Brought. The door's block is the first.
     """
-    tokens = arguments[door.text or door.sequence]
+    tokens = arguments[door.text].movedim(door.text_axis, 1) if door.text else arguments[door.sequence]
+    if door.attended:
+        tokens = tokens[:, : arguments[door.attended]]
     n_text = tokens.shape[1] if door.text else count.of_text(tokens)
-    places = arguments[door.places] if door.places else None
-    image_place = None
-    if places is not None:
-        axis = token_axis(places)
-        text_at, image_at = (places.shape[axis] - n_text, 0) if image_first else (0, n_text)
-        places, image_place = places.narrow(axis, text_at, n_text), places.narrow(axis, image_at, 1)
-        places, image_place = places.clone(), image_place.clone()  # a view would keep the image's, too
     given = lambda name: arguments[name] if name else None
+    text_of = lambda t, axis: t.narrow(axis, t.shape[axis] - n_text if image_first else 0, n_text)
+    image_place = None
+    if given(door.places) is not None:
+        first = lambda t: t.narrow(token_axis(t), 0 if image_first else n_text, 1).clone()
+        image_place = by_part(first, given(door.places))
+    # A view would keep the image's, too.
+    places = by_part(lambda t: text_of(t, token_axis(t)).clone(), given(door.places or door.text_places))
+    mask = given(door.text_mask)
+    if given(door.mask) is not None:
+        mask = text_of(of_keys(given(door.mask), image_first), -1).clone()
     if not door.text:
-        tokens = tokens[:, -n_text:].clone() if image_first else tokens[:, :n_text].clone()
-    return Brought(tokens, places, image_place, given(door.text_mask), given(door.vector))
+        tokens = text_of(tokens, 1).clone()
+    if own:
+        tokens = tokens[:, : -own[0].shape[1]]
+    lengths = given(door.projection.lengths) if door.projection else None
+    return Brought(tokens, places, image_place, mask, given(door.vector), lengths, own)
 
 
 def token_axis(places: torch.Tensor) -> int:
-    """Rotations come as (rows, tokens, 1, ...) or as (rows, 1, tokens, ...)."""
+    """Rotations come as (rows, tokens, 1, ...), (rows, 1, tokens, ...) or (rows, tokens, width), or without rows."""
+    if places.ndim < 5:
+        return 1 if places.ndim == 3 else 0
     return 1 if places.shape[2] == 1 else 2
+
+
+def by_part(change: Callable, *places):
+    """`change` of positions, or of each tensor of tuples of them; None where there are none."""
+    if places[0] is None:
+        return None
+    if torch.is_tensor(places[0]):
+        return change(*places)
+    return tuple(change(*parts) for parts in zip(*places))
+
+
+def of_keys(mask: torch.Tensor, image_first: bool) -> torch.Tensor:
+    """(..., 1, keys) of a mask of text and image: what the image sees."""
+    return mask[..., :1, :] if image_first else mask[..., -1:, :]
 
 
 class Rehearsals:
@@ -114,6 +146,7 @@ class Rehearsals:
         x, c_concat = self.x, self.c_concat
         if small:
             patch = plain(self.model.diffusion_model).patch_size
+            patch = patch if isinstance(patch, int) else patch[-1]
             x, c_concat = (t if t is None else t[..., :patch, :patch] for t in (x, c_concat))
         text = dict(entry)
         tokens = text.pop("c_crossattn").to(x.device)
@@ -130,21 +163,16 @@ def bare(model, lists):
     raised: so each thread can do without these while others go by them.
 
     Args:
-        lists: the blocks of the diffusion model by the names of their lists, which others may have put something into.
+        lists: the blocks of the diffusion model by the paths of their lists, which others may have put something into.
     """
-    net = _copied(plain(model.diffusion_model))
+    net = copied(plain(model.diffusion_model))
     for name, value in list(vars(net).items()):
         if callable(value) and hasattr(type(net), name):
             del net.__dict__[name]
     net._forward_hooks, net._forward_pre_hooks = OrderedDict(), OrderedDict()
-    changed = {name: blocks for name, blocks in lists.items() if [*net._modules[name]] != blocks}
-    net._modules.update({name: torch.nn.ModuleList(blocks) for name, blocks in changed.items()})
-    bare = _copied(model)
+    for path, blocks in lists.items():
+        if listed(net, path) != blocks:
+            put(blocks, net, path)
+    bare = copied(model)
     bare._modules["diffusion_model"] = net
     return bare
-
-
-def _copied(module):
-    copied = type(module).__new__(type(module))
-    copied.__dict__.update(module.__dict__, _modules={**module._modules})
-    return copied

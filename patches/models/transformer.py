@@ -16,30 +16,33 @@ class Transformer(Adapter):
     """A family whose negative waits at the doors.
 
     Args:
-        families, text_encoder, text_inputs: see Adapter.
+        families, text_encoder, since, text_inputs: see Adapter.
         doors: see Doors.
         width: the path of the module that takes the text, or names of numbers whose product is the text's width, or
             what gives, of a diffusion model, all the widths that it takes, the usual first.
         pooled: the path of the module that takes the pooled output. The image goes by the positive's.
-        patch: the name of the size of a patch of the image, or how many pixels one has; see Adapter.pixels_a_token.
+        patch: the name of the size of a patch of the image, or how many pixels one has, or what tells that of a model;
+            see Adapter.pixels_a_token.
         made: how many tokens are made of a text of so many, by extra_conds and by the diffusion model.
         which: of several families, the name of that of a diffusion model.
         only: whether it is for a diffusion model, where others share its class.
         refused: why a diffusion model of the class can't be guided, or None.
-        refused_inputs, needed, parts, image_streams: see Adapter.
+        needed_inputs, refused_inputs, needed, parts, image_streams: see Adapter.
     """
 
     families: dict[str, Strength]
     text_encoder: str
     doors: Doors
     width: str | tuple[str, ...] | Callable[[torch.nn.Module], tuple[int, ...]]
+    since: dict[str, str] = field(default_factory=dict)
     text_inputs: tuple[str, ...] = ("attention_mask",)
     which: Callable[[torch.nn.Module], str] | None = None
     only: Callable[[torch.nn.Module], bool] = lambda model: True
     refused: Callable[[torch.nn.Module], str | None] = lambda model: None
+    needed_inputs: dict[str, str] = field(default_factory=dict)
     refused_inputs: dict[str, str] = field(default_factory=dict)
     pooled: str | None = None
-    patch: str | int = "patch_size"
+    patch: str | int | Callable[[torch.nn.Module], int] = "patch_size"
     made: Callable[[torch.nn.Module, int], int] = lambda model, n: n
     needed: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
@@ -85,8 +88,8 @@ class Transformer(Adapter):
         return self.made(model, n)
 
     def pixels_a_token(self, model):
-        if isinstance(self.patch, int):
-            return self.patch
+        if not isinstance(self.patch, str):
+            return self.patch(model) if callable(self.patch) else self.patch
         size = getattr(model, self.patch)
         return size**2 if isinstance(size, int) else math.prod(size)
 

@@ -11,7 +11,7 @@ from ..attention.override import CrossAttention, JointAttention, Override
 from ..attention.sizes import Sizes
 from .arguments import OPTIONS, Arguments, in_front
 from .compiled import marked
-from .rehearsal import Brought, token_axis
+from .rehearsal import Brought, by_part, of_keys, token_axis
 
 PATCHES_OF_ATTENTION = {"attn1_patch", "attn1_output_patch"}
 IMAGE = "img_slice"  # of the sequence: in the transformer_options, as (start, stop)
@@ -45,7 +45,7 @@ class CrossVisit:
     def __init__(self, door, equation: Equation, use: Hashable, entries: Sequence[Brought]):
         self.door, self.equation, self.use = door, equation, use
         self.tokens = torch.cat([entry.tokens for entry in entries], 1)
-        self.mask = joined_masks(entries)
+        self.places, self.mask = [entry.places for entry in entries], joined_masks(entries)
         self.sizes = None
 
     def hooks(self, blocks: Sequence[torch.nn.Module]) -> Iterator[RemovableHandle]:
@@ -55,11 +55,18 @@ class CrossVisit:
             yield in_front(self.door.meets_in(block), attending)
 
     def join(self, given):
-        text = given[self.door.text]
-        if self.sizes is None or self.sizes.positive != text.shape[1]:
-            self.sizes = Sizes(text.shape[1], self.tokens.shape[1])
-        joined = torch.cat((text, self.tokens.to(text)), 1)
-        return given.changed(**{self.door.text: marked(joined, given.module, self.use)})
+        text, axis = given[self.door.text], self.door.text_axis
+        if self.sizes is None or self.sizes.positive != text.shape[axis]:
+            self.sizes = Sizes(text.shape[axis], self.tokens.shape[1])
+        joined = torch.cat((text, self.tokens.movedim(1, axis).to(text)), axis)
+        changed = {self.door.text: marked(joined, given.module, self.use)}
+        if self.door.text_places:
+            changed[self.door.text_places] = self._joined_places(given[self.door.text_places])
+        return given.changed(**changed)
+
+    def _joined_places(self, places):
+        joined = lambda *parts: torch.cat([part.to(parts[0]) for part in parts], token_axis(parts[0]))
+        return by_part(joined, places, *self.places)
 
     def attend(self, given, options):
         """The override inside of the module that attends to the text."""
@@ -80,6 +87,7 @@ class JointVisit:
         tokens: the negative's, as they are between two blocks.
         sizes: of the two prompts, and of the image where a block attends within it, too.
         vector: the negative's modulation, or None.
+        own: further tokens, for each block those that it alone is given; or nothing.
     """
 
     def __init__(
@@ -94,30 +102,44 @@ class JointVisit:
         self.equation, self.use, self.entries = equation, use, entries
         self.count, self.image_is_behind, self.image_first = count, image_is_behind, image_first
         self.tokens = torch.cat([entry.tokens for entry in entries], 1)
-        self.vector = entries[0].vector
+        self.vector = _mean([entry.vector for entry in entries])
+        self.own = [torch.cat(of_block, 1) for of_block in zip(*(entry.own for entry in entries))]
         self.sizes = self.masks = None
         self.places = (None, None)  # those of a block and the joined ones, which as a rule are the same for all blocks
+        self.mask = None  # in the same way, of all keys
         self.whole = (None, None)  # what the last block has handed on, without the negative and with it
+        self.padding = None  # of the positive, which waits outside of a block
 
     @property
     def n_negative(self) -> int:
         return self.sizes.negative
 
-    def hooks(self, door, block: torch.nn.Module, within=None) -> Iterator[RemovableHandle]:
-        """within: see Door; its hooks see the block with the negative in it."""
-        yield in_front(block, partial(self.enter, door), door.names)
+    def hooks(self, door, block: torch.nn.Module, number: int, within=None) -> Iterator[RemovableHandle]:
+        """number: of the block; within: see Door, its hooks see the block with the negative in it."""
+        yield in_front(block, partial(self.enter, door, number), door.names)
         if within is not None:
             yield from within(block)
         yield block.register_forward_hook(partial(self.leave, door))
 
-    def enter(self, door, given):
+    def enter(self, door, number, given):
         name = door.text or door.sequence
-        self._know_sizes(door, given)
-        changed = {name: self._joined_tokens(given[name])}
-        if door.places and given[door.places] is not None:
-            changed[door.places] = marked(self._joined_places(given[door.places]), given.module, self.use)
+        if self.own:
+            self.tokens = torch.cat((self.tokens, self.own[number].to(self.tokens)), 1)
+        tokens, changed = given[name], {}
+        if door.attended:
+            n = given[door.attended]
+            tokens, self.padding = tokens[:, :n], tokens[:, n:]
+            changed[door.attended] = n + self.tokens.shape[1]
+        self._know_sizes(door, given, tokens)
+        changed[name] = self._joined_tokens(tokens)
+        places = door.places or door.text_places
+        if places and given[places] is not None:
+            joined = self._joined_places(given[places])
+            changed[places] = by_part(lambda t: marked(t, given.module, self.use), joined)
         if door.text_mask:
             changed[door.text_mask] = self._joined_mask(given[name], given[door.text_mask])
+        if door.mask:
+            changed[door.mask] = self._joined_mask_of_all(given[name], given[door.mask])
         if door.indices and given[door.indices] is not None:
             changed[door.indices] = self._moved(given[door.indices])
         options = given[OPTIONS] or {}
@@ -132,17 +154,19 @@ class JointVisit:
         parts = list(out)
         if parts[door.out] is not None:  # what a last block does not make
             parts[door.out] = self._parted(parts[door.out])
+            if door.attended:
+                parts[door.out] = torch.cat((parts[door.out], self.padding), 1)
         return tuple(parts)
 
-    def _know_sizes(self, door, given):
+    def _know_sizes(self, door, given, tokens):
         if door.text:
-            n_positive = given[door.text].shape[1]
+            n_positive = tokens.shape[1]
         else:
-            n_positive = self.sizes.positive if self.sizes else self.count.of_text(given[door.sequence])
+            n_positive = self.sizes.positive if self.sizes else self.count.of_text(tokens)
         sizes = n_positive, self.tokens.shape[1], *([given[door.image].shape[1]] if door.image else [])
         if self.sizes is None or self.sizes.each != sizes:
             self.sizes = Sizes(*sizes, image_first=self.image_first)
-            self.masks, self.places = Masks(self.sizes), (None, None)
+            self.masks, self.places, self.mask = Masks(self.sizes), (None, None), None
 
     def _joined_tokens(self, tokens):
         without, whole = self.whole
@@ -156,6 +180,8 @@ class JointVisit:
         n = whole.shape[1] - self.n_negative if self.image_first else self.n_negative
         parts = whole[:, :n], whole[:, n:]
         self.tokens, without = parts[::-1] if self.image_first else parts
+        if self.own:
+            self.tokens = self.tokens[:, : -self.own[0].shape[1]]
         self.whole = without, whole
         return without
 
@@ -164,15 +190,16 @@ class JointVisit:
 
     def _joined_places(self, places):
         if self.places[0] is not places:
-            axis = token_axis(places)
-            image_place = places.narrow(axis, 0 if self.image_first else self.sizes.positive, 1)
-            parts = [self._turned(entry, image_place) for entry in self.entries]
-            shape = list(places.shape)
-            shape[axis] = self.n_negative
-            self.places = places, self._joined(places, torch.cat(parts, axis).expand(shape).to(places), axis)
+            self.places = places, by_part(self._with_entries, places, *(self._turned(e, places) for e in self.entries))
         return self.places[1]
 
-    def _turned(self, entry, image_place):
+    def _with_entries(self, places, *entries):
+        axis = token_axis(places)
+        shape = list(places.shape)
+        shape[axis] = self.n_negative
+        return self._joined(places, torch.cat(entries, axis).expand(shape).to(places), axis)
+
+    def _turned(self, entry, places):
         """An entry's positions, as far from the image's as they are in a run of that entry alone.
 
         Attention knows of positions only how far they are apart: so all of an entry's are turned from where the image
@@ -180,6 +207,7 @@ class JointVisit:
         """
         if not self.image_is_behind:
             return entry.places
+        image_place = places.narrow(token_axis(places), 0 if self.image_first else self.sizes.positive, 1)
         return (image_place @ entry.image_place.transpose(-1, -2) @ entry.places).to(entry.places)
 
     def _pointing_at_image(self, options):
@@ -187,6 +215,12 @@ class JointVisit:
         if self.image_first or not PATCHES_OF_ATTENTION & options.get("patches", {}).keys() or IMAGE not in options:
             return options
         return {**options, IMAGE: [at + self.n_negative for at in options[IMAGE]]}
+
+    def _joined_mask_of_all(self, tokens, mask):
+        if self.mask is None or self.mask[0] is not mask:
+            joined = self._joined_mask(tokens, None if mask is None else of_keys(mask, self.image_first))
+            self.mask = mask, joined
+        return self.mask[1]
 
     def _joined_mask(self, text, mask):
         parts = [*self.entries, Brought(text, mask=mask)]
@@ -200,6 +234,11 @@ class JointVisit:
             return indices + self.n_negative
         moved = lambda at: at + self.n_negative if at else at
         return [(moved(start), moved(stop), *rest) for start, stop, *rest in indices]
+
+
+def _mean(vectors):
+    """All entries' tokens go by one vector."""
+    return vectors[0] if len(vectors) == 1 or vectors[0] is None else torch.stack(vectors).mean(0)
 
 
 def joined_masks(parts: Sequence[Brought]) -> torch.Tensor | None:

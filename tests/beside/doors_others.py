@@ -9,7 +9,7 @@ from oracle.lockstep import lockstep_model
 
 ONE_STREAM = ["lumina2", "z_image", "krea2"]
 ONE_BEHIND_TWO = ["chroma", "flux2_klein"]
-TWO_STREAMS = ["qwen_image"]
+TWO_STREAMS = ["qwen_image", "lens"]
 CROSS = ["ltxv", "ltx2", "cosmos_predict2"]
 JOINT = [*ONE_STREAM, *ONE_BEHIND_TWO, *TWO_STREAMS]
 EACH = [BY_NAME[name] for name in (*JOINT, *CROSS)]

@@ -74,7 +74,8 @@ def model(base, config, takes=None, needs=(), changed=None, **settings):
         if not there or not {*needs} <= known:
             pytest.skip(f"this ComfyUI has no {base} that takes {', '.join(needs) or 'anything'}")
         fitting = {name: value for name, value in settings.items() if name in known}
-        built = made(told({**fitting, "dtype": dtype}))
+        extra = {name: value for name, value in told.unet_extra_config.items() if name not in fitting}
+        built = made(type(config, (told,), {"unet_extra_config": extra})({**fitting, "dtype": dtype}))
         if changed is not None:
             changed(built.diffusion_model, dtype)
         return built

@@ -1,7 +1,9 @@
 """Families whose image attends to the text in cross-attention."""
 import math
 
+import comfy.model_base
 import comfy.ops
+import comfy.supported_models
 import pytest
 import torch
 
@@ -33,6 +35,39 @@ def tiny_adapter(net, dtype):
     from comfy.ldm.anima.model import LLMAdapter
 
     net.llm_adapter = LLMAdapter(TEXT, TEXT, TEXT, 1, 2, dtype=dtype, operations=comfy.ops.manual_cast)
+
+
+def stable_audio(dtype):
+    """With embeddings of the seconds as wide as the texts of these tests, which are 768 wide in ComfyUI."""
+    from comfy.ldm.audio.embedders import NumberConditioner
+
+    seconds = lambda width: NumberConditioner(width, min_val=0, max_val=512)
+    config = comfy.supported_models.StableAudio({**STABLE_AUDIO, "dtype": dtype})
+    model = comfy.model_base.StableAudio1(config, seconds(768).state_dict(), seconds(768).state_dict())
+    torch.manual_seed(5)
+    model.seconds_start_embedder, model.seconds_total_embedder = seconds(WIDE), seconds(WIDE)
+    for embedder in (model.seconds_start_embedder, model.seconds_total_embedder):
+        for parameter in embedder.parameters():
+            parameter.requires_grad_(False).copy_(torch.randn(parameter.shape) / 8)
+    return model
+
+
+def some_seconds():
+    return {"seconds_start": 2, "seconds_total": int(torch.randint(20, 60, ()))}
+
+
+def tiny_lyric_encoder(net, dtype):
+    from comfy.ldm.ace.lyric_encoder import ConformerEncoder
+
+    net.lyric_encoder = ConformerEncoder(
+        32, 32, attention_heads=2, linear_units=48, num_blocks=1, static_chunk_size=0, dtype=dtype,
+        operations=comfy.ops.manual_cast,
+    ).eval()  # fmt: skip
+
+
+def lyrics(n):
+    """Of which the longer text has more."""
+    return {"conditioning_lyrics": torch.randint(0, 50, (1, 1 + n // 2))}
 
 
 def seen(n):
@@ -69,6 +104,22 @@ COSMOS = {
 KANDINSKY5 = {
     "image_model": "kandinsky5", "in_text_dim": TEXT, "in_text_dim2": 20, "time_dim": 32, "model_dim": 64, "ff_dim": 96,
     "visual_embed_dim": 132, "num_text_blocks": 2, "num_visual_blocks": 2, "axes_dims": (4, 4, 8),
+}  # fmt: skip
+COSMOS_1 = {
+    "image_model": "cosmos", "max_img_h": 32, "max_img_w": 32, "max_frames": 8, "in_channels": 16, "out_channels": 16,
+    "patch_spatial": 2, "patch_temporal": 1, "block_config": "FA-CA-MLP", "model_channels": 64, "num_blocks": 2,
+    "num_heads": 2, "block_x_format": "THWBD", "crossattn_emb_channels": TEXT, "pos_emb_cls": "rope3d",
+    "affline_emb_norm": True, "use_adaln_lora": True, "adaln_lora_dim": 8, "extra_per_block_abs_pos_emb": True,
+    "extra_per_block_abs_pos_emb_type": "learnable",
+}  # fmt: skip
+WIDE = 64  # two heads of keys and values, where there are four of queries
+STABLE_AUDIO = {
+    "audio_model": "dit1.0", "embed_dim": 128, "cond_token_dim": WIDE, "global_cond_dim": 2 * WIDE, "depth": 2,
+    "num_heads": 4,
+}  # fmt: skip
+ACE_STEP = {
+    "audio_model": "ace", "num_layers": 2, "inner_dim": 64, "attention_head_dim": 16, "num_attention_heads": 4,
+    "mlp_ratio": 2.0, "text_embedding_dim": TEXT, "lyric_encoder_vocab_size": 50, "lyric_hidden_size": 32,
 }  # fmt: skip
 VIDEO = (128, 3, 4, 6)
 SOUND = (8, 7, 16)  # channels, moments, frequencies
@@ -113,5 +164,17 @@ CROSS = [
     DoorFamily(
         "kandinsky5_image", model("Kandinsky5Image", "Kandinsky5Image", **{**KANDINSKY5, "visual_embed_dim": 64}), None,
         (5.0, 2.5, 0.25), PICTURE, tokens=of_kandinsky,
+    ),
+    DoorFamily(
+        "cosmos1", model("CosmosVideo", "CosmosT2V", **COSMOS_1), None, NOBODYS, FEW_CHANNELS,
+        tokens=Tokens(patches_of(2), cross=True),
+    ),
+    DoorFamily(
+        "stable_audio1", stable_audio, None, NOBODYS, (64, 20), inputs=some_seconds,
+        tokens=Tokens(lambda latent: 1 + latent[-1], lambda n: n, cross=True), width=WIDE,
+    ),
+    DoorFamily(
+        "ace_step1", model("ACEStep", "ACEStep", changed=tiny_lyric_encoder, **ACE_STEP), None, NOBODYS, (8, 16, 20),
+        tokens=Tokens(lambda latent: latent[-1], lambda n: 2 + n + n // 2, cross=True), of_text=lyrics,
     ),
 ]  # fmt: skip

@@ -3,7 +3,19 @@ import torch
 
 from oracle.lockstep import Tokens
 
-from .builder import FRAME, NOBODYS, PICTURE, PIXELS, TEXT, DoorFamily, model, padded, patches_of, references
+from .builder import (
+    FEW_CHANNELS,
+    FRAME,
+    NOBODYS,
+    PICTURE,
+    PIXELS,
+    TEXT,
+    DoorFamily,
+    model,
+    padded,
+    patches_of,
+    references,
+)
 
 NEXT_DIT = "lumina.model.NextDiT"
 LUMINA = {
@@ -56,9 +68,57 @@ KREA_2 = {
     "layers": 3, "patch": 2, "channels": 16, "txtlayers": 3, "txtheads": 2, "txtkvheads": 2,
 }  # fmt: skip
 KREA_OFFSETS = ("bias", ".scale")
+IDEOGRAM_4 = {
+    "image_model": "ideogram4", "in_channels": 128, "num_layers": 3, "num_attention_heads": 4, "attention_head_dim": 24,
+    "intermediate_size": 64, "adaln_dim": 32, "llm_features_dim": TEXT, "mrope_section": (4, 4, 4),
+}  # fmt: skip
+OMNIGEN_2 = {
+    "image_model": "omnigen2", "hidden_size": 48, "num_layers": 3, "num_attention_heads": 4, "num_kv_heads": 2,
+    "multiple_of": 16, "axes_dim_rope": (4, 4, 4), "text_feat_dim": TEXT,
+}  # fmt: skip
+BOOGU = {
+    "image_model": "boogu", "hidden_size": 48, "num_layers": 2, "num_double_stream_layers": 2, "num_attention_heads": 4,
+    "num_kv_heads": 2, "multiple_of": 16, "axes_dim_rope": (4, 4, 4), "instruction_feat_dim": TEXT,
+}  # fmt: skip
+AURAFLOW = {
+    "dim": 64, "n_layers": 4, "n_double_layers": 2, "n_heads": 4, "global_conddim": 64, "cond_seq_dim": TEXT,
+    "max_seq": 16 * 16,
+}  # fmt: skip
+COGVIDEOX = {
+    "image_model": "cogvideox", "num_attention_heads": 6, "attention_head_dim": 16, "in_channels": 16,
+    "out_channels": 16, "time_embed_dim": 32, "text_embed_dim": TEXT, "num_layers": 3,
+}  # fmt: skip
+COGVIDEOX_15 = {
+    **COGVIDEOX, "in_channels": 32, "patch_size_t": 2, "ofs_embed_dim": 32, "use_rotary_positional_embeddings": True,
+}  # fmt: skip
+PIXELDIT = {
+    "image_model": "pixeldit_t2i", "num_groups": 4, "hidden_size": 64, "pixel_hidden_size": 16,
+    "pixel_attn_hidden_size": 64, "pixel_num_groups": 4, "patch_depth": 3, "pixel_depth": 1, "patch_size": 4,
+    "txt_embed_dim": TEXT, "txt_max_length": 12,
+}  # fmt: skip
+PID = {**PIXELDIT, "image_model": "pid", "lq_hidden_dim": 16, "lq_num_res_blocks": 1}
+LENS = {
+    "image_model": "lens", "num_layers": 3, "attention_head_dim": 16, "num_attention_heads": 4,
+    "enc_hidden_dim": TEXT // 2, "axes_dims_rope": (4, 4, 8), "selected_layer_index": (1, 2),
+}  # fmt: skip
+JOYIMAGE = {
+    "image_model": "joyimage", "hidden_size": 64, "num_attention_heads": 4, "text_dim": TEXT, "mlp_width_ratio": 2.0,
+    "num_layers": 3, "rope_dim_list": [4, 4, 8], "theta": 10000,
+}  # fmt: skip
 PACKED = (128, 4, 6)  # as Flux.2's and MageFlow's latents are
 CHROMA_SAYS, Z_IMAGE_SAYS = (5.0, 2.5, 0.25), (1.8, 2.5, 0.25)
+FIRST_FRAME = (16, 4, 6, 8)
 KLEIN_SAYS, KREA_SAYS = (6.0, 2.0, 0.25), (1.5, 3.5, 0.5)
+
+
+
+def first_frame():
+    return {"concat_latent_image": torch.randn(1, *FIRST_FRAME)}
+
+
+def small_picture():
+    return {"lq_latent": torch.randn(1, 16, 2, 3), "degrade_sigma": torch.tensor([0.3])}
+
 
 JOINT = [
     DoorFamily(
@@ -161,5 +221,60 @@ JOINT = [
         inputs=references((16, 1, 6, 4), (16, 1, 4, 4)),
         offsets=KREA_OFFSETS,
         tokens=Tokens(patches_of(2, 6 + 4)),
+    ),
+    DoorFamily(
+        "ideogram4", model("Ideogram4", "Ideogram4", **IDEOGRAM_4), None, NOBODYS, PACKED, tokens=Tokens(patches_of(1))
+    ),
+    DoorFamily(
+        "omnigen2", model("Omnigen2", "Omnigen2", **OMNIGEN_2), None, NOBODYS, PICTURE,
+        tokens=Tokens(patches_of(2)), masked=True,
+    ),
+    DoorFamily(
+        "omnigen2_edit", model("Omnigen2", "Omnigen2", **OMNIGEN_2), None, NOBODYS, PICTURE,
+        inputs=references((16, 6, 4), (16, 4, 4)),
+        tokens=Tokens(patches_of(2, 6 + 4)), masked=True,
+    ),
+    DoorFamily(
+        "boogu", model("Boogu", "Boogu", **BOOGU), None, NOBODYS, PICTURE, tokens=Tokens(patches_of(2)), masked=True
+    ),
+    DoorFamily(
+        "boogu_edit", model("Boogu", "Boogu", **BOOGU), None, NOBODYS, PICTURE,
+        inputs=references((16, 6, 4), (16, 4, 4)),
+        tokens=Tokens(patches_of(2, 6 + 4)), masked=True,
+    ),
+    DoorFamily(
+        "auraflow", model("AuraFlow", "AuraFlow", **AURAFLOW), None, NOBODYS, (4, 8, 12),
+        tokens=Tokens(patches_of(2), lambda n: n + 8),
+    ),
+    DoorFamily(
+        "cogvideox", model("CogVideoX", "CogVideoX_T2V", **COGVIDEOX), None, NOBODYS, FEW_CHANNELS,
+        tokens=Tokens(patches_of(2)),
+    ),
+    DoorFamily(
+        "cogvideox_i2v", model("CogVideoX", "CogVideoX_I2V", **COGVIDEOX_15), None, NOBODYS, FIRST_FRAME,
+        inputs=first_frame,
+        tokens=Tokens(lambda latent: patches_of(2)(latent) // 2),  # its patches have two frames
+    ),
+    DoorFamily(
+        "pixeldit", model("PixelDiTT2I", "PixelDiTT2I", **PIXELDIT), None, NOBODYS, PIXELS,
+        tokens=Tokens(patches_of(4), lambda n: min(n, 12)),
+    ),
+    DoorFamily(
+        "pid", model("PiD", "PiD", **PID), None, NOBODYS, PIXELS,
+        inputs=small_picture,
+        tokens=Tokens(patches_of(4), lambda n: min(n, 12)),
+    ),
+    DoorFamily(
+        "lens", model("Lens", "Lens", **LENS), None, NOBODYS, PACKED,
+        tokens=Tokens(patches_of(1), image_first=lambda: True),
+    ),
+    DoorFamily(
+        "joyimage", model("JoyImage", "JoyImage", **JOYIMAGE), None, NOBODYS, FRAME,
+        tokens=Tokens(patches_of(2), image_first=lambda: True),
+    ),
+    DoorFamily(
+        "joyimage_edit", model("JoyImage", "JoyImage", **JOYIMAGE), None, NOBODYS, FRAME,
+        inputs=references((16, 1, 6, 4), (16, 1, 4, 4)),
+        tokens=Tokens(patches_of(2, 6 + 4), image_first=lambda: True),
     ),
 ]  # fmt: skip

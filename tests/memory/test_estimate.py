@@ -1,6 +1,7 @@
 """ComfyUI leaves room for what NAG takes, and not a byte more than without NAG where it is off."""
 import dataclasses
 import math
+from contextlib import contextmanager
 from itertools import accumulate
 
 import comfy.model_management
@@ -10,9 +11,10 @@ from torch.profiler import ProfilerActivity, profile
 
 import families
 from door_families import BY_NAME as BY_DOOR
-from door_families import cross, joint
+from door_families import cross, joint, projected
 from door_families.builder import model
 from families import BY_NAME, FAMILY_AND_STREAM, Family
+from oracle import lockstep
 from runs import Run
 from subject import out
 
@@ -22,7 +24,8 @@ every_stream = pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, 
 # What pads its text, what does not, and latents of each kind: patches of 1 and 2, pixels, packed.
 WITH_DOORS = (
     "z_image", "lumina2", "flux2_klein", "chroma", "chroma_radiance", "qwen_image", "krea2", "ltxv", "ltx2_raw",
-    "cosmos_predict2", "anima", "kandinsky5_video",
+    "cosmos_predict2", "anima", "kandinsky5_video", "auraflow", "cogvideox_i2v", "pixeldit", "cosmos1",
+    "stable_audio1", "pixart_sigma", "hunyuan_dit", "ace_step15", "stable_audio3",
 )  # fmt: skip
 
 
@@ -75,8 +78,14 @@ def test_more_for_more_text(nodes, asked, family, stream, by):
     assert estimates == sorted(estimates) and estimates[0] < estimates[-1]
 
 
-def seeing(patcher, seen):
-    """Another node's attention, which notes how many queries and keys there are."""
+@contextmanager
+def seeing(patcher, tokens, seen):
+    """A clone of a model whose attention notes how many queries and keys there are: by another node's attention, or by
+    a hook on the modules where that is not reached."""
+
+    def see_module(module, args, kwargs):
+        image, text = (t.shape[1] for t in (*args, *kwargs.values()) if torch.is_tensor(t) and t.ndim == 3)
+        seen.add((image, text))
 
     def see(func, q, k, *args, **options):
         axis = 2 if options.get("skip_reshape") else 1
@@ -85,11 +94,15 @@ def seeing(patcher, seen):
 
     patched = patcher.clone()
     patched.model_options["transformer_options"]["optimized_attention_override"] = see
-    return patched
+    modules = lockstep.at(tokens.projection and tokens.projection.rpartition(".")[0], patcher.model.diffusion_model)
+    hooks = [module.register_forward_pre_hook(see_module, with_kwargs=True) for module in modules]
+    yield patched
+    for hook in hooks:
+        hook.remove()
 
 
 def text_of(family, seen, n_image):
-    """How many tokens the longer of the texts has that the image has attended to."""
+    """How many tokens the text has that the image has attended to."""
     if family.tokens.cross:
         return max(keys for queries, keys in seen if queries == n_image != keys)
     return max(keys - n_image for queries, keys in seen if queries == keys)
@@ -101,7 +114,9 @@ def text_of(family, seen, n_image):
 def test_counts_the_tokens_that_the_model_makes(nodes, patches, asked, name, n, by):
     family, seen = BY_DOOR[name], set()
     run = Run(family, steps=1, positive_tokens=2, negative_tokens=n)
-    patcher = seeing(family.patcher(), seen)
+    patcher = family.patcher()
+    with seeing(patcher, family.tokens, seen) as watched:
+        run.sample(watched, run.negative)
     run.sample(patcher)
     without = asked["at_least"]
     by(nodes, run, patcher, run.positive, out(nodes.NAGOptions, 0.0, 1.0, "shared"))
@@ -112,7 +127,7 @@ def test_counts_the_tokens_that_the_model_makes(nodes, patches, asked, name, n, 
     n_image, numbers = family.tokens.of_image(family.latent), family.latent[1:]
     if family.sound:  # packed
         n_image, numbers = n_image[0], family.latent
-    pixels = math.prod(numbers) // n_image * text_of(family, seen, n_image)
+    pixels = math.ceil(math.prod(numbers) / n_image) * text_of(family, seen, n_image)
     column = 1 if family.sound else math.prod(numbers[:-1])
     required = patcher.model.memory_required
     assert required([1, 1, pixels]) - 1 <= more <= required([1, 1, pixels + column]) + 1
@@ -181,8 +196,12 @@ OF_DOORS = {  # one of each mechanism
         *("CosmosPredict2", "CosmosT2IPredict2", None, ()),
         {**cross.COSMOS, "max_img_h": 240, "max_img_w": 240, "model_channels": 512, "num_heads": 4},
     ),
+    "pixart_sigma": ("PixArt", "PixArtSigma", None, (), {**projected.PIXART, "hidden_size": 512}),
 }
-LATENTS = {"flux2_klein": (128, 32, 32), "qwen_image": (16, 1, 64, 64), "cosmos_predict2": (16, 1, 64, 64)}
+LATENTS = {
+    "flux2_klein": (128, 32, 32), "qwen_image": (16, 1, 64, 64), "cosmos_predict2": (16, 1, 64, 64),
+    "pixart_sigma": (4, 64, 64),
+}  # fmt: skip
 WIDE_DOORS = [
     dataclasses.replace(
         BY_DOOR[name], build=model(base, config, takes, needs, **settings), latent=LATENTS.get(name, PICTURE)

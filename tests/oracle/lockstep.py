@@ -1,7 +1,7 @@
 """The model itself as the oracle: it runs once for each prompt, in two threads that meet at each attention to a text.
 
 Both go on with the image as the equation guides it. Nothing here knows what a family makes of its text, or where NAG
-would get in; it holds where the two runs modulate the image alike.
+would get in. Where a prompt modulates the image, too, what attends in both is the positive's image.
 """
 import re
 import threading
@@ -18,8 +18,11 @@ from .sampling import KEY, Run
 OVERRIDE = "optimized_attention_override"
 # Of what the model is given, what is the picture's, whatever the negative brings.
 OF_IMAGE = (
+    "lq_latent", "degrade_sigma", "global_embed",
     "ref_latents", "ref_latents_method", "c_concat", "latent_shapes", "denoise_mask", "audio_denoise_mask", "guidance",
     "frame_rate", "keyframe_idxs", "guide_attention_entries", "generated_keyframes", "ref_audio", "time_dim_replace",
+    "clip_fea", "guiding_frame_index", "ref_latent", "disable_time_r", "image_cond", "c_size", "c_ar",
+    "image_meta_size", "local_add_cond",
 )  # fmt: skip
 PATIENCE = 60  # seconds for the other thread to come
 
@@ -35,12 +38,20 @@ class Tokens:
         cross: text and image meet in cross-attention.
         vector: the path of the blocks, with N for a number, that modulate the image by a vector with the pooled prompt
             in it, and which of their arguments that is. The negative's run has the positive's there.
+        image_first: whether it is [image | text].
+        one_image: the image is modulated by the pooled prompt, as the text is: in each attention the negative's run has
+            the positive's image, which is all that its text gets to know of it.
+        projection: the path of the layers, with N for a number, in front of which the prompts meet; None where they do
+            so in the attention.
     """
 
     of_image: callable
     of_text: callable = lambda n: n
     cross: bool = False
     vector: tuple[str, int] | None = None
+    image_first: callable = lambda: False
+    one_image: bool = False
+    projection: str | None = None
 
 
 def lockstep_model(patcher, tokens):
@@ -66,9 +77,9 @@ class _Lockstep:
         prompts = positive, {**negative, **own}
         meeting = Meeting(
             [self.tokens.of_text(prompt["c_crossattn"].shape[1]) for prompt in prompts],
-            self.tokens.of_image(x.shape[1:]), self.tokens.cross, nag, options.get(OVERRIDE),
+            self.tokens.of_image(x.shape[1:]), self.tokens, nag, options.get(OVERRIDE),
         )  # fmt: skip
-        hooks = self.sharing(model.diffusion_model, meeting)
+        hooks = [*self.sharing(model.diffusion_model, meeting), *self.meeting_at(model.diffusion_model, meeting)]
 
         def run(which, override):
             return model._apply_model(
@@ -85,13 +96,17 @@ class _Lockstep:
         if self.tokens.vector is None:
             return []
         path, index = self.tokens.vector
-        pattern = re.compile(re.escape(path).replace("N", r"\d+"))
 
         def share(module, args):
             return *args[:index], meeting.positives(args[index]), *args[index + 1 :]
 
-        found = [module for name, module in model.named_modules() if pattern.fullmatch(name)]
-        return [module.register_forward_pre_hook(share) for module in found]
+        return [module.register_forward_pre_hook(share) for module in at(path, model)]
+
+    def meeting_at(self, model, meeting):
+        def meet(module, args):
+            return (meeting.meet(meeting.here.which, args[0], True),)
+
+        return [layer.register_forward_pre_hook(meet) for layer in at(self.tokens.projection, model)]
 
     def negative(self, model, nag, x, t):
         to_sigma = model.model_sampling.percent_to_sigma
@@ -106,6 +121,12 @@ class _Lockstep:
         }
 
 
+def at(path, model):
+    """The modules at a path with N for a number."""
+    pattern = re.compile(re.escape(path or "").replace("N", r"\d+"))
+    return [module for name, module in model.named_modules() if path and pattern.fullmatch(name)]
+
+
 class Meeting:
     """Two calls that meet.
 
@@ -113,8 +134,10 @@ class Meeting:
         earlier: an override of another node's, by which they attend.
     """
 
-    def __init__(self, n_text, n_image, cross, nag, earlier=None):
-        self.n_text, self.cross, self.nag, self.earlier = n_text, cross, nag, earlier
+    def __init__(self, n_text, n_image, tokens, nag, earlier=None):
+        self.n_text, self.nag, self.earlier = n_text, nag, earlier
+        self.cross, self.one_image, self.image_first = tokens.cross, tokens.one_image, tokens.image_first()
+        self.in_attention = tokens.projection is None
         self.n_image = dict(zip(n_image, ("picture", "sound"))) if isinstance(n_image, tuple) else {n_image: "picture"}
         self.met, self.barrier = [None, None], threading.Barrier(2)
         self.here = threading.local()
@@ -124,12 +147,17 @@ class Meeting:
             options.pop("transformer_options", None)
             by_head = options.pop("skip_output_reshape", False)
             attention = func if self.earlier is None else partial(self.earlier, func)
-            out = attention(q, k, v, heads, *args, **options).clone()
             axis = 2 if options.get("skip_reshape") else 1
             n, n_queries, n_keys = self.n_text[which], q.shape[axis], k.shape[axis]
             modality = self.n_image.get(n_queries if self.cross else n_queries - n)
-            if modality is not None and n_keys == (n if self.cross else n_queries):
-                image = slice(0 if self.cross else n, None)
+            meets = self.in_attention and modality is not None and n_keys == (n if self.cross else n_queries)
+            n_image = n_queries if self.cross else n_queries - n
+            start = 0 if self.cross or self.image_first else n
+            if meets and self.one_image:
+                q, k, v = (self.with_positives_image(t, axis, start, n_image) for t in (q, k, v))
+            out = attention(q, k, v, heads, *args, **options).clone()
+            if meets:
+                image = slice(start, start + n_image)
                 out[:, image] = self.meet(which, out[:, image], self.nag.modality in ("both", modality))
             return out.unflatten(-1, (heads, -1)).transpose(1, 2) if by_head else out
 
@@ -141,6 +169,9 @@ class Meeting:
         guided = guide(*self.met, self.nag) if guiding else self.met[0]
         self.barrier.wait(PATIENCE)
         return guided.to(z)
+
+    def with_positives_image(self, t, axis, start, n_image):
+        return t.slice_scatter(self.positives(t.narrow(axis, start, n_image)), axis, start, start + n_image)
 
     def positives(self, value):
         """The positive's, in both runs."""

@@ -2,7 +2,11 @@
 from ..adapter import Adapter
 from .cross import CROSS
 from .flux import FLUX
+from .hidream import HIDREAM
+from .hunyuan import HUNYUAN
 from .joint import JOINT
+from .mochi import MOCHI
+from .projected import PROJECTED
 from .sd3 import STABLE_DIFFUSION_3
 from .unet import UNet
 from .wan import Wan
@@ -14,5 +18,9 @@ REGISTRY: dict[str, Adapter | tuple[Adapter, ...]] = {
     "comfy.ldm.wan.model.WanModel": Wan(),
     **JOINT,
     **CROSS,
+    **PROJECTED,
+    **HUNYUAN,
+    **HIDREAM,
+    **MOCHI,
     "comfy.ldm.flux.model.Flux": (*JOINT["comfy.ldm.flux.model.Flux"], FLUX),
 }

@@ -4,18 +4,14 @@ from functools import partial
 from ...settings import IMAGE_STREAMS, Strength
 from ..arguments import in_front
 from ..doors import Door, Doors
-from ..modulation import SequenceModulation, TextModulation
+from ..modulation import SequenceModulation, sequence_by_its_own, text_by_its_own
 from ..separate import TwoImageStreams
 from ..transformer import Transformer
 
 
-def _within_double(visit, call, model):
-    return TextModulation(visit).hooks
-
-
 def _within_single(visit, call, model):
     if call.settings.options.image_stream != "separate":
-        return SequenceModulation(visit).hooks
+        return sequence_by_its_own(visit, call, model)
     images = TwoImageStreams(visit, call.control)
     modulation = SequenceModulation(visit, images)
     numbers = {}
@@ -46,7 +42,7 @@ FLUX = Transformer(
     parts=("txt_mod", "linear1", "linear2", "modulation", "pre_norm"),
     doors=Doors(
         (
-            Door("double_blocks", text="txt", out=1, places="pe", vector="vec", within=_within_double),
+            Door("double_blocks", text="txt", out=1, places="pe", vector="vec", within=text_by_its_own),
             Door("single_blocks", sequence="x", places="pe", within=_within_single),
         ),
         text_module="txt_in",

@@ -8,7 +8,7 @@ REFUSED = {
     "SVD_img2vid": PICTURE,
     "Stable_Zero123": PICTURE,
     "Lotus": "its text is the same for every image, so there is nothing that a negative prompt could change",
-    "SeedVR2": "its texts are the model's own, the same for every video, so there is nothing that a prompt could change",
+    "SeedVR2": "its texts are its own, the same for every video, so there is nothing that a prompt could change",
     "StableCascade_B": "it refines what Stable Cascade's stage C has made: put NAG on stage C",
     "Hunyuan3Dv2": SOLID,
     "Hunyuan3Dv2_1": SOLID,
