@@ -18,7 +18,7 @@ from ..compiled import plain
 from ..foreign import is_foreign, named
 from ..transformer import Transformer, padded
 from .calls import SHAPES, TinyCalls, lists_of, of_text, seeds_kept
-from .reading import Alike, Three, Unsure, read
+from .reading import Alike, Runs, Unsure, read
 from .trial import try_doors
 from .watching import watch
 
@@ -166,9 +166,9 @@ def _found_by(calls: TinyCalls):
 
 def _found_with(calls, n_long, n_short, least):
     long = calls.prompt(n_long)
-    short, small = calls.prompt(n_short, long), calls.prompt(n_long, narrow=True)
+    short, other = calls.prompt(n_short, long), calls.prompt(n_long, long, other=True)
     see = lambda given: watch(calls.net, calls.lists, lambda override: calls(given, override))
-    seen = Three(see(long), see(short), see(small))
+    seen = Runs(see(long), see(short), see(calls.prompt(n_long, narrow=True)), see(other))
     other = None
     if calls.pooled is not None and "y" in long.conds:
         other = calls.prompt(n_long, long, pooled=True)
@@ -180,8 +180,8 @@ def _found_with(calls, n_long, n_short, least):
     path = next((f.path for f in seen.long.linear if f.module.in_features == width and _reads(f, n_long, width)), None)
     name = name_of(net)
     said = f"NAG has {name}. Its values are generic."
-    if found.own_vector:
-        said = f"{said[:-1]}; {POOLED.format(vector=found.own_vector)}."
+    if found.vector:
+        said = f"{said[:-1]}; {POOLED.format(vector=found.vector)}."
     adapter = FoundTransformer(
         families={name: GENERIC},
         text_encoder=Undeclared.text_encoder,

@@ -7,6 +7,7 @@ import torch
 
 from ...attention.override import OVERRIDE
 from ..compiled import plain
+from ..lists import listed
 from ..rehearsal import OF_OTHERS, bare
 
 ROWS, COLUMNS, FRAMES = 16, 24, 3  # the most that a tiny latent has
@@ -18,9 +19,16 @@ SHAPES = "latent_shapes"  # in the model_conds: of the parts of a packed latent
 
 
 def lists_of(net: torch.nn.Module) -> dict[str, list[torch.nn.Module]]:
-    """A diffusion model's lists of modules, among which those of its blocks are, by name."""
-    lists = {name: child for name, child in net.named_children() if isinstance(child, torch.nn.ModuleList)}
-    return {name: [plain(module) for module in modules] for name, modules in lists.items() if len(modules)}
+    """A diffusion model's lists and dicts of modules, among which those of its blocks are, by path.
+
+    None that lies in another.
+    """
+    found = {}
+    for path, module in net.named_modules():
+        inside = any(path.startswith(f"{other}.") for other in found)
+        if isinstance(module, (torch.nn.ModuleList, torch.nn.ModuleDict)) and len(module) and not inside:
+            found[path] = [plain(each) for each in listed(net, path)]
+    return found
 
 
 def of_text(entry: dict) -> dict:
@@ -64,24 +72,25 @@ class TinyCalls:
         sigmas = torch.cat((self.t, self.t.new_zeros(1)))
         self.options = {**kept, "cond_or_uncond": [0], "uuids": [None], "sigmas": self.t, "sample_sigmas": sigmas}
         self.pooled = self._like(entry.get("pooled_output"))
-        self.texts = {}  # by their lengths
+        self.texts = {}  # that have been made
         self.dtype = model.get_dtype_inference() if hasattr(model, "get_dtype_inference") else model.get_dtype()
 
-    def prompt(self, n: int, of_picture: Given | None = None, narrow: bool = False, pooled: bool = False) -> Given:
+    def prompt(self, n: int, of_picture: Given | None = None, narrow=False, other=False, pooled=False) -> Given:
         """A random text of n tokens, the same one each time, and a picture.
 
         Args:
             of_picture: whose picture it is; None: a new one.
             narrow: the picture has fewer columns.
+            other: another text.
             pooled: with another pooled output.
         """
         shapes = self._shapes(narrow)
         x = self._random(*shapes[0]) if of_picture is None else of_picture.x
         if of_picture is None and self.shapes:
             x = torch.cat([self._random(*shape).flatten(1) for shape in shapes], 1).unsqueeze(1)
-        if n not in self.texts:
-            self.texts[n] = self._text(n)
-        entry = dict(self.texts[n])
+        if (n, other) not in self.texts:
+            self.texts[n, other] = self._text(n)
+        entry = dict(self.texts[n, other])
         if self.pooled is not None:
             entry["pooled_output"] = self._like(self.pooled) if pooled else self.pooled
         run = {"latent_image": torch.zeros_like(x), "denoise_mask": None, "seed": 0}

@@ -1,4 +1,4 @@
-"""From what a model does for two texts and two pictures: where its text meets its picture.
+"""From what a model does for several texts and pictures: where its text meets its picture.
 
 What grows with the text alone is the text, with the picture alone the image, with both the sequence.
 """
@@ -9,8 +9,9 @@ import torch
 from ..arguments import OPTIONS
 from ..doors import Door, Doors
 from ..foreign import is_comfys
-from ..rehearsal import token_axis
-from .watching import Seen
+from ..lists import listed
+from ..rehearsal import by_part, token_axis
+from .watching import NUMBERED, Seen
 
 
 class Unsure(Exception):
@@ -26,7 +27,7 @@ class FoundDoor(Door):
     """A door whose blocks may be another pack's, if the model is."""
 
     def find(self, model):
-        return super().find(model) if is_comfys(model) else [*getattr(model, self.blocks)]
+        return super().find(model) if is_comfys(model) else listed(model, self.blocks)
 
     def missing(self, block):
         return []
@@ -38,39 +39,39 @@ class Found:
     Args:
         doors: of the model.
         n_text, n_image: how many tokens the longer text and the larger picture have in the blocks.
-        own_vector: the argument of the blocks that the pooled output goes into, where it modulates the text, too.
+        vector: the argument of the blocks that the pooled output goes into, where these modulate the text by it.
     """
 
     doors: Doors
     n_text: int
     n_image: int
-    own_vector: str | None
+    vector: str | None = None
 
 
 @dataclass(frozen=True)
-class Three:
-    """The same place in the run with the longer text, with the shorter one, and with the smaller picture."""
+class Runs:
+    """The same place in four runs: with a long text, a short one, a smaller picture, another text as long."""
 
     long: object
     short: object
     small: object
-
-    def map(self, function):
-        return Three(*(function(each) for each in (self.long, self.short, self.small)))
+    other: object
 
     @property
     def each(self):
-        return self.long, self.short, self.small
+        return self.long, self.short, self.small, self.other
 
-    @property
-    def is_tensors(self):
-        return all(torch.is_tensor(each) for each in self.each)
+    def map(self, function) -> "Runs":
+        return Runs(*map(function, self.each))
 
-    @property
-    def is_picture(self) -> bool:
-        """Whether it is several things of which one grows with the image alone, and none with the text."""
-        parts = [Three(*parts) for parts in zip(*self.map(_tensors_in).each)]
-        return any(part.by_image for part in parts) and not any(part.by_text for part in parts)
+    def parts(self) -> list["Runs"]:
+        """Of tensors, or of tuples of tensors and other things."""
+        if all(torch.is_tensor(each) for each in self.each):
+            return [self]
+        if not all(isinstance(each, (tuple, list)) for each in self.each):
+            return []
+        parts = (Runs(*parts) for parts in zip(*self.each))
+        return [part for part in parts if all(torch.is_tensor(each) for each in part.each)]
 
     @property
     def by_text(self) -> list[int]:
@@ -81,138 +82,175 @@ class Three:
     def by_image(self) -> list[int]:
         return _grown(self.long, self.small)
 
+    @property
+    def by_value(self) -> bool:
+        """Whether another text of the same length makes it other."""
+        return not same(self.long, self.other)
 
-def read(seen: Three, other_pooled: Seen | None) -> Found:
+
+def read(seen: Runs, other_pooled: Seen | None) -> Found:
     """The doors of a model.
 
     Args:
-        seen: of the three runs.
-        other_pooled: of a run with the longer text and another pooled output, where there is one.
+        seen: of the runs.
+        other_pooled: of a run with the long text and another pooled output, where there is one.
 
     Raises:
         Unsure: it says what was seen.
     """
-    lists = [_List(name, seen, other_pooled) for name in seen.long.blocks if _is_in_all(name, seen)]
-    if not any(each.grows_with_text for each in lists):
+    lists = [_List(path, seen, other_pooled) for path in seen.long.blocks if all(path in s.blocks for s in seen.each)]
+    if not any(each.texts or each.sequence for each in lists):
         raise Alike("nothing that it hands to its blocks grows with the text")
-    meeting = [each for each in lists if each.is_meeting]
+    meeting = [each for each in lists if each.sequence or each.texts and each.has_image]
     if not meeting:
-        kinds = ", ".join(each.name for each in lists)
-        raise Unsure(f"none of its lists ({kinds}) is of blocks that get both text and picture")
-    crossing = {each.name: each.cross_doors() for each in meeting}
-    if any(crossing.values()):
-        joint = [name for name, doors in crossing.items() if not doors]
-        if joint:
-            raise Unsure(f"the blocks of {meeting[0].name} and of {joint[0]} let text and picture meet in different ways")
-        doors = [door for each in crossing.values() for door in each]
-        return Found(Doors(tuple(doors)), meeting[0].texts[0][1], meeting[0].n_queries, None)
-    doors = [each.joint_door() for each in meeting]
+        raise Unsure(f"none of its lists ({', '.join(each.path for each in lists)}) gets both text and picture")
+    vectors = [vector for each in meeting for vector in each.vectors]
+    if any(of_text for _, of_text in vectors):
+        raise Unsure(f"its blocks are modulated by what it makes of the text itself ({vectors[0][0]})")
+    crossing = [each.cross_doors() for each in meeting]
+    if any(crossing):
+        if not all(crossing):
+            raise Unsure(f"text and picture meet otherwise in {meeting[0].path} than in another of its lists")
+        return Found(Doors(tuple(door for doors in crossing for door in doors)), meeting[0].n_text, meeting[0].n_queries)
+    doors = tuple(each.joint_door() for each in meeting)
     image_first, n_text, n_image = meeting[0].order()
-    path = _counting(seen, meeting[0], n_text, n_image) if doors[0].sequence else {}
+    facts = _counting(seen, meeting[0], n_text, n_image) if doors[0].sequence else {}
+    if image_first:
+        facts["image_first"] = _yes
     behind = meeting[0].image_is_behind(doors[0].places, image_first, n_text)
-    found = Doors(tuple(doors), image_is_behind=behind, image_first=(lambda model: True) if image_first else lambda model: False, **path)
-    return Found(found, n_text, n_image, next((v for each in meeting for v in each.vectors), None))
+    vector = vectors[0][0] if vectors else None
+    return Found(Doors(doors, image_is_behind=behind, **facts), n_text, n_image, vector)
+
+
+def _yes(model):
+    return True
 
 
 class _List:
-    """What the first two blocks of one list are handed."""
+    """What the first blocks of one list are handed.
 
-    def __init__(self, name, seen, other_pooled):
-        self.name = name
-        self.blocks = [Three(*blocks) for blocks in zip(*(each.blocks[name] for each in seen.each))]
-        self.first = self.blocks[0]
-        frames = self.first.map(lambda block: block.frame.given)
+    Attributes:
+        sequence: the argument with text and image, or None.
+        texts: those with a text alone, each with the axis of its tokens.
+        image: the argument with the tokens of the image alone, or None.
+        has_image: whether there is an image alone, in whatever form.
+        places, text_places, mask, text_mask: see Door.
+    """
+
+    def __init__(self, path, seen, other_pooled):
+        self.path = path
+        self.blocks = [Runs(*blocks) for blocks in zip(*(each.blocks[path] for each in seen.each))]
+        given = self.blocks[0].map(lambda block: block.frame.given)
         self.given = {
-            argument: Three(value, frames.short[argument], frames.small[argument])
-            for argument, value in frames.long.items()
-            if argument != OPTIONS and argument in frames.short and argument in frames.small
+            argument: Runs(*(each[argument] for each in given.each))
+            for argument in given.long
+            if argument != OPTIONS and all(argument in each for each in given.each)
         }
-        self.other_pooled = other_pooled and other_pooled.blocks[name][0].frame.given
-        self._sort()
-        self.n_queries = None  # of the picture, to a text that comes alone
-
-    def _sort(self):
-        self.texts, self.images, self.sequences, self.riders, self.fixed = [], [], [], [], []
+        self.other_pooled = other_pooled and other_pooled.blocks[path][0].frame.given
+        self.sequence = self.image = self.places = self.text_places = self.mask = self.text_mask = None
+        self.has_image, self.texts, self.vectors, self.odd = False, [], [], []
         for argument, value in self.given.items():
-            if not value.is_tensors:
-                if value.is_picture:
-                    self.images.append(argument)
-                continue
-            t, by_text, by_image = value.long, value.by_text, value.by_image
-            tokens = t.ndim == 3 and t.is_floating_point() and t.shape[2] > 1
-            if tokens and by_text == [1] and by_image == [1] and not self.sequences and not self.texts:
-                self.sequences.append(argument)
-            elif tokens and by_text == [1] and not by_image:
-                self.texts.append((argument, t.shape[1]))
-            elif t.is_floating_point() and t.ndim >= 3 and by_image and not by_text:
-                self.images.append(argument)
-            elif by_text:
-                self.riders.append(argument)
-            elif not by_image:
-                self.fixed.append(argument)
+            if value.parts():
+                self._sort(argument, value)
+
+    def _sort(self, argument, value):
+        """Note what an argument is."""
+        parts = value.parts()
+        t, by_text, by_image = value.long, parts[0].by_text, parts[0].by_image
+        is_one = parts[0] is value
+        is_tokens = is_one and t.ndim == 3 and t.is_floating_point() and t.shape[2] > 1
+        if is_tokens and by_text == by_image == [1] and value.by_value and not self.sequence and not self.texts:
+            self.sequence = argument
+        elif is_tokens and by_text in ([0], [1]) and not by_image and value.by_value:
+            self.texts.append((argument, by_text[0]))
+        elif not any(part.by_text for part in parts):
+            if any(part.by_image and part.long.is_floating_point() and part.long.ndim > 2 for part in parts):
+                self.has_image = True
+                if is_tokens and by_image == [1]:
+                    self.image = self.image or argument
+            else:
+                self._note_vector(argument, value, parts)
+        elif all(p.by_text == p.by_image == [token_axis(p.long)] for p in parts):
+            self.places = self.places or argument
+        elif all(p.by_text == [token_axis(p.long)] and not p.by_image and p.long.ndim > 2 - is_one for p in parts) and not parts[0].by_value and t is not None and self._is_rotation(parts):
+            self.text_places = self.text_places or argument
+        elif is_one and self._grows_at_end(value, by_image):
+            if by_image:
+                self.mask = self.mask or argument
+            else:
+                self.text_mask = self.text_mask or argument
+        else:
+            self.odd.append(argument)
+
+    def _is_rotation(self, parts):
+        return all(part.long.shape[-1] > 1 and part.by_text != [part.long.ndim - 1] for part in parts)
+
+    def _grows_at_end(self, value, by_image):
+        """Whether it is like a mask: of keys, or of queries and keys."""
+        last = value.long.ndim - 1
+        if by_image:
+            return last > 1 and value.by_text == by_image and by_image in ([last], [last - 1, last])
+        return value.long.is_floating_point() and last in (1, 2, 3) and value.by_text == [last]
+
+    def _note_vector(self, argument, value, parts):
+        floats = [part for part in parts if part.long.is_floating_point()]
+        if any(part.by_value for part in floats):
+            self.vectors.append((argument, True))
+        elif self.other_pooled is not None and not all(map(same, _tensors(value.long), _tensors(self.other_pooled.get(argument)))):
+            self.vectors.append((argument, False))
 
     @property
-    def grows_with_text(self):
-        return bool(self.texts or self.sequences)
+    def first(self):
+        return self.blocks[0]
 
     @property
-    def is_meeting(self):
-        return bool(self.sequences or self.texts and self.images)
+    def n_text(self):
+        argument, axis = self.texts[0]
+        return self.given[argument].long.shape[axis]
 
-    @property
-    def vectors(self):
-        """What the pooled output changes, of that which neither grows."""
-        if self.other_pooled is None:
-            return []
-        given, other = self.given, self.other_pooled
-        return [a for a in self.fixed if not _same(given[a].long, other.get(a))]
-
-    def attentions(self, k: int = 0) -> list[Three]:
-        return [Three(*calls) for calls in zip(*self.blocks[k].map(lambda block: block.attentions).each)]
-
-    def _calls(self):
-        """[(what the queries and the keys grow with, the call)] of attention in the first block."""
-        calls = self.attentions()
-        grows = lambda n: (n.long != n.short, n.long != n.small)
-        return [((*grows(c.map(lambda a: a.queries)), *grows(c.map(lambda a: a.keys))), c) for c in calls]
+    def _calls(self) -> list[tuple[list[bool], Runs]]:
+        """The calls of attention in the first block, each with what it grows by: queries by text, by picture, keys."""
+        calls = [Runs(*calls) for calls in zip(*self.first.map(lambda block: block.attentions).each)]
+        numbers = [(call.map(lambda a: a.queries), call.map(lambda a: a.keys)) for call in calls]
+        grows = [[n.long != m for n in of_one for m in (n.short, n.small)] for of_one in numbers]
+        return list(zip(grows, calls))
 
     # Cross-attention
 
     def cross_doors(self) -> list[Door]:
         """One for each text that the picture attends to alone."""
-        crossing = [call for grows, call in self._calls() if not grows[0] and grows[2:] == (True, False)]
-        if self.sequences or not crossing:
+        crossing = [call for grows, call in self._calls() if not grows[0] and grows[2:] == [True, False]]
+        if self.sequence or not crossing:
             return []
-        found = []
-        for argument, n in self.texts:
-            for call in crossing:
-                module = self._attending(call, argument, n)
-                if module is not None and module not in (door.cross for door in found):
-                    self.n_queries = self.n_queries or call.long.queries
-                    found.append(FoundDoor(self.name, text=argument, cross=module, text_mask=self._mask()))
-                    break
-            else:
-                keys = ", ".join(str(call.long.keys) for call in crossing)
+        self.n_queries, found = crossing[0].long.queries, {}
+        for argument, axis in self.texts:
+            modules = [module for call in crossing if (module := self._attending(call, argument, axis)) is not None]
+            module = next((module for module in modules if module not in found), None)
+            if module is None:
+                keys, n = ", ".join(str(call.long.keys) for call in crossing), self.given[argument].long.shape[axis]
                 raise Unsure(
-                    f"the blocks of {self.name} get {n} tokens of text as {argument!r}, and no module in them lets the "
+                    f"its blocks ({self.path}) get {n} tokens of text as {argument!r}, and no module in them lets the "
                     f"picture attend to just these, but to {keys} tokens of text"
                 )
-        self._check_riders()
-        return found
+            found[module] = FoundDoor(
+                self.path, text=argument, text_axis=axis, text_places=self.text_places, text_mask=self.text_mask,
+                cross=module, names=self._names(),
+            )  # fmt: skip
+        self._check_known()
+        return list(found.values())
 
-    def _attending(self, call: Three, argument, n):
+    def _attending(self, call: Runs, argument, axis):
         """The path, in the block, of the innermost module that is handed this text and attends to all of it."""
-        width, block = self.given[argument].long.shape[2], self.first.long.frame
-        if call.long.keys != n:
-            return None
-        for frame in reversed(call.long.frames):
-            for value in frame.given.values():
-                if torch.is_tensor(value) and value.ndim == 3 and value.shape[1:] == (n, width):
-                    if frame.path == block.path:
-                        return None
-                    if OPTIONS not in frame.given:
-                        raise Unsure(f"{frame.path} attends to the text without transformer_options")
-                    return frame.path.removeprefix(f"{block.path}.")
+        text, block = self.given[argument].long, self.first.long.frame
+        n, width = text.shape[axis], text.shape[2]
+        frames = call.long.frames
+        own = frames[frames.index(block) + 1 :]
+        for frame in reversed(own if call.long.keys == n else ()):
+            handed = [t for t in frame.given.values() if torch.is_tensor(t) and t.ndim == 3]
+            if any((t.shape[axis], t.shape[2]) == (n, width) for t in handed):
+                if OPTIONS not in frame.given:
+                    raise Unsure(f"{frame.path} attends to the text without transformer_options")
+                return frame.path.removeprefix(f"{block.path}.")
         return None
 
     # Joint attention
@@ -221,134 +259,109 @@ class _List:
         if not any(all(grows) for grows, _ in self._calls()):
             raise Unsure(self._unreached())
         if OPTIONS not in self.first.long.frame.given:
-            raise Unsure(f"the blocks of {self.name} are not handed transformer_options")
-        self._check_riders()
-        places = [a for a in self.riders if self._is_places(a)]
-        facts = {"places": places[0] if places else None, "indices": self._indices(), "names": self._names()}
-        if self.sequences:
-            (argument,) = self.sequences
-            self._check_handed_on(argument, lambda out: out)
-            return FoundDoor(self.name, sequence=argument, **facts)
+            raise Unsure(f"its blocks ({self.path}) are not handed transformer_options")
+        self._check_known()
+        facts = {"places": self.places, "mask": self.mask, "indices": self._indices(), "names": self._names()}
+        if self.sequence:
+            self._check_handed_on(self.sequence, lambda out: out)
+            return FoundDoor(self.path, sequence=self.sequence, **facts)
         if len(self.texts) > 1:
-            raise Unsure(f"the blocks of {self.name} get several texts: {', '.join(a for a, _ in self.texts)}")
-        ((argument, n),) = self.texts
-        out = self._out(n)
+            raise Unsure(f"its blocks ({self.path}) get several texts: {', '.join(argument for argument, _ in self.texts)}")
+        ((argument, axis),), out = self.texts, self._out()
         self._check_handed_on(argument, lambda made: made[out])
-        of_tokens = [a for a in self.images if self.given[a].is_tensors and self.given[a].long.ndim == 3]
-        image = of_tokens[0] if of_tokens else None
-        return FoundDoor(self.name, text=argument, image=image, out=out, text_mask=self._mask(), **facts)
+        return FoundDoor(
+            self.path, text=argument, text_axis=axis, image=self.image, out=out, text_places=self.text_places,
+            text_mask=self.text_mask, **facts,
+        )  # fmt: skip
 
     def order(self) -> tuple[bool, int, int]:
         """(whether the image comes first, how many tokens of text, of the image) where they attend together."""
-        if self.sequences:
-            tokens = self.given[self.sequences[0]]
+        if self.sequence:
+            tokens = self.given[self.sequence]
         else:
             tokens = next(call for grows, call in self._calls() if all(grows)).map(lambda a: a.values)
         text_in_front, total = _agreeing(tokens.long, tokens.small), tokens.long.shape[1]
         image_in_front = _agreeing(tokens.long, tokens.short)
         image_first = image_in_front > text_in_front
-        n_text = self.texts[0][1] if self.texts else total - image_in_front if image_first else text_in_front
+        n_text = self.n_text if self.texts else total - image_in_front if image_first else text_in_front
         if not 0 < n_text < total:
-            raise Unsure(f"neither end of what the blocks of {self.name} get is the same for both texts or both pictures")
+            raise Unsure(f"neither end of what its blocks ({self.path}) get is the same for two texts or two pictures")
         return image_first, n_text, total - n_text
 
     def image_is_behind(self, places, image_first, n_text) -> bool:
         """Whether the image's positions are others for another text."""
-        if places is None:
+        return places is not None and any(
+            self._is_behind(places, part, image_first, n_text) for part in self.given[places].parts()
+        )
+
+    def _is_behind(self, places, part, image_first, n_text):
+        axis = token_axis(part.long)
+        n_image = part.long.shape[axis] - n_text
+        long, short = (t.narrow(axis, 0 if image_first else t.shape[axis] - n_image, n_image) for t in part.each[:2])
+        if same(long, short):
             return False
-        t, axis = self.given[places], token_axis(self.given[places].long)
-        n_image = t.long.shape[axis] - n_text
-        of_image = lambda t: t.narrow(axis, 0 if image_first else t.shape[axis] - n_image, n_image)
-        long, short = of_image(t.long), of_image(t.short)
-        if _same(long, short):
-            return False
-        if t.long.shape[-2:] != (2, 2):
+        if part is not self.given[places] or part.long.shape[-2:] != (2, 2):
             raise Unsure(f"the picture's {places!r} hang on the text, and are no rotations")
         turned = long.narrow(axis, 0, 1) @ short.narrow(axis, 0, 1).transpose(-1, -2) @ short
-        off = (turned - long).abs().flatten(axis + 1).amax(-1) > 1e-2
+        off = (turned - long).abs().movedim(axis, 0).flatten(1).amax(1) > 1e-2
         if off.float().mean() > 0.5:  # some may be of tokens that only pad the picture
             raise Unsure(f"the picture's {places!r} hang on the text in more than where it begins")
         return True
 
     def _indices(self):
-        grown = self._n_grown()
+        value = self.given[self.sequence] if self.sequence else self.given[self.texts[0][0]]
+        (axis,) = value.by_text
+        grown = value.long.shape[axis] - value.short.shape[axis]
         for argument, value in self.given.items():
-            pairs = zip(_numbers(value.long), _numbers(value.short))
+            pairs = zip(_whole_numbers(value.long), _whole_numbers(value.short))
             if any(long - short == grown for long, short in pairs):
                 return argument
         return None
 
-    def _n_grown(self):
-        argument = self.sequences[0] if self.sequences else self.texts[0][0]
-        value = self.given[argument]
-        return value.long.shape[1] - value.short.shape[1]
-
     def _names(self):
-        given = self.first.long.frame.given
-        numbered = tuple(name for name in given if name.startswith("argument_"))
-        return numbered or None
+        """Of the arguments in their order, where these had to be numbered."""
+        return tuple(name for name in self.first.long.frame.given if name.startswith(NUMBERED)) or None
 
-    def _out(self, n):
-        made, shorter = self.first.long.frame.out, self.first.short.frame.out
-        if isinstance(made, (tuple, list)):
-            for i, (t, s) in enumerate(zip(made, shorter)):
-                if torch.is_tensor(t) and t.ndim == 3 and t.shape[1] == n != s.shape[1]:
-                    return i
-        raise Unsure(f"the blocks of {self.name} do not return their text among others")
+    def _out(self):
+        """Which of the outputs is the text."""
+        made = self.first.map(lambda block: block.frame.out)
+        parts = made.each if all(isinstance(each, (tuple, list)) for each in made.each) else ((), (), (), ())
+        for i, outs in enumerate(zip(*parts)):
+            out = Runs(*outs)
+            if out.parts() == [out] and out.long.ndim == 3 and out.by_text == [1] and not out.by_image:
+                return i
+        raise Unsure(f"its blocks ({self.path}) do not return their text among others")
 
     def _check_handed_on(self, argument, part):
         """Raise Unsure if the second block gets another text than the first has made."""
-        made = part(self.first.long.frame.out)
+        made, given = part(self.first.long.frame.out), self.given[argument].long
         if not torch.is_tensor(made):
-            raise Unsure(f"the blocks of {self.name} return more than their {argument!r}")
-        given = self.given[argument].long
+            raise Unsure(f"its blocks ({self.path}) return more than their {argument!r}")
         second = self.blocks[1].long.frame.given[argument] if len(self.blocks) > 1 else given
         if made.shape != given.shape or second.shape != given.shape:
-            raise Unsure(f"new text comes to each block of {self.name}")
+            raise Unsure(f"new text comes to each of its blocks ({self.path})")
 
-    # What rides along
-
-    def _is_places(self, argument):
-        value = self.given[argument]
-        return value.long.ndim >= 4 and value.by_text == value.by_image == [token_axis(value.long)]
-
-    def _is_mask(self, argument):
-        value = self.given[argument]
-        last = value.long.ndim - 1
-        return value.long.is_floating_point() and value.long.ndim in (2, 3, 4) and value.by_text == [last] and not value.by_image
-
-    def _mask(self):
-        masks = [a for a in self.riders if self._is_mask(a)]
-        return masks[0] if masks else None
-
-    def _check_riders(self):
-        nested = [a for a, v in self.given.items() if isinstance(v.long, (tuple, list)) and _nested_grows(v)]
-        odd = [a for a in self.riders if not self._is_places(a) and not self._is_mask(a)] + nested
-        if odd:
-            raise Unsure(f"the blocks of {self.name} get {odd[0]!r}, which grows with the text in a way NAG has no door for")
+    def _check_known(self):
+        if self.odd:
+            raise Unsure(f"its blocks ({self.path}) get {self.odd[0]!r}, which grows with the text, and is no mask or place")
 
     def _unreached(self):
-        calls = self.attentions()
+        calls = [call.long for _, call in self._calls()]
         block = type(self.first.long.frame.module).__name__
         if not calls:
-            return f"the attention in {block} of {self.name} does not go by ComfyUI's optimized_attention with transformer_options"
-        sizes = ", ".join(f"{c.long.queries} to {c.long.keys}" for c in calls)
-        return f"no attention in {self.name} is of text and picture together, but of {sizes} tokens"
-
-
-def _is_in_all(name, seen):
-    return all(name in each.blocks for each in seen.each)
+            return f"the attention in {block} ({self.path}) does not go by ComfyUI's optimized_attention with transformer_options"
+        sizes = ", ".join(f"{call.queries} to {call.keys} tokens" for call in calls)
+        return f"no attention in {block} ({self.path}) is of text and picture together, but of {sizes}"
 
 
 def _counting(seen, meeting, n_text, n_image):
     """The path of a module by whose output the text's tokens, or the image's, can be counted: as Doors has it."""
-    argument = meeting.sequences[0]
-    totals = meeting.given[argument].map(lambda t: t.shape[1])
+    totals = meeting.given[meeting.sequence].map(lambda t: t.shape[1])
     grown = totals.long - totals.short
-    texts = n_text, n_text - grown, n_text
+    texts = n_text, n_text - grown, n_text, n_text
     images = tuple(total - n for total, n in zip(totals.each, texts))
+    counts = [_counts(run, block.n_before) for run, block in zip(seen.each, meeting.first.each)]
     for kind, wanted in (("text_module", texts), ("image_module", images)):
-        counts = [_counts(run, block.n_before) for run, block in zip(seen.each, meeting.first.each)]
         paths = [path for path in counts[0] if tuple(count.get(path) for count in counts) == wanted]
         if paths:
             return {kind: paths[-1]}
@@ -369,16 +382,14 @@ def _grown(a, b):
     return [i for i in range(a.ndim) if a.ndim == b.ndim and a.shape[i] != b.shape[i]]
 
 
-def _nested_grows(value: Three):
-    return any(Three(*parts).by_text for parts in zip(*value.map(_tensors_in).each))
-
-
-def _tensors_in(value):
+def _tensors(value):
+    if torch.is_tensor(value):
+        return [value]
     return [each for each in value if torch.is_tensor(each)] if isinstance(value, (tuple, list)) else []
 
 
-def _numbers(value):
-    """The whole numbers in an argument that is one, or has (start, stop, ...) of them."""
+def _whole_numbers(value):
+    """Those in an argument that is one, or has (start, stop, ...) of them."""
     if isinstance(value, int) and not isinstance(value, bool):
         return [value]
     if isinstance(value, (list, tuple)) and all(isinstance(each, (list, tuple)) for each in value):
@@ -391,15 +402,15 @@ def tolerance(dtype: torch.dtype) -> float:
     return 1e-3 if dtype in (torch.float32, torch.float64) else 0.05
 
 
-def _same(a, b) -> bool:
-    if not torch.is_tensor(a) or not torch.is_tensor(b) or a.shape != b.shape:
-        return a is b
-    return bool(((a - b).float().abs().max() <= tolerance(a.dtype) * b.float().abs().max()).item())
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if a.shape != b.shape:
+        return False
+    return not a.numel() or bool(((a - b).abs().max() <= tolerance(a.dtype) * b.abs().max()).item()) if a.is_floating_point() else torch.equal(a, b)
 
 
 def _agreeing(a, b) -> int:
     """How many of the first tokens of two sequences, (rows, tokens, width), agree."""
     n = min(a.shape[1], b.shape[1])
     a, b = a[:, :n], b[:, :n]
-    same = ((a - b).abs().amax((0, 2)) <= tolerance(a.dtype) * b.abs().amax((0, 2))).tolist()
-    return (same + [False]).index(False)
+    agree = ((a - b).abs().amax((0, 2)) <= tolerance(a.dtype) * b.abs().amax((0, 2))).tolist()
+    return (agree + [False]).index(False)

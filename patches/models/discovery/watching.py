@@ -10,6 +10,7 @@ from ..arguments import Arguments, names_of
 from ..compiled import plain
 from ..hooks import hooked
 
+NUMBERED = "argument_"  # how those are called that have no name
 MANY = 12  # arguments, which no forward() has as `*args`
 
 
@@ -71,7 +72,7 @@ def names_in(module: torch.nn.Module) -> tuple[str, ...]:
     rest = kinds.index(inspect.Parameter.VAR_POSITIONAL) - 1 if inspect.Parameter.VAR_POSITIONAL in kinds else None
     if rest is None:
         return names_of(forward)
-    return names_of(forward)[:rest] + tuple(f"argument_{i}" for i in range(rest, MANY))
+    return names_of(forward)[:rest] + tuple(f"{NUMBERED}{i}" for i in range(rest, MANY))
 
 
 def watch(net: torch.nn.Module, lists: dict[str, list], run: Callable[[Callable], object]) -> Seen:
