@@ -3,6 +3,7 @@
 It is called for two texts and two pictures, and what its first blocks are handed is compared (`reading`). What is found
 is tried before it is used (`trial`).
 """
+import itertools
 import logging
 import math
 import threading
@@ -139,18 +140,17 @@ def _looked_for(model, entry, noise, shapes, options):
 
 
 def _by_any_way(model, entry, noise, shapes, options):
-    """With the run's inputs or, where these don't go with a tiny picture, with its text; by the first blocks or all."""
+    """By the first blocks or else all, with a tiny picture or one of the run's size, the run's inputs or its text."""
     plainly = {name: value for name, value in entry.items() if name in ("cross_attn", "pooled_output", "attention_mask")}
     said = None
-    for inputs in (entry, plainly):
-        for first in (FIRST, None):
-            try:
-                return _found_by(TinyCalls(model, inputs, noise, shapes, options, first))
-            except Unsure as unsure:
-                return unsure
-            except Exception as error:  # the model's own, whatever its code may raise
-                logging.debug("NAG: a tiny call of the model", exc_info=True)
-                said = said or Unsure(f"it can't be called on tiny inputs ({type(error).__name__}: {error})")
+    for first, tiny, inputs in itertools.product((FIRST, None), (True, False), (entry, plainly)):
+        try:
+            return _found_by(TinyCalls(model, inputs, noise, shapes, options, first, tiny))
+        except Unsure as unsure:
+            return unsure
+        except Exception as error:  # the model's own, whatever its code may raise
+            logging.debug("NAG: a tiny call of the model", exc_info=True)
+            said = said or Unsure(f"it can't be called on tiny inputs ({type(error).__name__}: {error})")
     return said
 
 
@@ -166,15 +166,18 @@ def _found_by(calls: TinyCalls):
 
 def _found_with(calls, n_long, n_short, least):
     long = calls.prompt(n_long)
-    short, other = calls.prompt(n_short, long), calls.prompt(n_long, long, other=True)
+    short, another = calls.prompt(n_short, long), calls.prompt(n_long, long, other=True)
     see = lambda given: watch(calls.net, calls.lists, lambda override: calls(given, override))
-    seen = Runs(see(long), see(short), see(calls.prompt(n_long, narrow=True)), see(other))
+    seen = Runs(see(long), see(short), see(calls.prompt(n_long, narrow=True)), see(another))
     other = None
     if calls.pooled is not None and "y" in long.conds:
         other = calls.prompt(n_long, long, pooled=True)
         other = None if _equal(other.conds["y"], long.conds["y"]) else {**long.conds, "y": other.conds["y"]}
     found = read(seen, other and see(type(long)(long.x, other, long.n)))
-    differ = (name for name in long.conds if name in short.conds and not _equal(long.conds[name], short.conds[name]))
+    differ = (
+        name for name in long.conds
+        if any(name in text.conds and not _equal(long.conds[name], text.conds[name]) for text in (short, another))
+    )
     made = Made(1, 0) if found.n_text == n_long else Made(math.gcd(found.n_text, n_short), least)
     net, width = calls.net, calls.entry["cross_attn"].shape[2]
     path = next((f.path for f in seen.long.linear if f.module.in_features == width and _reads(f, n_long, width)), None)

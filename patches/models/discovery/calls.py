@@ -58,10 +58,11 @@ class TinyCalls:
         shapes: of the parts of a packed latent, or None.
         options: the run's transformer_options.
         first: how many of each list's blocks are called; None: all.
+        tiny: whether the picture is; else it is as large as the run's.
     """
 
-    def __init__(self, model, entry: dict, noise: torch.Tensor, shapes, options: dict, first: int | None):
-        self.of_run, self.entry, self.shapes = model, entry, shapes
+    def __init__(self, model, entry: dict, noise: torch.Tensor, shapes, options: dict, first: int | None, tiny: bool):
+        self.entry, self.shapes, self.tiny = entry, shapes, tiny
         self.shape, self.device = noise.shape[1:], noise.device
         self.random = torch.Generator().manual_seed(0)
         blocks = {name: blocks[:first] for name, blocks in lists_of(plain(model.diffusion_model)).items()}
@@ -114,7 +115,7 @@ class TinyCalls:
         (_, channels, *sizes), *others = shapes
         times = OF_PIXELS if channels == 3 else 1
         limits = [FRAMES] * (len(sizes) - 2) + [ROWS * times, COLUMNS * times][-len(sizes):]
-        *sizes, columns = (min(pair) for pair in zip(sizes, limits))
+        *sizes, columns = (min(pair) for pair in zip(sizes, limits)) if self.tiny else sizes
         fewer = max(1, columns // 2 if columns % 4 == 0 else columns * 2 // 3)
         tiny = (1, channels, *sizes, fewer if narrow else columns)
         return [tiny, *((1, channels, min(8, length), *rest) for _, channels, length, *rest in others)]
@@ -136,10 +137,16 @@ class TinyCalls:
             if size != was or value.ndim >= 4 and (axis != 2 or value.shape[3] < min(WIDE, width)):
                 continue
             resized = resized.index_select(axis, torch.arange(n, device=value.device) % was)
-        if resized is not value:
-            return self._like(resized) if resized.is_floating_point() and resized.ndim > 2 else resized
+        if resized is not value or value.ndim < 4:
+            return self._another(resized)
         times = OF_PIXELS if self.shape[0] == 3 else 1
-        return value[..., : ROWS * times, : COLUMNS * times] if value.ndim >= 4 else value
+        return value[..., : ROWS * times, : COLUMNS * times] if self.tiny else value
+
+    def _another(self, t):
+        """Random numbers in the place of some; of a mask, nothing; of whole numbers, such as tokens, in another order."""
+        if t.is_floating_point():
+            return self._like(t) if t.ndim > 2 else t
+        return t if t.dtype == torch.bool or t.max() < 2 else t.roll(len(self.texts), -1)
 
     def _random(self, *shape):
         return torch.randn(shape, generator=self.random).to(self.device)

@@ -10,6 +10,7 @@ from ..arguments import OPTIONS
 from ..doors import Door, Doors
 from ..foreign import is_comfys
 from ..lists import listed
+from ..projection import Projection
 from ..rehearsal import by_part, token_axis
 from .watching import NUMBERED, Seen
 
@@ -172,7 +173,7 @@ class _List:
                 self._note_vector(argument, value, parts)
         elif all(p.by_text == p.by_image == [token_axis(p.long)] for p in parts):
             self.places = self.places or argument
-        elif all(p.by_text == [token_axis(p.long)] and not p.by_image and p.long.ndim > 2 - is_one for p in parts) and not parts[0].by_value and t is not None and self._is_rotation(parts):
+        elif all(self._is_place_of_text(part) for part in parts):
             self.text_places = self.text_places or argument
         elif is_one and self._grows_at_end(value, by_image):
             if by_image:
@@ -182,8 +183,9 @@ class _List:
         else:
             self.odd.append(argument)
 
-    def _is_rotation(self, parts):
-        return all(part.long.shape[-1] > 1 and part.by_text != [part.long.ndim - 1] for part in parts)
+    def _is_place_of_text(self, part):
+        axis = token_axis(part.long)
+        return part.by_text == [axis] and axis < part.long.ndim - 1 and not part.by_image and not part.by_value
 
     def _grows_at_end(self, value, by_image):
         """Whether it is like a mask: of keys, or of queries and keys."""
@@ -219,9 +221,12 @@ class _List:
 
     def cross_doors(self) -> list[Door]:
         """One for each text that the picture attends to alone."""
-        crossing = [call for grows, call in self._calls() if not grows[0] and grows[2:] == [True, False]]
-        if self.sequence or not crossing:
+        calls = self._calls()
+        crossing = [call for grows, call in calls if not grows[0] and grows[2:] == [True, False]]
+        if self.sequence or any(all(grows) for grows, _ in calls):
             return []
+        if not crossing:
+            return self._projected_doors()
         self.n_queries, found = crossing[0].long.queries, {}
         for argument, axis in self.texts:
             modules = [module for call in crossing if (module := self._attending(call, argument, axis)) is not None]
@@ -251,6 +256,42 @@ class _List:
                 if OPTIONS not in frame.given:
                     raise Unsure(f"{frame.path} attends to the text without transformer_options")
                 return frame.path.removeprefix(f"{block.path}.")
+        return None
+
+    # Cross-attention that no override reaches
+
+    def _projected_doors(self) -> list[Door]:
+        """One for the text, if a module that is handed it and the image ends in a projection of what it has attended."""
+        if len(self.texts) != 1:
+            return []
+        (argument, axis), frames = self.texts[0], self._frames()
+        text = self.given[argument].long
+        for module in reversed(frames):
+            name = next((name for name, value in module.long.given.items() if _is_like(value, text)), None)
+            inside = [f for f in frames if f.long.path.startswith(f"{module.long.path}.")]
+            layers = [f for f in inside if hasattr(f.long.module, "in_features") and _is_of_image(f)]
+            if name is None or len(layers) < 2 or axis != 1:
+                continue
+            at = lambda frame, of=module: frame.long.path.removeprefix(f"{of.long.path}.")
+            self.n_queries = layers[0].long.given_tensor.shape[-2]
+            self._check_known()
+            how = Projection(
+                at(layers[-1]), queries=at(layers[0]), text=None if name == argument else name,
+                lengths=self._lengths(module),
+            )  # fmt: skip
+            path = module.long.path.removeprefix(f"{self.first.long.frame.path}.")
+            return [FoundDoor(self.path, text=argument, cross=path, projection=how, names=self._names())]
+        return []
+
+    def _frames(self) -> list[Runs]:
+        return [Runs(*frames) for frames in zip(*self.first.map(lambda block: block.frames).each)]
+
+    def _lengths(self, module):
+        """The argument of block and module with how many tokens each row's text has."""
+        for name, value in module.long.given.items():
+            theirs = self.given.get(name)
+            if isinstance(value, list) and theirs is not None and theirs.long == value != theirs.short:
+                return name
         return None
 
     # Joint attention
@@ -376,6 +417,16 @@ def _counts(run: Seen, n_before):
             counts.pop(frame.path, None)
             counts[frame.path] = frame.out.shape[1]
     return counts
+
+
+def _is_like(value, text):
+    return torch.is_tensor(value) and value.shape == text.shape
+
+
+def _is_of_image(frame: Runs):
+    """Whether what a layer is given grows with the picture, and not with the text."""
+    given = frame.map(lambda each: each.given_tensor)
+    return bool(given.parts()) and bool(given.by_image) and not given.by_text
 
 
 def _grown(a, b):

@@ -4,6 +4,8 @@ import torch
 from ...attention.override import OVERRIDE
 from ...settings import Settings
 from ..adapter import ModelCall
+from ..compiled import plain
+from ..hooks import hooked
 from ..rehearsal import Rehearsals
 from .calls import Given, TinyCalls, copied
 from .reading import Unsure, tolerance
@@ -39,6 +41,13 @@ class _Listening:
         self.outs.append((out.transpose(1, 2).flatten(2) if options.get("skip_output_reshape") else out).clone())
         return out
 
+    def to_projections(self, adapter, net):
+        """Hooks that keep what comes to the projections in front of which the prompts meet."""
+        for door in adapter.doors.kinds:
+            for block in door.find(net) if door.projection else ():
+                projection = plain(door.meets_in(block)).get_submodule(door.projection.path)
+                yield projection.register_forward_pre_hook(lambda module, args: self.outs.append(args[0].clone()))
+
 
 def try_doors(calls: TinyCalls, adapter, n_image: int, positive: Given, negative: Given) -> None:
     """Raise Unsure if it is not.
@@ -67,7 +76,9 @@ def try_doors(calls: TinyCalls, adapter, n_image: int, positive: Given, negative
     with adapter.guided(calls.net, call):
         # With an override of another's the branches are computed apart, by the equation that is called here.
         guided = calls(positive, lambda func, *args, **options: func(*args, **options))
-    alone, other = calls(negative, listening), calls(positive)
+    with hooked(listening.to_projections(adapter, calls.net)):
+        alone = calls(negative, listening)
+    other = calls(positive)
     is_off = (guided - alone).norm() > max(0.5 * (other - alone).norm(), tolerance(torch.float32) * alone.norm())
     if is_off or not _are_among(following.images, listening.outs, _part(adapter, calls.net, n_image), calls.dtype):
         kinds = adapter.doors.kinds

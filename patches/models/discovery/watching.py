@@ -23,6 +23,11 @@ class Frame:
     given: dict
     out: object = None
 
+    @property
+    def given_tensor(self) -> torch.Tensor | None:
+        """The first of its arguments that is one."""
+        return next((value for value in self.given.values() if torch.is_tensor(value)), None)
+
 
 @dataclass(frozen=True)
 class Attention:
@@ -44,9 +49,10 @@ class Attention:
 
 @dataclass
 class Block:
-    """The first call of a block: its frame, the attention in it, and how much of the model had returned before."""
+    """The first call of a block: its frame, those in it, its attention, and how much of the model had returned before."""
 
     frame: Frame
+    frames: list[Frame] = field(default_factory=list)
     attentions: list[Attention] = field(default_factory=list)
     n_before: int = 0
 
@@ -105,8 +111,11 @@ class _Watcher:
             frame.given = {each: _kept(value) for each, value in frame.given.items()}  # blocks write into their input
             self.inside.append(Block(frame, n_before=len(self.seen.returned)))
             self.seen.blocks[name].append(self.inside[-1])
-        elif hasattr(module, "in_features"):
-            self.seen.linear.append(frame)
+        else:
+            for block in self.inside:
+                block.frames.append(frame)
+            if hasattr(module, "in_features"):
+                self.seen.linear.append(frame)
 
     def leave(self, module, args, out):
         if threading.get_ident() != self.thread:
