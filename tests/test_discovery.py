@@ -13,12 +13,15 @@ pytestmark = pytest.mark.usefixtures("inference_mode")
 
 # Those that have code of their own, and what is said of them.
 REFUSED = {
-    "sd15": "nothing that it hands to its blocks grows with the text",
-    "sd2": "nothing that it hands to its blocks grows with the text",
-    "sdxl": "nothing that it hands to its blocks grows with the text",
+    "sd15": "is not that of a run of this text alone",
+    "sd2": "is not that of a run of this text alone",
+    "sdxl": "is not that of a run of this text alone",
+    **dict.fromkeys(("mochi", "hunyuan_dit", "hunyuan_dit1"), "modulated by what it makes of the text itself"),
+    **dict.fromkeys(("hidream", "hidream_e1"), "is not that of a run of this text alone"),
     "wan21_i2v": "lets the picture attend to just these, but to 71 tokens of text",  # and to those of an image
 }
-FOUND = [family for family in (*families.FAMILIES, *door_families.FAMILIES) if family.name not in REFUSED]
+BY_NAME = families.BY_NAME | door_families.BY_NAME
+FOUND = [family for family in BY_NAME.values() if family.name not in REFUSED]
 
 
 def family_of_text(family):
@@ -50,7 +53,7 @@ def test_found(nodes, undeclared, family, lengths):
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(nodes, undeclared, name):
-    family = families.BY_NAME[name]
+    family = BY_NAME[name]
     run, patcher = Run(family), family.patcher()
     with pytest.raises(ValueError, match=REFUSED[name]):
         run.sample(model_node(nodes, patcher, Nag(run.negative)))

@@ -24,8 +24,8 @@ from .trial import try_doors
 from .watching import watch
 
 GENERIC = Strength(5.0, 2.5, 0.25, whose="generic: found, not declared")
-# Of texts, in tokens: models pad them to a multiple of 32 or 128, to 226, 512 or 1024, or cut them at 300.
-LENGTHS = ((71, 40), (661, 530), (1301, 1090))
+# Of texts, in tokens: models pad them to a multiple of 32 or 128, to 226, 512 or 1024, or cut them at 300, or at fewer.
+LENGTHS = ((71, 40), (661, 530), (1301, 1090), (7, 4))
 NOT_FOUND = "has no adapter for it yet, and does not find out by itself where its text meets its picture: {}"
 POOLED = (
     "its blocks modulate the text by the pooled output, too ({vector}), and there the negative's text goes by the "
@@ -116,13 +116,21 @@ class FoundTransformer(Transformer):
 
 @dataclass(frozen=True)
 class Made:
-    """How many tokens the model makes of a text of n."""
+    """How many tokens the model makes of a text of n: about, for the estimate of memory."""
 
-    multiple: int
-    least: int
+    multiple: int = 1
+    least: int = 0
+    more: int = 0
+
+    @classmethod
+    def seen(cls, made: dict[int, int], least: int) -> "Made":
+        """made: of some lengths; least: up to how many it makes the same number of all."""
+        more = {tokens - n for n, tokens in made.items()}
+        multiple = math.gcd(*made.values())
+        return cls(1, least, *more) if len(more) == 1 else cls(multiple if multiple >= 8 else 1, least)
 
     def __call__(self, model, n):
-        return padded(self.multiple, max(n, self.least))
+        return padded(self.multiple, max(n, self.least)) + self.more
 
 
 def _looked_for(model, entry, noise, shapes, options):
@@ -178,7 +186,7 @@ def _found_with(calls, n_long, n_short, least):
         name for name in long.conds
         if any(name in text.conds and not _equal(long.conds[name], text.conds[name]) for text in (short, another))
     )
-    made = Made(1, 0) if found.n_text == n_long else Made(math.gcd(found.n_text, n_short), least)
+    made = Made.seen({n_long: found.n_text, n_short: found.n_short}, least)
     net, width = calls.net, calls.entry["cross_attn"].shape[2]
     path = next((f.path for f in seen.long.linear if f.module.in_features == width and _reads(f, n_long, width)), None)
     name = name_of(net)

@@ -12,6 +12,7 @@ from ..rehearsal import OF_OTHERS, bare
 
 ROWS, COLUMNS, FRAMES = 16, 24, 3  # the most that a tiny latent has
 OF_PIXELS = 4  # times as many, where the latent is the picture itself
+REFERENCE = "reference"  # in the names of pictures and sounds that come with a prompt
 WIDE = 1024  # features, which the text of another encoder may have
 RUNS = {"model_conds", "uuid", "hooks", "area", "mask", "strength", "timestep_start", "timestep_end", "start_percent",
         "end_percent", "control", "control_apply_to_uncond", "gligen", "default", "mask_strength"}  # fmt: skip
@@ -115,7 +116,7 @@ class TinyCalls:
         (_, channels, *sizes), *others = shapes
         times = OF_PIXELS if channels == 3 else 1
         limits = [FRAMES] * (len(sizes) - 2) + [ROWS * times, COLUMNS * times][-len(sizes):]
-        *sizes, columns = (min(pair) for pair in zip(sizes, limits)) if self.tiny else sizes
+        *sizes, columns = (min(pair) for pair in zip(sizes, limits)) if self.tiny else (*sizes[:-1], sizes[-1] * 2)
         fewer = max(1, columns // 2 if columns % 4 == 0 else columns * 2 // 3)
         tiny = (1, channels, *sizes, fewer if narrow else columns)
         return [tiny, *((1, channels, min(8, length), *rest) for _, channels, length, *rest in others)]
@@ -123,21 +124,21 @@ class TinyCalls:
     def _text(self, n):
         """An entry like the run's, of n tokens."""
         was = self.entry["cross_attn"].shape[1]
-        entry = {name: self._resized(value, was, n) for name, value in self.entry.items() if name != "pooled_output"}
+        entry = {name: self._resized(value, was, n, REFERENCE in name) for name, value in self.entry.items()}
         return {**entry, "cross_attn": self._random(1, n, self.entry["cross_attn"].shape[2])}
 
-    def _resized(self, value, was, n):
+    def _resized(self, value, was, n, is_picture):
         """What counts the text's tokens, for another number of them; of pictures a corner, of many no more."""
         if isinstance(value, list):
-            return [self._resized(each, was, n) for each in value]
+            return [self._resized(each, was, n, is_picture) for each in value]
         if not torch.is_tensor(value):
             return value
         resized, width = value, self.entry["cross_attn"].shape[2]
-        for axis, size in enumerate(value.shape):
+        for axis, size in enumerate(() if is_picture else value.shape):
             if size != was or value.ndim >= 4 and (axis != 2 or value.shape[3] < min(WIDE, width)):
                 continue
             resized = resized.index_select(axis, torch.arange(n, device=value.device) % was)
-        if resized is not value or value.ndim < 4:
+        if resized is not value or value.ndim < 4 and not is_picture:
             return self._another(resized)
         times = OF_PIXELS if self.shape[0] == 3 else 1
         return value[..., : ROWS * times, : COLUMNS * times] if self.tiny else value

@@ -29,8 +29,9 @@ def declaration(adapter, name: str = "FOUND") -> str:
         lines.append(f"    pooled=...,  # the module that takes the pooled output, {adapter.pooled_size} wide")
     lines.append(f"    patch={adapter.patch},")
     made = adapter.made
-    if (made.multiple, made.least) != (1, 0):
-        lines.append(f"    made=lambda model, n: padded({made.multiple}, max(n, {made.least})),")
+    if made != type(made)():
+        more = f" + {made.more}" if made.more else ""
+        lines.append(f"    made=lambda model, n: padded({made.multiple}, max(n, {made.least})){more},")
     return "\n".join([*lines, ")"])
 
 

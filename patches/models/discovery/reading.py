@@ -39,12 +39,13 @@ class Found:
     """
     Args:
         doors: of the model.
-        n_text, n_image: how many tokens the longer text and the larger picture have in the blocks.
+        n_text, n_short, n_image: how many tokens the long and the short text, and the larger picture, have in the blocks.
         vector: the argument of the blocks that the pooled output goes into, where these modulate the text by it.
     """
 
     doors: Doors
     n_text: int
+    n_short: int
     n_image: int
     vector: str | None = None
 
@@ -112,15 +113,18 @@ def read(seen: Runs, other_pooled: Seen | None) -> Found:
     if any(crossing):
         if not all(crossing):
             raise Unsure(f"text and picture meet otherwise in {meeting[0].path} than in another of its lists")
-        return Found(Doors(tuple(door for doors in crossing for door in doors)), meeting[0].n_text, meeting[0].n_queries)
+        doors = tuple(door for doors in crossing for door in doors)
+        return Found(Doors(doors), meeting[0].n_text, meeting[0].n_text - meeting[0].n_grown, meeting[0].n_queries)
     doors = tuple(each.joint_door() for each in meeting)
-    image_first, n_text, n_image = meeting[0].order()
-    facts = _counting(seen, meeting[0], n_text, n_image) if doors[0].sequence else {}
+    image_first, possible, total = meeting[0].order()
+    n_text, facts = _counting(seen, meeting[0], possible) if doors[0].sequence else (possible[0], {})
+    n_image = total - n_text
     if image_first:
         facts["image_first"] = _yes
     behind = meeting[0].image_is_behind(doors[0].places, image_first, n_text)
     vector = vectors[0][0] if vectors else None
-    return Found(Doors(doors, image_is_behind=behind, **facts), n_text, n_image, vector)
+    n_short = n_text - meeting[0].n_grown
+    return Found(Doors(doors, image_is_behind=behind, **facts), n_text, n_short, n_image, vector)
 
 
 def _yes(model):
@@ -227,6 +231,8 @@ class _List:
             return []
         if not crossing:
             return self._projected_doors()
+        if len(self.texts) == 1 and len(crossing) > 1:  # whose sum or difference is guided as a whole
+            return self._projected_doors()
         self.n_queries, found = crossing[0].long.queries, {}
         for argument, axis in self.texts:
             modules = [module for call in crossing if (module := self._attending(call, argument, axis)) is not None]
@@ -315,8 +321,8 @@ class _List:
             text_mask=self.text_mask, **facts,
         )  # fmt: skip
 
-    def order(self) -> tuple[bool, int, int]:
-        """(whether the image comes first, how many tokens of text, of the image) where they attend together."""
+    def order(self) -> tuple[bool, list[int], int]:
+        """(whether the image comes first, how many tokens the text may have, and all) where they attend together."""
         if self.sequence:
             tokens = self.given[self.sequence]
         else:
@@ -324,10 +330,16 @@ class _List:
         text_in_front, total = _agreeing(tokens.long, tokens.small), tokens.long.shape[1]
         image_in_front = _agreeing(tokens.long, tokens.short)
         image_first = image_in_front > text_in_front
-        n_text = self.n_text if self.texts else total - image_in_front if image_first else text_in_front
-        if not 0 < n_text < total:
+        if self.texts:
+            possible = [self.n_text]
+        elif image_first:  # behind the text's first tokens in front of it there may be pads
+            possible = [total - _agreeing(tokens.long, tokens.other), total - image_in_front]
+        else:  # behind the text there may be pads, or pictures that are the same for all
+            behind = _agreeing(tokens.long.flip(1), tokens.other.flip(1))
+            possible = [total - behind, text_in_front]
+        if not all(0 < n < total for n in possible):
             raise Unsure(f"neither end of what its blocks ({self.path}) get is the same for two texts or two pictures")
-        return image_first, n_text, total - n_text
+        return image_first, possible, total
 
     def image_is_behind(self, places, image_first, n_text) -> bool:
         """Whether the image's positions are others for another text."""
@@ -349,13 +361,17 @@ class _List:
             raise Unsure(f"the picture's {places!r} hang on the text in more than where it begins")
         return True
 
-    def _indices(self):
+    @property
+    def n_grown(self):
+        """By how many tokens the long text has more than the short one."""
         value = self.given[self.sequence] if self.sequence else self.given[self.texts[0][0]]
         (axis,) = value.by_text
-        grown = value.long.shape[axis] - value.short.shape[axis]
+        return value.long.shape[axis] - value.short.shape[axis]
+
+    def _indices(self):
         for argument, value in self.given.items():
             pairs = zip(_whole_numbers(value.long), _whole_numbers(value.short))
-            if any(long - short == grown for long, short in pairs):
+            if any(long - short == self.n_grown for long, short in pairs):
                 return argument
         return None
 
@@ -395,17 +411,21 @@ class _List:
         return f"no attention in {block} ({self.path}) is of text and picture together, but of {sizes}"
 
 
-def _counting(seen, meeting, n_text, n_image):
-    """The path of a module by whose output the text's tokens, or the image's, can be counted: as Doors has it."""
+def _counting(seen, meeting, possible):
+    """(the text's tokens, the path of a module by whose output these, or the image's, can be counted: as Doors has it).
+
+    possible: how many the text may have.
+    """
     totals = meeting.given[meeting.sequence].map(lambda t: t.shape[1])
     grown = totals.long - totals.short
-    texts = n_text, n_text - grown, n_text, n_text
-    images = tuple(total - n for total, n in zip(totals.each, texts))
     counts = [_counts(run, block.n_before) for run, block in zip(seen.each, meeting.first.each)]
-    for kind, wanted in (("text_module", texts), ("image_module", images)):
-        paths = [path for path in counts[0] if tuple(count.get(path) for count in counts) == wanted]
-        if paths:
-            return {kind: paths[-1]}
+    for n_text in possible:
+        texts = n_text, n_text - grown, n_text, n_text
+        images = tuple(total - n for total, n in zip(totals.each, texts))
+        for kind, wanted in (("text_module", texts), ("image_module", images)):
+            paths = [path for path in counts[0] if tuple(count.get(path) for count in counts) == wanted]
+            if paths:
+                return n_text, {kind: paths[-1]}
     raise Unsure("no module of it has the text alone, or the picture alone, by which the text's tokens could be counted")
 
 
