@@ -141,7 +141,7 @@ class TinyCalls:
         if resized is not value or value.ndim < 4 and not is_picture:
             return self._another(resized)
         times = OF_PIXELS if self.shape[0] == 3 else 1
-        return value[..., : ROWS * times, : COLUMNS * times] if self.tiny else value
+        return value[..., : ROWS * times, : COLUMNS * times] if self.tiny and value.ndim > 3 else value
 
     def _another(self, t):
         """Random numbers in the place of some; of a mask, nothing; of whole numbers, such as tokens, in another order."""
