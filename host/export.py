@@ -1,6 +1,7 @@
 """`make workflows`: the real frontend turns each graph in workflows/ into API format, for workflows/api/.
 
-A graph with nodes that the ComfyUI lacks is left out. Names as arguments: these graphs only.
+A graph with nodes that the ComfyUI lacks is left out; NAG_PACKS names the folders of packs that have more of them.
+Names as arguments: these graphs only.
 """
 import json
 import sys
@@ -11,7 +12,7 @@ from PIL import Image
 
 from .browser import BrowserFailed, BrowserMissing, Editor, chromium
 from .client import Client
-from .server import PACK, ComfyServer, ServerFailed
+from .server import PACK, ComfyServer, ServerFailed, packs_beside
 
 WORKFLOWS = PACK / "workflows"
 OF_THE_EDITOR = {"MarkdownNote"}  # no node of the server's
@@ -62,7 +63,8 @@ def main(names):
     with tempfile.TemporaryDirectory() as folder:
         put_stand_ins(Path(folder))
         try:
-            with ComfyServer(folder) as server, chromium() as browser, Editor(browser, server.url) as editor:
+            with (ComfyServer(folder, packs=packs_beside()) as server, chromium() as browser,
+                  Editor(browser, server.url) as editor):
                 nodes = Client(server.url).object_info()
                 for name, graph in graphs().items():
                     if names and name not in names:

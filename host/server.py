@@ -17,6 +17,7 @@ PACK = Path(__file__).resolve().parent.parent
 PACK_NAME = "nag"  # the folder under custom_nodes, and so the prefix of its web extensions
 FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
 LOG_TAIL = 40  # lines
+BESIDE = "NAG_PACKS"  # names the folders of further custom nodes, parted as those in PATH
 
 
 class ServerFailed(RuntimeError):
@@ -45,6 +46,11 @@ def link_pack(place, pack):
             shutil.copytree(pack, place, ignore=shutil.ignore_patterns(".*", "output", "__pycache__"))
         else:
             shutil.copyfile(pack, place)
+
+
+def packs_beside():
+    """The folders that NAG_PACKS names: packs whose nodes some of the workflows need."""
+    return [Path(folder) for folder in os.environ.get(BESIDE, "").split(os.pathsep) if folder]
 
 
 def make_base_directory(base, packs=()):

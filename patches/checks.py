@@ -6,25 +6,25 @@ import torch
 if TYPE_CHECKING:
     from .models import Adapter
 
+# Which text encoders make embeddings of a width.
 ENCODERS = {
-    768: "CLIP-L, T5-base or UMT5-base, as SD1.5, Stable Audio 1 and ACE-Step 1 take",
-    1024: "OpenCLIP-H, T5-XXL 1.0 or Qwen3-0.6B, as SD2, Cosmos 1, Cosmos Predict2 and Anima take",
-    1280: "CLIP-G, as the SDXL refiner takes",
-    2048: "CLIP-L and CLIP-G, as SDXL takes, or Ovis 2.5 2B, Qwen2.5-VL-3B or Pile-T5-XL, as Ovis-Image, OmniGen2 and "
-    "AuraFlow take",
-    2304: "Gemma 2 2B, as Lumina 2, PixelDiT and PiD take",
-    2560: "Qwen3-4B or Qwen3-VL-4B, as Z-Image and MageFlow take",
-    3584: "Qwen2.5-VL-7B, as Qwen-Image, LongCat-Image and Kandinsky 5 take",
-    3840: "Gemma 3 12B, as LTX-2 takes",
-    4096: "T5-XXL or UMT5-XXL, as SD3.5, Flux, Chroma, CogVideoX, LTX-Video and Wan take, or Qwen3-VL-8B, as Boogu "
-    "and JoyImage take",
-    6144: "Gemma 3 12B, for picture and sound, as LTX-2.3 takes",
-    7680: "three layers of Qwen3-4B, as Flux.2 Klein 4B takes",
-    11520: "four layers of GPT-OSS 20B, as Lens takes",
-    12288: "three layers of Qwen3-8B, as Flux.2 Klein 9B takes",
-    15360: "three layers of Mistral 3 Small, as Flux.2 dev takes",
-    30720: "twelve layers of Qwen3-VL-4B, as Krea 2 takes",
-    53248: "thirteen layers of Qwen3-VL-8B, as Ideogram 4 takes",
+    768: "CLIP-L, T5-base, T5Gemma or UMT5-base",
+    1024: "OpenCLIP-H, T5-XXL 1.0, BERT or Qwen3-0.6B",
+    1280: "CLIP-G",
+    2048: "CLIP-L with CLIP-G, Ovis 2.5 2B, Qwen2.5-VL-3B or Pile-T5-XL",
+    2304: "Gemma 2 2B",
+    2560: "Qwen3-4B or Qwen3-VL-4B",
+    3072: "Ministral 3 3B",
+    3584: "Qwen2.5-VL-7B",
+    3840: "Gemma 3 12B",
+    4096: "T5-XXL, UMT5-XXL, Llama 3 8B or Qwen3-VL-8B",
+    6144: "Gemma 3 12B, for picture and sound",
+    7680: "three layers of Qwen3-4B",
+    11520: "four layers of GPT-OSS 20B",
+    12288: "three layers of Qwen3-8B",
+    15360: "three layers of Mistral 3 Small",
+    30720: "twelve layers of Qwen3-VL-4B",
+    53248: "thirteen layers of Qwen3-VL-8B",
 }
 
 
@@ -53,8 +53,8 @@ def _is_conditioning(value):
 
 
 def has_text(tokens) -> bool:
-    """Whether it is a text embedding, (batch, tokens, width), with at least one token."""
-    return isinstance(tokens, torch.Tensor) and tokens.ndim == 3 and tokens.numel() > 0
+    """Whether it is a text embedding, (batch, tokens, width), with at least one token; SANA's is (batch, 1, ...)."""
+    return isinstance(tokens, torch.Tensor) and tokens.ndim in (3, 4) and tokens.numel() > 0
 
 
 def check_model(model) -> None:

@@ -15,7 +15,7 @@ if str(REPOSITORY) not in sys.path:
 from host.client import Client  # noqa: E402
 from host.environment import ROOT  # noqa: E402
 from host.inside import COMFYUI, load_pack, start_comfyui  # noqa: E402
-from host.server import ComfyServer  # noqa: E402
+from host.server import ComfyServer, packs_beside  # noqa: E402
 
 start_comfyui(COMFYUI, "--base-directory", str(ROOT / "tests"))  # before any test module imports a part of ComfyUI
 
@@ -82,8 +82,8 @@ def interpreter(patches, monkeypatch):
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """A ComfyUI server with the pack, in folders of its own."""
-    with ComfyServer(tmp_path_factory.mktemp("comfyui"), COMFYUI) as running:
+    """A ComfyUI server with the pack, and those that NAG_PACKS names, in folders of its own."""
+    with ComfyServer(tmp_path_factory.mktemp("comfyui"), COMFYUI, packs=packs_beside()) as running:
         yield running
 
 

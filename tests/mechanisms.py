@@ -22,9 +22,13 @@ MECHANISMS = [
         "z_image",  # doors: one stream; the image's positions begin behind the text's
         "qwen_image",  # doors: two streams
         "chroma",  # doors: two streams, then one
+        "hunyuan_video",  # ... with a vector for each prompt; in some ComfyUI the text is behind the image
+        "hidream_without_experts",  # ... behind the image, with text of its own for each block
+        "mochi",  # two streams, the text behind the image and in front of its padding
         "cosmos_predict2",  # doors: cross-attention
         "ltx2",  # doors: cross-attention to two texts, with masks
         "pixart_sigma",  # doors: cross-attention that no override reaches
+        "ernie_image",  # doors: one stream, which no override reaches
     )
 ]
 

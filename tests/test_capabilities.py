@@ -124,7 +124,7 @@ def test_nodes_load_and_refuse(without, loaded_anew, caplog, need):
 
 
 def test_only_the_family_that_lacks_something_is_refused(nodes, patches, without):
-    flux = patches("models.families.flux").FLUX
+    flux = patches("models.families.flux").FLUX_1
     name = without("comfy.ldm.flux.layers:DoubleStreamBlock.forward(modulation_dims_txt)")
     assert "comfy.ldm.flux.layers:DoubleStreamBlock.forward(modulation_dims_txt)" in flux.needed
     with pytest.raises(RuntimeError, match=rf"lacks {name}\(modulation_dims_txt\)"):

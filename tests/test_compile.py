@@ -9,7 +9,9 @@ from mechanisms import BY_NAME, MECHANISM_AND_STREAM
 from runs import Run, assert_close
 from subject import out
 
-ONE_OF_A_KIND = ["sdxl", "sd35_large", "flux_dev", "wan21_i2v", "z_image", "cosmos_predict2", "pixart_sigma"]
+ONE_OF_A_KIND = [
+    "sdxl", "sd35_large", "flux_dev", "wan21_i2v", "z_image", "cosmos_predict2", "pixart_sigma", "ernie_image",
+]  # fmt: skip
 pytestmark = pytest.mark.usefixtures("nothing_compiled", "inference_mode")
 
 

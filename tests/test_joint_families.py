@@ -10,7 +10,7 @@ from door_families.builder import DoorFamily, model, references
 from oracle.equation import Nag
 from oracle.lockstep import Tokens
 from oracle.sampling import guided_by
-from runs import Run, assert_close, difference
+from runs import Run, assert_close, custom_sample, difference
 from stock import stock
 from subject import conditioning_node, model_node, out
 from traces import Everything, Failure
@@ -215,6 +215,26 @@ def test_omni_without_references(nodes):
     nag = Nag(run.negative)
     expected = run.sample(OMNI.lockstep(), guided_by(run.positive, nag))
     assert_close(run.sample(model_node(nodes, patcher, nag)), expected)
+
+
+@pytest.mark.parametrize("guider", ["CFGGuider", "DualModelGuider"])
+def test_a_pass_without_a_prompt(nodes, guider):
+    """Ideogram 4's own unconditional pass, by the same weights or by another model's."""
+    family = BY_NAME["ideogram4"]
+    run, patcher = Run(family, cfg=3.0), family.patcher()
+    nag, nothing = Nag(run.negative), [[None, {}]]
+
+    def sample(model, positive):
+        given = {"model": model, "positive": positive, "cfg": run.cfg, "negative": nothing}
+        if guider == "DualModelGuider":
+            given["model_negative"] = patcher
+        return custom_sample(run, model, stock(guider, **given)[0])
+
+    expected = sample(family.lockstep(), guided_by(run.positive, nag))
+    assert_close(sample(model_node(nodes, patcher, nag, nag_negative=run.negative), run.positive), expected)
+    assert_close(sample(patcher, conditioning_node(nodes, run.positive, nag)), expected)
+    with pytest.raises(ValueError, match="negative has no text"):
+        sample(model_node(nodes, patcher, nag), run.positive)
 
 
 def test_longer_than_flux2_pads_to(nodes):

@@ -59,14 +59,16 @@ def test_quantised_weights(nodes, family, stream, form, compute):
 FAR = {"scale": 11.0, "tau": 5.0, "alpha": 1.0}
 LARGEST = torch.finfo(torch.float16).max
 ATTENTION_VALUES = (
-    "attn2.to_v", ".cross_attn.v", ".cross_attn.v_proj", ".attn.to_v", ".attn.add_v_proj",
+    "attn2.to_v", ".self_attention.to_v", ".cross_attn.v", ".cross_attn.v_proj", ".attn.to_v", ".attn.add_v_proj",
+    ".block.attn1.to_v", ".block.attn1.to_v_t",
 )  # fmt: skip
-QUERIES_KEYS_VALUES = ("_block.attn.qkv", "_attn.qkv", ".linear1", ".attention.qkv")
+QUERIES_KEYS_VALUES = ("_block.attn.qkv", "_attn.qkv", ".linear1", ".attention.qkv", ".attn.qkv_x", ".attn.qkv_y")
 KEYS_VALUES = (".cross_attn.kv_linear",)
 JOINED = QUERIES_KEYS_VALUES + KEYS_VALUES
 OUTPUT_PROJECTIONS = (
     "attn2.to_out.0", ".cross_attn.o", "_block.attn.proj", "_attn.proj", ".linear2", ".cross_attn.output_proj",
     ".attn.to_out.0", ".attn.to_add_out", ".attention.out", ".cross_attn.proj",
+    ".self_attention.to_out.0", ".block.attn1.to_out", ".block.attn1.to_out_t", ".attn.proj_x", ".attn.proj_y",
 )  # fmt: skip
 
 
@@ -80,22 +82,29 @@ def louder(state, factor):
         elif layer.endswith(JOINED):
             value[_values_of(layer, state[f"{layer}.weight"])] *= factor
         elif layer.endswith(OUTPUT_PROJECTIONS) and kind == "weight":
-            value[:, : value.shape[0]] /= 16  # not by the factor, which float16 could not express
+            value[:, _values_to(layer, value)] /= 16  # not by the factor, which float16 could not express
     return state
 
 
 def _values_of(layer, weight):
     """Where a layer that makes keys and values, or queries too, and maybe more, has the values."""
-    width = weight.shape[1]
-    return slice(width, 2 * width) if layer.endswith(KEYS_VALUES) else slice(2 * width, 3 * width)
+    parts = 2 if layer.endswith(KEYS_VALUES) else 3
+    width = weight.shape[1] if layer.endswith(".linear1") else weight.shape[0] // parts
+    return slice((parts - 1) * width, parts * width)
+
+
+def _values_to(layer, weight):
+    """Where a layer that projects what attention gives, and maybe more, takes that."""
+    return slice(weight.shape[0] if layer.endswith(".linear2") else weight.shape[1])
 
 
 def largest_activation(family, patcher):
     """Of the values of attention and of what goes into its output projections, in a run without NAG."""
     found, hooks = [], []
     for name, module in patcher.model.diffusion_model.named_modules():
-        if name.endswith(OUTPUT_PROJECTIONS):
-            note = lambda module, args, width=module.weight.shape[0]: found.append(args[0][..., :width].abs().max())
+        if name.endswith(OUTPUT_PROJECTIONS) and hasattr(module, "weight"):
+            part = _values_to(name, module.weight)
+            note = lambda module, args, part=part: found.append(args[0][..., part].abs().max())
             hooks.append(module.register_forward_pre_hook(note))
         elif name.endswith(ATTENTION_VALUES + JOINED):
             part = slice(None) if name.endswith(ATTENTION_VALUES) else _values_of(name, module.weight)

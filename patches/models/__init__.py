@@ -20,11 +20,7 @@ OWN_BLOCKS = "can't guide it: its {blocks} hold {found}, and NAG knows those of 
 
 def adapters() -> list[Adapter]:
     """All that there are, each once."""
-    return list(dict.fromkeys(adapter for of_class in REGISTRY.values() for adapter in _several(of_class)))
-
-
-def _several(of_class):
-    return of_class if isinstance(of_class, tuple) else (of_class,)
+    return list(dict.fromkeys(adapter for of_class in REGISTRY.values() for adapter in of_class))
 
 
 def adapter_of(model: torch.nn.Module, unknown_models: bool = True) -> Adapter:
@@ -41,12 +37,17 @@ def adapter_of(model: torch.nn.Module, unknown_models: bool = True) -> Adapter:
     if reason is not None:
         raise ValueError(_refusal(model, f"can't guide it: {reason}"))
     for cls in type(diffusion_model).__mro__:
-        for adapter in _several(REGISTRY.get(f"{cls.__module__}.{cls.__qualname__}", ())):
+        for adapter in REGISTRY.get(_registered(cls), ()):
             if adapter.serves(diffusion_model):
                 return adapter
     if unknown_models and can_be_found(diffusion_model):
         return Undeclared(diffusion_model)
     raise UnknownFamily(_refusal(model, "has no adapter for it yet"))
+
+
+def _registered(cls):
+    """The name by which a class has adapters: its own alone if it is another pack's, which is called as its folder."""
+    return cls.__qualname__ if is_foreign(cls) else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def find_adapter(model: torch.nn.Module, unknown_models: bool = True) -> Adapter:
@@ -63,9 +64,10 @@ def find_adapter(model: torch.nn.Module, unknown_models: bool = True) -> Adapter
     adapter, diffusion_model = adapter_of(model, unknown_models), plain(model.diffusion_model)
     if unknown_models and is_foreign(type(diffusion_model)):
         try:
-            return _checked(adapter, model, diffusion_model)
+            check_forwards(_checked(adapter, model, diffusion_model), model)
         except (ValueError, RuntimeError):  # another pack's model, with blocks of its own
             return Undeclared(diffusion_model)
+        return adapter
     return _checked(adapter, model, diffusion_model)
 
 
@@ -129,8 +131,9 @@ def check_forwards(adapter: Adapter, model: torch.nn.Module) -> None:
     if _is_as_looked_at(adapter, diffusion_model):
         return
     blocks = set(adapter.blocks(diffusion_model)) if adapter.block_lists else ()
+    home = type(diffusion_model) if adapter.of_pack else None
     for name, module in diffusion_model.named_modules():
-        origin = replaced_forward(module) if module in blocks else None
+        origin = replaced_forward(module, home) if module in blocks else None
         if origin is not None:
             raise ValueError(OWN_FORWARD.format(block=name, origin=origin))
 

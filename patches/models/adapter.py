@@ -102,6 +102,8 @@ class Adapter(ABC):
     """Those of settings.IMAGE_STREAMS that differ in this family."""
     block_lists: tuple[str, ...] = ()
     """The lists of a diffusion model that hold its blocks, where it puts hooks on these: they must be ComfyUI's own."""
+    of_pack = False
+    """Whether its models, and their blocks, are another pack's."""
     is_joint = False
     """Whether text and image attend together."""
     mixes_rows = False

@@ -17,7 +17,7 @@ from .compiled import plain
 from .foreign import is_comfys, native
 from .hooks import hooked
 from .lists import holder, listed
-from .projection import Projection, ProjectionVisit
+from .projection import CrossProjectionVisit, JointProjection, Projection
 from .rehearsal import Brought, brought_to, rehearse
 from .visit import CrossVisit, JointVisit
 
@@ -45,9 +45,10 @@ class Door:
         within: what else there is to do inside of a block, in one model call: gives the hooks on one.
         cross: the path, inside of a block, of the module in which the image attends to the text alone. The negative
             joins the text in front of the block, which may modulate both; no block hands on a text.
-        projection: where the prompts meet in that module, if no override reaches its attention.
+        projection: where the prompts meet, if no override reaches the attention.
         modality: which of settings.MODALITIES the text is for, where each has one of its own.
         names: of a block's arguments in their order, where its forward() does not tell.
+        of_pack: the blocks are another pack's, as the model is.
     """
 
     blocks: str
@@ -68,10 +69,13 @@ class Door:
     projection: Projection | None = None
     modality: str | None = None
     names: tuple[str, ...] | None = None
+    of_pack: bool = False
 
     def find(self, model: torch.nn.Module) -> list[torch.nn.Module]:
         """The modules of a diffusion model, in order, also where a cache of another pack has put itself around them."""
         net = plain(model)
+        if self.of_pack:
+            return listed(net, self.blocks)
         others = (each for each in _in_lists(holder(net, self.blocks)) if not is_comfys(each))
         found = listed(net, self.blocks) or others
         return [block for each in found for block in ([each] if is_comfys(each) else self._inside(each))]
@@ -87,11 +91,12 @@ class Door:
 
     def missing(self, block: torch.nn.Module) -> list[str]:
         """The arguments without which NAG does not get into a block, and that it does not have."""
-        module = self.meets_in(block)
-        taken = OPTIONS if self.projection is None else self.projection.text or self.text
-        wanted = [(native(block), self.text or self.sequence), (native(module), taken)]
+        text, at = self.text or self.sequence, self.projection
+        module = self.meets_in(block) if at is None else at.attention(self.meets_in(block))
+        class_of = (lambda part: type(plain(part))) if self.of_pack else native
+        wanted = [(class_of(block), text), (class_of(module), OPTIONS if at is None else at.text or text)]
         lost = [f"{cls.__name__}.forward({name})" for cls, name in wanted if not takes(cls, name)]
-        return lost + ([] if self.projection is None else self.projection.missing(plain(module)))
+        return lost + ([] if at is None else at.missing(plain(module)))
 
     def serves(self, modality: str) -> bool:
         """Whether NAG is to act here; modality: one of settings.MODALITIES."""
@@ -113,7 +118,8 @@ class Doors:
         image_module: that of the last that has the image alone, where only part of the text comes to the blocks.
         image_is_behind: the image's positions begin behind the text's, so they differ between the prompts.
         image_first: whether the image comes before the text in a diffusion model's attention.
-        patch_will_do: for a rehearsal, in the place of the image: nothing that comes with the text hangs on its size.
+        patch_will_do: for a rehearsal, in the place of the image and of each reference: nothing that comes with the
+            text hangs on their sizes.
         own: the name of a list of modules: each makes further text, in front of all blocks, for the block of its
             number alone. There it stands behind the other text.
     """
@@ -161,7 +167,7 @@ class Doors:
                 if door.projection is None:
                     visit = CrossVisit(door, call.equation, call.use, entries)
                 else:
-                    visit = ProjectionVisit(door, call.equation, len(call.x), call.use, entries)
+                    visit = CrossProjectionVisit(door, call.equation, len(call.x), call.use, entries)
                 yield from visit.hooks(blocks)
             return
         image_first = self.image_first(model)
@@ -169,6 +175,8 @@ class Doors:
         numbers = itertools.count()
         for door, blocks in found:
             within = None if door.within is None else door.within(visit, call, model)
+            if door.projection is not None:
+                within = JointProjection(door.projection, visit).hooks
             for block in blocks:
                 yield from visit.hooks(door, block, next(numbers), within)
 

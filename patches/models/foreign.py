@@ -32,9 +32,14 @@ def is_comfys(module: torch.nn.Module) -> bool:
     return native(module).__module__.partition(".")[0] == "comfy"
 
 
-def replaced_forward(module: torch.nn.Module) -> str | None:
-    """Where a module's forward() comes from, if another pack has put its own there; None if it is ComfyUI's."""
-    return _origin(module.forward)
+def replaced_forward(module: torch.nn.Module, home: type | None = None) -> str | None:
+    """Where a module's forward() comes from, if another pack has put its own there; None if it is ComfyUI's.
+
+    Args:
+        home: a class of the pack whose model it is.
+    """
+    of_same_pack = home is not None and _package(module.forward) == _package(home)
+    return None if of_same_pack else _origin(module.forward)
 
 
 def has_own_way(model: torch.nn.Module) -> bool:
@@ -73,6 +78,11 @@ def _plain(function):
     while isinstance(function, functools.partial) or hasattr(function, "__func__"):
         function = function.func if isinstance(function, functools.partial) else function.__func__
     return function
+
+
+def _package(code: type | Callable) -> str:
+    """The topmost package that a class or a function comes from; a pack is one."""
+    return (getattr(_plain(code), "__module__", None) or "").partition(".")[0]
 
 
 def _origin(code: type | Callable) -> str | None:

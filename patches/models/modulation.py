@@ -78,7 +78,7 @@ class SequenceModulation:
 
     def __init__(self, visit, images=None):
         self.visit, self.images = visit, images
-        self.tokens, self.modulation, self.added = [], None, None
+        self.tokens, self.modulation, self.added = [], None, []
         self.n_vectors, self.which = 1, 0  # how many the model has, and which is for the text
 
     @property
@@ -113,14 +113,14 @@ class SequenceModulation:
             args[0][:, part] = modulated
 
     def keep_added(self, linear, args, out):
-        self.added = out
+        self.added = [out[:, part].clone() for part in self.negatives]  # by segments, the block gates it in place
 
     def leave(self, block, args, out):
-        for part, tokens in zip(self.negatives, self.tokens):
-            z = torch.addcmul(tokens, self.added[:, part], self.modulation["gate"])
+        for part, tokens, added in zip(self.negatives, self.tokens, self.added):
+            z = torch.addcmul(tokens, added, self.modulation["gate"])
             # What float16 cannot hold, the block replaces in the same way.
             out[:, part] = z.nan_to_num(0.0, 65504, -65504) if z.dtype == torch.float16 else z
-        self.tokens, self.modulation, self.added = [], None, None
+        self.tokens, self.modulation, self.added = [], None, []
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,22 +1,24 @@
 """Where no override reaches the attention: the module runs for the negative, too, and the prompts meet behind it.
 
-A forward pre-hook on the module calls its forward() for the negative's text first; in front of the output projection
-what comes of that is kept. Then the module goes on for the positive, and what comes to the projection is guided. So a
-block costs one more attention, and no layer is computed twice: what makes the queries is asked by the first run, the
-projection by the second. The other run gives the layer one token. It can't be none: layers with quantised weights need
-some, a hook can skip no layer, and out of a graph of torch.compile's nothing can be raised. A layer of ours in their
-place would be another one in each model call, of which older versions of PyTorch make a graph each time.
+A forward pre-hook on the module calls its forward() for the negative first; in front of the output projection what
+comes of that is kept. Then the module goes on for the positive, and what comes to the projection is guided. So a block
+costs one more attention, and nothing of the image's is projected twice: the layers in front of the attention are asked
+by the first run, the projection by the second. From the other run such a layer gets the text's tokens at most, or one.
+It can't be none: layers with quantised weights need some, a hook can skip no layer, and out of a graph of
+torch.compile's nothing can be raised. A layer of ours in their place would be another one in each model call, of which
+older versions of PyTorch make a graph each time.
 """
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.utils.hooks import RemovableHandle
 
 from ..arithmetic.equation import Equation
-from .arguments import in_front
+from .arguments import Arguments, in_front
 from .compiled import marked, plain
-from .rehearsal import Brought
+from .rehearsal import Brought, token_axis
 
 
 @dataclass(frozen=True)
@@ -25,23 +27,75 @@ class Projection:
 
     Args:
         path: of the projection inside of the module.
-        queries: of the layer that makes the queries.
-        text: what the module calls the text, where that is not what the block calls it.
-        lengths: the argument of both with the number of tokens that each row's text has.
+        once: of the layers that the image goes through in front of the attention.
+        text: what the module calls the text, or the sequence, where that is not what the block calls it.
+        lengths: the argument of block and module with the number of tokens that each row's text has.
+        module: the path of the module inside of a block where text and image attend together.
+        places: what it calls the positions of text and image there.
     """
 
     path: str
-    queries: str
+    once: tuple[str, ...]
     text: str | None = None
     lengths: str | None = None
+    module: str | None = None
+    places: str | None = None
+
+    def attention(self, block: torch.nn.Module) -> torch.nn.Module:
+        """The module, of a block of joint attention, or of the module itself."""
+        return plain(block).get_submodule(self.module or "")
 
     def missing(self, module: torch.nn.Module) -> list[str]:
         """The layers that an attention module does not have."""
         there = dict(module.named_modules())
-        return [f"{path} in {type(module).__name__}" for path in (self.path, self.queries) if path not in there]
+        return [f"{path} in {type(module).__name__}" for path in (self.path, *self.once) if path not in there]
 
 
-class ProjectionVisit:
+class _TwoRuns:
+    """The hooks on attention modules by which each runs for the negative, then for the positive, in one model call.
+
+    Args:
+        at: of these modules.
+        equation: see ModelCall.
+    """
+
+    def __init__(self, at: Projection, equation: Equation):
+        self.at, self.equation = at, equation
+        self.features = None  # of the negative's run, in front of the projection
+        self.known = {}  # what layers have made of the image in that run
+
+    def hooks_on(self, module: torch.nn.Module) -> Iterator[RemovableHandle]:
+        yield in_front(module, self.run_twice)
+        for path in self.at.once:
+            layer = plain(module).get_submodule(path)
+            yield layer.register_forward_pre_hook(partial(self.leave_out_known, path))
+            yield layer.register_forward_hook(partial(self.know, path))
+        yield plain(module).get_submodule(self.at.path).register_forward_pre_hook(self.meet)
+
+    def run_twice(self, given):
+        self.features, self.known = None, {}
+        args, kwargs = given.changed(**self.negatives(given))
+        plain(given.module).forward(*args, **kwargs)
+        return given.changed(**self.positives(given))
+
+    def leave_out_known(self, path, layer, args):
+        return None if self.features is None else (self.unknown(args[0]), *args[1:])
+
+    def know(self, path, layer, args, out):
+        if self.features is None:
+            self.known[path] = out
+            return None
+        return self.completed(self.known.pop(path), out)
+
+    def meet(self, projection, args):
+        features, *others = args
+        if self.features is None:
+            self.features = features
+            return (features[:, :1], *others)
+        return (self.guided(features), *others)
+
+
+class CrossProjectionVisit(_TwoRuns):
     """At cross-attention that no override reaches, in one model call.
 
     Args:
@@ -51,53 +105,76 @@ class ProjectionVisit:
         entries: what each entry of the negative brings.
     """
 
-    def __init__(self, door, equation: Equation, n_rows: int, use, entries: Sequence[Brought]):
-        self.door, self.equation, self.use = door, equation, use
+    def __init__(self, door, equation: Equation, n_rows: int, use: Hashable, entries: Sequence[Brought]):
+        super().__init__(door.projection, equation)
+        self.door, self.use = door, use
         self.tokens = side_by_side([entry.tokens for entry in entries], n_rows)
         self.lengths = [sum(of_row) for of_row in zip(*(entry.lengths for entry in entries if entry.lengths))]
-        self.queries = self.features = None  # of the module at work, from the negative's run
 
     def hooks(self, blocks: Sequence[torch.nn.Module]) -> Iterator[RemovableHandle]:
         for block in blocks:
-            module = self.door.meets_in(block)
-            queries, projection = (plain(module).get_submodule(p) for p in (self.at.queries, self.at.path))
             yield in_front(block, self.mark)
-            yield in_front(module, self.run_for_negative)
-            yield queries.register_forward_pre_hook(self.skip_known)
-            yield queries.register_forward_hook(self.know)
-            yield projection.register_forward_pre_hook(self.meet)
-
-    @property
-    def at(self) -> Projection:
-        return self.door.projection
+            yield from self.hooks_on(self.door.meets_in(block))
 
     def mark(self, given):
         return given.changed(**{self.door.text: marked(given[self.door.text], given.module, self.use)})
 
-    def run_for_negative(self, given):
-        self.queries = self.features = None
+    def negatives(self, given: Arguments) -> dict:
         name = self.at.text or self.door.text
-        changed = {name: self.tokens.to(given[name])}
-        if self.at.lengths:
-            changed[self.at.lengths] = self.lengths
-        args, kwargs = given.changed(**changed)
-        plain(given.module).forward(*args, **kwargs)
+        lengths = {self.at.lengths: self.lengths} if self.at.lengths else {}
+        return {name: self.tokens.to(given[name]), **lengths}
 
-    def skip_known(self, layer, args):
-        return None if self.queries is None else (args[0][:, :1], *args[1:])
+    def positives(self, given: Arguments) -> dict:
+        return {}
 
-    def know(self, layer, args, out):
-        if self.queries is None:
-            self.queries = out
-            return None
-        return self.queries
+    def unknown(self, tokens):
+        return tokens[:, :1]
 
-    def meet(self, projection, args):
-        features, *others = args
-        if self.features is None:
-            self.features = features
-            return (features[:, :1], *others)
-        return (self.equation(features, self.features, out=features), *others)
+    def completed(self, known, out):
+        return known
+
+    def guided(self, features):
+        return self.equation(features, self.features, out=features)
+
+
+class JointProjection(_TwoRuns):
+    """Inside of a block of joint attention that no override reaches: each prompt attends with the image by itself.
+
+    Each has positions of its own, the image's too, which need be no rotations.
+
+    Args:
+        visit: the JointVisit whose blocks these are, of [image | text].
+    """
+
+    def __init__(self, at: Projection, visit):
+        super().__init__(at, visit.equation)
+        self.visit = visit
+        self.places = side_by_side_places(visit.entries)
+
+    def hooks(self, block: torch.nn.Module) -> Iterator[RemovableHandle]:
+        yield from self.hooks_on(self.at.attention(block))
+
+    def negatives(self, given: Arguments) -> dict:
+        tokens = given[self.at.text]
+        of = self.visit.sizes.segments(tokens.shape[1])
+        both = torch.cat((tokens[:, of.image], tokens[:, of.negative]), 1)
+        return {self.at.text: both, self.at.places: self.places}
+
+    def positives(self, given: Arguments) -> dict:
+        tokens = given[self.at.text]
+        return {self.at.text: tokens[:, : tokens.shape[1] - self.visit.n_negative]}
+
+    def unknown(self, tokens):
+        return tokens[:, -self.visit.sizes.positive :]
+
+    def completed(self, known, out):
+        return torch.cat((known[:, : known.shape[1] - self.visit.n_negative], out), 1)
+
+    def guided(self, features):
+        n_image = features.shape[1] - self.visit.sizes.positive
+        whole = torch.cat((features, self.features[:, n_image:]), 1)
+        self.equation(whole[:, :n_image], self.features[:, :n_image], out=whole[:, :n_image])
+        return whole
 
 
 def side_by_side(texts: Sequence[torch.Tensor], n_rows: int) -> torch.Tensor:
@@ -106,3 +183,9 @@ def side_by_side(texts: Sequence[torch.Tensor], n_rows: int) -> torch.Tensor:
         return texts[0]
     rows_in_one = n_rows // texts[0].shape[0]
     return torch.cat([text.unflatten(1, (rows_in_one, -1)) for text in texts], 2).flatten(1, 2)
+
+
+def side_by_side_places(entries: Sequence[Brought]) -> torch.Tensor:
+    """The positions of [image | text] for texts one behind the other: the image's are those of the longest."""
+    longest = max(entries, key=lambda entry: entry.tokens.shape[1])
+    return torch.cat([longest.image_place, *(entry.places for entry in entries)], token_axis(longest.places))

@@ -15,6 +15,7 @@ from .hooks import hooked
 from .lists import copied, listed, put
 
 OF_OTHERS = ("patches", "patches_replace", "wrappers", "callbacks", OVERRIDE)  # of the transformer_options
+REFERENCES = "ref_latents"  # which some models refine in front of their blocks, as they do the picture
 NEVER_CAME = "NAG can't guide this model: it never came to its {}."
 
 
@@ -57,7 +58,7 @@ class Brought:
     Args:
         tokens: (rows, tokens, width) of its text.
         places: its tokens' positions, as one tensor or a tuple of some, or None.
-        image_place: those of the image's first token in the rehearsal, or None.
+        image_place: those of the image's first token in the rehearsal, or of all for a projection, or None.
         mask: of its tokens, or None.
         vector: its modulation, or None.
         lengths: how many tokens each row has, or None.
@@ -92,7 +93,8 @@ def brought_to(
     text_of = lambda t, axis: t.narrow(axis, t.shape[axis] - n_text if image_first else 0, n_text)
     image_place = None
     if given(door.places) is not None:
-        first = lambda t: t.narrow(token_axis(t), 0 if image_first else n_text, 1).clone()
+        n = tokens.shape[1] - n_text if door.projection else 1
+        first = lambda t: t.narrow(token_axis(t), 0 if image_first else n_text, n).clone()
         image_place = by_part(first, given(door.places))
     # A view would keep the image's, too.
     places = by_part(lambda t: text_of(t, token_axis(t)).clone(), given(door.places or door.text_places))
@@ -144,14 +146,16 @@ class Rehearsals:
 
     def __call__(self, entry: dict, lists: dict[str, list[torch.nn.Module]], small: bool):
         x, c_concat = self.x, self.c_concat
+        of_text = {*self.of_text, *entry}  # with "y", unless it is the positive's alone
+        of_picture = {name: value for name, value in self.given.items() if name not in of_text}
         if small:
             patch = plain(self.model.diffusion_model).patch_size
             patch = patch if isinstance(patch, int) else patch[-1]
             x, c_concat = (t if t is None else t[..., :patch, :patch] for t in (x, c_concat))
+            if of_picture.get(REFERENCES):
+                of_picture[REFERENCES] = [t[..., :patch, :patch] for t in of_picture[REFERENCES]]
         text = dict(entry)
         tokens = text.pop("c_crossattn").to(x.device)
-        of_text = {*self.of_text, *entry}  # with "y", unless it is the positive's alone
-        of_picture = {name: value for name, value in self.given.items() if name not in of_text}
         options = {name: value for name, value in self.options.items() if name not in OF_OTHERS}
         return bare(self.model, lists)._apply_model(x, self.t, c_concat, tokens, None, options, **of_picture, **text)
 

@@ -53,6 +53,10 @@ class Transformer(Adapter):
         return tuple(dict.fromkeys(door.blocks for door in self.doors.kinds))
 
     @property
+    def of_pack(self):
+        return self.doors.kinds[0].of_pack
+
+    @property
     def is_joint(self):
         return self.doors.kinds[0].cross is None
 

@@ -134,7 +134,7 @@ class JointVisit:
         changed[name] = self._joined_tokens(tokens)
         places = door.places or door.text_places
         if places and given[places] is not None:
-            joined = self._joined_places(given[places])
+            joined = given[places] if door.projection else self._joined_places(given[places])
             changed[places] = by_part(lambda t: marked(t, given.module, self.use), joined)
         if door.text_mask:
             changed[door.text_mask] = self._joined_mask(given[name], given[door.text_mask])
@@ -142,6 +142,8 @@ class JointVisit:
             changed[door.mask] = self._joined_mask_of_all(given[name], given[door.mask])
         if door.indices and given[door.indices] is not None:
             changed[door.indices] = self._moved(given[door.indices])
+        if door.projection:
+            return given.changed(**changed)
         options = given[OPTIONS] or {}
         if not door.text:
             options = self._pointing_at_image(options)

@@ -105,7 +105,7 @@ class GuidanceRows(comfy.conds.CONDRegular):
     def size(self):
         """The shape that ComfyUI estimates memory by: that of the negative's text."""
         rows, negatives = self.cond[0].count, self.cond[0].guidance.negatives
-        return [rows, sum(n.tokens.shape[1] for n in negatives), negatives[0].tokens.shape[2]]
+        return [rows, sum(n.tokens.shape[-2] for n in negatives), negatives[0].tokens.shape[-1]]
 
     def at(self, t: torch.Tensor, n_rows: int) -> Active | None:
         """What guides a model call at sigmas t, (rows,); None if nothing does.

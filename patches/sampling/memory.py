@@ -15,6 +15,7 @@ from .request import Request
 # Of the run's memory, which at its peak is for a dozen tensors of the image's size: joint attention comes in three
 # parts and is put together in a fourth, and in front of the first block of one stream the sequence is there twice.
 OF_JOINT_ATTENTION = 1 / 3
+LYRICS = "conditioning_lyrics"  # which go with ACE-Step's texts
 
 
 def memory_at_once(device: torch.device) -> int:
@@ -57,9 +58,10 @@ class MemoryWrapper:
         return math.ceil(more / memory([*latent[:-1], 1]))
 
     def _lengths(self, conds):
-        """Of the negative's texts, in tokens."""
+        """Of the negative's texts with their lyrics, in tokens."""
         if self.request.negative is not None:
-            texts = [tokens for tokens, _ in self.request.negative]
+            entries = [(tokens, values.get(LYRICS)) for tokens, values in self.request.negative]
         else:
-            texts = [entry.get("cross_attn") for entry in conds.get("negative") or ()]
-        return [text.shape[1] for text in texts if text is not None]  # what else is wrong is said later
+            entries = [(entry.get("cross_attn"), entry.get(LYRICS)) for entry in conds.get("negative") or ()]
+        length = lambda text: 0 if text is None else text.shape[-2]
+        return [length(text) + length(lyrics) for text, lyrics in entries if text is not None]  # else it is said later

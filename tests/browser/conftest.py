@@ -5,7 +5,7 @@ Without a Chromium these tests are skipped; with CI=true or NAG_REQUIRE_BROWSER=
 import os
 
 import pytest
-from host.server import ComfyServer
+from host.server import ComfyServer, packs_beside
 
 REQUIRED = os.environ.get("CI") == "true" or os.environ.get("NAG_REQUIRE_BROWSER") == "1"
 
@@ -40,7 +40,8 @@ def newest_server(tmp_path_factory):
     static = newest_frontend()
     if static is None:
         pytest.skip("The newest frontend can't be had: no package registry.")
-    with ComfyServer(tmp_path_factory.mktemp("newest"), arguments=["--front-end-root", static]) as running:
+    with ComfyServer(tmp_path_factory.mktemp("newest"), arguments=["--front-end-root", static],
+                     packs=packs_beside()) as running:
         yield running
 
 

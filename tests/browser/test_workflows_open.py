@@ -10,8 +10,13 @@ GRAPHS = graphs()
 NODES = {"NAGModel", "NAGConditioning", "NAGGuider", "NAGCFGGuider", "NAGSampler", "NAGOptions"}
 GROUPS = ["Models", "Prompts", "NAG", "Sampling", "Result"]
 # Nodes that came after the oldest ComfyUI which must pass. A graph that needs one is tested where it is there.
-NEWER = {"EmptyFlux2LatentImage", "Flux2Scheduler", "LTXAVTextEncoderLoader", "LTXVAudioVAEDecode",
-         "LTXVAudioVAELoader", "LTXVConcatAVLatent", "LTXVEmptyLatentAudio", "LTXVSeparateAVLatent", "ManualSigmas"}
+NEWER = {"EmptyAceStep1.5LatentAudio", "EmptyFlux2LatentImage", "EmptyHunyuanVideo15Latent", "Flux2Scheduler",
+         "LTXAVTextEncoderLoader", "LTXVAudioVAEDecode", "LTXVAudioVAELoader", "LTXVConcatAVLatent",
+         "LTXVEmptyLatentAudio", "LTXVSeparateAVLatent", "ManualSigmas", "TextEncodeAceStepAudio1.5"}
+# Nodes of other packs, by where a pack is to be had. NAG_PACKS names its folder for a graph with them to be tested.
+OTHERS = {"https://github.com/Efficient-Large-Model/ComfyUI_ExtraModels": {
+    "EmptySanaLatentImage", "ExtraVAELoader", "GemmaLoader", "GemmaTextEncode", "SanaCheckpointLoader",
+    "SanaResolutionSelect", "SanaTextEncode", "ScmModelSampling"}}
 THUMBNAIL = 60_000  # bytes at most
 each_workflow = pytest.mark.parametrize("name", GRAPHS)
 
@@ -32,10 +37,16 @@ def nodes(workflow_editor):
     return Client(workflow_editor.url).object_info()
 
 
-def skip_if_newer(name, nodes):
+def packs_of(graph):
+    """Where the packs are to be had whose nodes a graph has."""
+    types = {node["type"] for node in graph["nodes"]}
+    return [address for address, theirs in OTHERS.items() if types & theirs]
+
+
+def skip_if_lacking(name, nodes):
     """Skip where the host lacks what a graph needs, and may lack it."""
     missing = lacking(GRAPHS[name], nodes)
-    assert NEWER.issuperset(missing)
+    assert NEWER.union(*OTHERS.values()).issuperset(missing)
     if missing:
         pytest.skip(f"This ComfyUI has no {', '.join(missing)}.")
 
@@ -56,7 +67,7 @@ def overlapping(graph):
 
 @each_workflow
 def test_workflow(workflow_editor, nodes, name):
-    skip_if_newer(name, nodes)
+    skip_if_lacking(name, nodes)
     editor = workflow_editor
     editor.dismiss()  # what a workflow before it may have left
     editor.errors.clear()
@@ -77,7 +88,7 @@ def test_workflow(workflow_editor, nodes, name):
 @each_workflow
 def test_the_server_accepts_it(workflow_editor, nodes, name):
     """Queued in front of the stand-ins for models it would fail when it runs, so it is taken back at once."""
-    skip_if_newer(name, nodes)
+    skip_if_lacking(name, nodes)
     client = Client(workflow_editor.url)
     prompt_id = client.submit(json.loads(api_path(name).read_text(encoding="utf-8")))  # raises if it is not accepted
     client.post("/queue", {"delete": [prompt_id]})
@@ -103,7 +114,9 @@ def test_each_is_explained():
         (note,) = (node for node in graph["nodes"] if node["type"] == "MarkdownNote")
         text = note["widgets_values"][0]
         files = [model for node in graph["nodes"] for model in node["properties"].get("models", [])]
-        assert bool(files) == (name != "playground")
+        packs = packs_of(graph)  # whose nodes may fetch their files by themselves
+        assert bool(files) == (name != "playground" and not packs)
+        assert all(address in text for address in packs), name
         for model in files:
             assert f"[{model['name']}]({model['url']})" in text and f"`models/{model['directory']}`" in text, name
         assert sorted(group["title"] for group in graph["groups"]) == sorted(GROUPS), name

@@ -1,9 +1,10 @@
 """The families whose negative waits at the doors: each a tiny model, and how many tokens it makes of text and image."""
-from . import cross
-from .joint import JOINT
+from . import cross, joint
 from .pooled import POOLED
-from .projected import PROJECTED
+from .projected import JOINED, PROJECTED
+from .sana import SANAS
 
-CROSS = [*cross.CROSS, *PROJECTED]
+JOINT = [*joint.JOINT, *JOINED]
+CROSS = [*cross.CROSS, *PROJECTED, *SANAS]
 FAMILIES = [*JOINT, *CROSS, *POOLED]
 BY_NAME = {family.name: family for family in FAMILIES}

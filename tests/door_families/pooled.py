@@ -127,6 +127,10 @@ HIDREAMS = [
     DoorFamily(
         "hidream", model("HiDream", "HiDream", **HIDREAM), None, NOBODYS, PICTURE, tokens=of_hidream(1), of_text=llamas,
     ),
+    DoorFamily(  # ComfyUI does not patch the experts' gate where it does not load a model as a whole
+        "hidream_without_experts", model("HiDream", "HiDream", **{**HIDREAM, "num_routed_experts": 0}), None, NOBODYS,
+        PICTURE, tokens=of_hidream(1), of_text=llamas,
+    ),
     DoorFamily(
         "hidream_e1", model("HiDream", "HiDream", **HIDREAM), None, NOBODYS, PICTURE, inputs=to_edit,
         tokens=of_hidream(2), of_text=llamas,

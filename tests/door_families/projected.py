@@ -28,7 +28,11 @@ ACE_STEP_15 = {
 STABLE_AUDIO_3 = {
     "audio_model": "dit1.0", "io_channels": 256, "embed_dim": 64, "cond_token_dim": 768, "global_cond_dim": 768,
     "num_heads": 2, "depth": 2, "timestep_features_type": "expo", "global_cond_type": "adaLN", "norm_type": "rms_norm",
-    "global_cond_shared_embed": True, "local_add_cond_dim": 257, "num_memory_tokens": 3, "project_cond_tokens": True,
+    "global_cond_shared_embed": True, "local_add_cond_dim": 257, "project_cond_tokens": True,
+}  # fmt: skip
+ERNIE = {
+    "image_model": "ernie", "hidden_size": 96, "num_attention_heads": 4, "num_layers": 3, "ffn_hidden_size": 64,
+    "in_channels": 128, "out_channels": 128, "text_in_dim": TEXT, "rope_axes_dim": (8, 8, 8),
 }  # fmt: skip
 MUSIC = (64, 14)
 OF_MT5 = 5  # tokens
@@ -40,8 +44,11 @@ def with_mt5(n):
     return {"conditioning_mt5xl": torch.randn(1, OF_MT5, 32), **masks}
 
 
-def stable_audio_3(differential, pads=True):
-    """A builder of the model, with what it makes tokens of the sound's length by, and the pads of its texts."""
+def stable_audio_3(differential, pads=True, memory=0):
+    """A builder of the model, with what it makes tokens of the sound's length by, and the pads of its texts.
+
+    memory: how many tokens of its own it has.
+    """
 
     def build(dtype):
         if not hasattr(comfy.model_base, "StableAudio3"):
@@ -50,7 +57,8 @@ def stable_audio_3(differential, pads=True):
         made = NumberConditioner(768, min_val=0, max_val=384, fourier_features_type="expo").state_dict()
         seconds = {name: torch.randn(value.shape) / 16 for name, value in made.items()}
         attention = {"qk_norm": "rms", "differential": differential}
-        config = comfy.supported_models.StableAudio3({**STABLE_AUDIO_3, "attn_kwargs": attention, "dtype": dtype})
+        more = {"attn_kwargs": attention, "num_memory_tokens": memory, "dtype": dtype}
+        config = comfy.supported_models.StableAudio3({**STABLE_AUDIO_3, **more})
         return comfy.model_base.StableAudio3(config, seconds, torch.randn(768) if pads else None)
 
     return build
@@ -82,7 +90,7 @@ of_ace = Tokens(
 )  # fmt: skip
 def of_stable_audio(of_text):
     return Tokens(
-        lambda latent: latent[-1] + 3, of_text, cross=True, projection="transformer.layers.N.cross_attn.to_out"
+        lambda latent: latent[-1], of_text, cross=True, projection="transformer.layers.N.cross_attn.to_out"
     )
 
 
@@ -119,7 +127,15 @@ PROJECTED = [
         tokens=of_stable_audio(lambda n: max(n, 256) + 1), width=768,
     ),
     DoorFamily(
-        "stable_audio3_without_pads", stable_audio_3(differential=False, pads=False), None, NOBODYS, (256, 14),
+        "stable_audio3_without_pads", stable_audio_3(differential=False, pads=False, memory=3), None, NOBODYS,
+        (256, 14),
         tokens=of_stable_audio(lambda n: n + 1), width=768,
     ),
 ]  # fmt: skip
+JOINED = [
+    DoorFamily(
+        "ernie_image", model("ErnieImage", "ErnieImage", "ernie.model.ErnieImageModel", **ERNIE), None, NOBODYS,
+        (128, 4, 6),
+        tokens=Tokens(patches_of(1), projection="layers.N.self_attention.to_out.0"),
+    )
+]

@@ -41,8 +41,8 @@ class Tokens:
         image_first: whether it is [image | text].
         one_image: the image is modulated by the pooled prompt, as the text is: in each attention the negative's run has
             the positive's image, which is all that its text gets to know of it.
-        projection: the path of the layers, with N for a number, in front of which the prompts meet; None where they do
-            so in the attention.
+        projection: the path of the layers, with N for a number, in front of which the prompts meet, the image first;
+            None where they do so in the attention.
     """
 
     of_image: callable
@@ -104,7 +104,10 @@ class _Lockstep:
 
     def meeting_at(self, model, meeting):
         def meet(module, args):
-            return (meeting.meet(meeting.here.which, args[0], True),)
+            features, n_text = args[0].clone(), 0 if self.tokens.cross else meeting.n_text[meeting.here.which]
+            image = features[:, : features.shape[1] - n_text]
+            image.copy_(meeting.meet(meeting.here.which, image, True))
+            return (features,)
 
         return [layer.register_forward_pre_hook(meet) for layer in at(self.tokens.projection, model)]
 

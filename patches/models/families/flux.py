@@ -26,7 +26,7 @@ def _within_single(visit, call, model):
 
 
 # Every block modulates its tokens by a vector that the pooled output goes into.
-FLUX = Transformer(
+FLUX_1 = Transformer(
     families={
         "Flux": Strength(5.0, 2.5, 0.25),
         "Flux.1 Kontext": Strength(3.0, 2.5, 0.25, 0.75, "the authors' workflow"),
@@ -51,3 +51,4 @@ FLUX = Transformer(
     width="txt_in",
     pooled="vector_in.in_layer",
 )
+FLUX = {"comfy.ldm.flux.model.Flux": FLUX_1}

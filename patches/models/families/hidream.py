@@ -54,6 +54,7 @@ HIDREAM_I1 = Transformer(
     width=lambda model: (model.caption_projection[-1].linear.in_features,),
     pooled="p_embedder.pooled_embedder.linear_1",
     text_inputs=("encoder_hidden_states_llama3",),
+    needed_inputs={"encoder_hidden_states_llama3": "text of llama3"},
     made=lambda model, n: 3 * n,  # Llama's of the last layer, and of a block's, as many as T5's
 )
 HIDREAM = {"comfy.ldm.hidream.model.HiDreamImageTransformer2DModel": HIDREAM_I1}

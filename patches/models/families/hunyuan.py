@@ -22,9 +22,11 @@ def _which(model):
 # The refiner of the text goes by a mean over its tokens, so it must see each prompt by itself.
 WITHOUT_POOLED = Transformer(
     families={"HunyuanVideo 1.5": NOBODYS, "HunyuanImage 2.1": NOBODYS},
+    since={"HunyuanVideo 1.5": "0.3.71"},
     which=_which,
     only=lambda model: model.params.vec_in_dim is None,
     text_encoder="Qwen2.5-VL-7B and ByT5 (DualCLIPLoader, type hunyuan_video_15 or hunyuan_image)",
+    needed=("comfy.ldm.flux.layers:DoubleStreamBlock.__init__",),
     doors=Doors(FLUX_BLOCKS, image_module="img_in", image_first=_image_first, patch_will_do=True),
     width="txt_in.input_embedder",
     text_inputs=("attention_mask", "txt_byt5"),
@@ -33,7 +35,7 @@ WITHOUT_POOLED = Transformer(
 HUNYUAN_VIDEO = Transformer(
     families={"HunyuanVideo": Strength(9.0, 2.5, 0.12, 0.9, "the authors' workflow")},
     text_encoder="CLIP-L and Llama 3 8B (DualCLIPLoader, type hunyuan_video)",
-    needed=("comfy.ldm.flux.layers:apply_mod",),
+    needed=("comfy.ldm.flux.layers:DoubleStreamBlock.__init__", "comfy.ldm.flux.layers:apply_mod"),
     parts=("txt_mod", "linear1", "linear2", "modulation", "pre_norm"),
     doors=Doors(
         (

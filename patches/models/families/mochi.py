@@ -37,6 +37,7 @@ def _within(visit, call, model):
 MOCHI_1 = Transformer(
     families={"Mochi": NOBODYS},
     text_encoder="T5-XXL (CLIPLoader, type mochi)",
+    needed=("comfy.ldm.common_dit:rms_norm",),
     parts=("attn.qkv_y", "mod_y", "mlp_y"),
     doors=Doors(
         (Door("blocks", text="y", out=1, attended="crop_y", vector="c", within=_within),),
@@ -45,5 +46,6 @@ MOCHI_1 = Transformer(
     ),
     width="t5_yproj",
     text_inputs=("attention_mask", "num_tokens"),
+    needed_inputs={"num_tokens": "attention mask"},
 )
 MOCHI = {"comfy.ldm.genmo.joint_model.asymm_models_joint.AsymmDiTJoint": MOCHI_1}

@@ -1,4 +1,5 @@
 """Families whose image attends to the text where no override reaches: the prompts meet in front of the projection."""
+from ...settings import Strength
 from ..doors import Door, Doors
 from ..projection import Projection
 from ..transformer import NOBODYS, Transformer
@@ -7,7 +8,14 @@ PIXART = Transformer(
     families={"PixArt": NOBODYS},
     text_encoder="T5-XXL (CLIPLoader, type pixart)",
     doors=Doors(
-        (Door("blocks", text="y", cross="cross_attn", projection=Projection("proj", queries="q_linear", text="cond")),)
+        (
+            Door(
+                "blocks",
+                text="y",
+                cross="cross_attn",
+                projection=Projection("proj", once=("q_linear",), text="cond"),
+            ),
+        )
     ),
     width="y_embedder.y_proj.fc1",
 )
@@ -21,7 +29,7 @@ HUNYUAN_DIT = Transformer(
                 "blocks",
                 text="text_states",
                 cross="attn2",
-                projection=Projection("out_proj", queries="q_proj", text="y"),
+                projection=Projection("out_proj", once=("q_proj",), text="y"),
             ),
         ),
         patch_will_do=True,
@@ -33,7 +41,7 @@ HUNYUAN_DIT = Transformer(
 # Text, lyrics and timbre come in one sequence; for a text that is all zero, the model puts in a vector of its own.
 ACE_STEP_15 = Transformer(
     families={"ACE-Step 1.5": NOBODYS},
-    since={"ACE-Step 1.5": "0.15.1"},
+    since={"ACE-Step 1.5": "0.12.0"},
     text_encoder="Qwen3-0.6B and ACE-Step 1.5's language model (DualCLIPLoader, type ace)",
     doors=Doors(
         (
@@ -41,7 +49,7 @@ ACE_STEP_15 = Transformer(
                 "decoder.layers",
                 text="encoder_hidden_states",
                 cross="cross_attn",
-                projection=Projection("o_proj", queries="q_proj"),
+                projection=Projection("o_proj", once=("q_proj",)),
             ),
         ),
     ),
@@ -53,7 +61,7 @@ ACE_STEP_15 = Transformer(
 # Its cross-attention may be the difference of two, so that it is guided as a whole.
 STABLE_AUDIO_3 = Transformer(
     families={"Stable Audio 3": NOBODYS},
-    since={"Stable Audio 3": "0.25.0"},
+    since={"Stable Audio 3": "0.22.0"},
     only=lambda model: getattr(model.transformer, "global_cond_shared_embed", False),
     text_encoder="T5Gemma (CLIPLoader, any type)",
     doors=Doors(
@@ -62,7 +70,7 @@ STABLE_AUDIO_3 = Transformer(
                 "transformer.layers",
                 text="context",
                 cross="cross_attn",
-                projection=Projection("to_out", queries="to_q"),
+                projection=Projection("to_out", once=("to_q",)),
             ),
         ),
     ),
@@ -70,10 +78,60 @@ STABLE_AUDIO_3 = Transformer(
     patch="patch_size",
     made=lambda model, n: max(n, 256) + 1,  # pads, and the seconds that the sound lasts
 )
+# Its positions are no rotations, and the image's begin behind the text: each prompt keeps those of its own run.
+ERNIE_IMAGE = Transformer(
+    families={"ERNIE-Image": NOBODYS},
+    since={"ERNIE-Image": "0.20.1"},
+    text_encoder="Ministral 3 3B (CLIPLoader, any type)",
+    doors=Doors(
+        (
+            Door(
+                "layers",
+                sequence="x",
+                places="rotary_pos_emb",
+                projection=Projection(
+                    "to_out.0",
+                    once=("to_q", "to_k", "to_v"),
+                    text="x",
+                    module="self_attention",
+                    places="image_rotary_emb",
+                ),
+            ),
+        ),
+        image_module="x_embedder",
+        image_first=lambda model: True,
+    ),
+    width="text_proj",
+)
+
+TWO_PROMPTS = (
+    "this version of ComfyUI_ExtraModels runs it for two prompts at a time only; that of Efficient-Large-Model on "
+    "GitHub, by SANA's authors, also runs it for one"
+)
+SANA = Transformer(
+    families={"SANA": Strength(3.0, 2.5, 0.5)},
+    text_encoder="Gemma 2 2B (Gemma Loader and Sana Text Encode of ComfyUI_ExtraModels)",
+    refused=lambda model: None if hasattr(model, "cfg_embedder") else TWO_PROMPTS,
+    doors=Doors(
+        (
+            Door(
+                "blocks",
+                text="y",
+                cross="cross_attn",
+                projection=Projection("proj", once=("q_linear",), text="cond", lengths="mask"),
+                of_pack=True,
+            ),
+        ),
+        patch_will_do=True,
+    ),
+    width="y_embedder.y_proj.fc1",
+)
 
 PROJECTED = {
     "comfy.ldm.pixart.pixartms.PixArtMS": PIXART,
     "comfy.ldm.hydit.models.HunYuanDiT": HUNYUAN_DIT,
     "comfy.ldm.ace.ace_step15.AceStepConditionGenerationModel": ACE_STEP_15,
     "comfy.ldm.audio.dit.AudioDiffusionTransformer": STABLE_AUDIO_3,
+    "comfy.ldm.ernie.model.ErnieImageModel": ERNIE_IMAGE,
+    "SanaMS": SANA,  # and SanaMSCM, SANA-Sprint's, which derives from it
 }
