@@ -17,7 +17,7 @@ REFUSED = {
     "sd2": "is not that of a run of this text alone",
     "sdxl": "is not that of a run of this text alone",
     **dict.fromkeys(("mochi", "hunyuan_dit", "hunyuan_dit1"), "modulated by what it makes of the text itself"),
-    **dict.fromkeys(("hidream", "hidream_e1"), "is not that of a run of this text alone"),
+    **dict.fromkeys(("hidream", "hidream_e1", "hidream_without_experts"), "is not that of a run of this text alone"),
     "wan21_i2v": "lets the picture attend to just these, but to 71 tokens of text",  # and to those of an image
 }
 BY_NAME = families.BY_NAME | door_families.BY_NAME

@@ -84,7 +84,7 @@ class Undeclared(Adapter):
         shapes = entry.get("model_conds", {}).get(SHAPES)
         entry, net = of_text(entry), plain(model.diffusion_model)
         codes = [(type(blocks[0]), blocks[0].__dict__.get("forward")) for blocks in lists_of(net).values()]
-        key = (*sorted(entry), entry["cross_attn"].shape[2], type(net), noise.ndim, *codes)
+        key = (*sorted(entry), entry["cross_attn"].shape[-1], type(net), noise.ndim, *codes)
         with _looking:
             known = _found.setdefault(net, {})
             if key not in known:
@@ -187,7 +187,7 @@ def _found_with(calls, n_long, n_short, least):
         if any(name in text.conds and not _equal(long.conds[name], text.conds[name]) for text in (short, another))
     )
     made = Made.seen({n_long: found.n_text, n_short: found.n_short}, least)
-    net, width = calls.net, calls.entry["cross_attn"].shape[2]
+    net, width = calls.net, calls.entry["cross_attn"].shape[-1]
     path = next((f.path for f in seen.long.linear if f.module.in_features == width and _reads(f, n_long, width)), None)
     name = name_of(net)
     said = f"NAG has {name}. Its values are generic."

@@ -123,9 +123,9 @@ class TinyCalls:
 
     def _text(self, n):
         """An entry like the run's, of n tokens."""
-        was = self.entry["cross_attn"].shape[1]
+        *rows, was, width = self.entry["cross_attn"].shape
         entry = {name: self._resized(value, was, n, REFERENCE in name) for name, value in self.entry.items()}
-        return {**entry, "cross_attn": self._random(1, n, self.entry["cross_attn"].shape[2])}
+        return {**entry, "cross_attn": self._random(*rows, n, width)}
 
     def _resized(self, value, was, n, is_picture):
         """What counts the text's tokens, for another number of them; of pictures a corner, of many no more."""
@@ -133,7 +133,7 @@ class TinyCalls:
             return [self._resized(each, was, n, is_picture) for each in value]
         if not torch.is_tensor(value):
             return value
-        resized, width = value, self.entry["cross_attn"].shape[2]
+        resized, width = value, self.entry["cross_attn"].shape[-1]
         for axis, size in enumerate(() if is_picture else value.shape):
             if size != was or value.ndim >= 4 and (axis != 2 or value.shape[3] < min(WIDE, width)):
                 continue

@@ -3,6 +3,7 @@ import dataclasses
 import inspect
 
 from ..doors import Door
+from ..projection import Projection
 
 
 def declaration(adapter, name: str = "FOUND") -> str:
@@ -35,9 +36,13 @@ def declaration(adapter, name: str = "FOUND") -> str:
     return "\n".join([*lines, ")"])
 
 
+def _source(value):
+    return _call("Projection", Projection, value) if isinstance(value, Projection) else repr(value)
+
+
 def _call(called, cls, value):
     """A call that makes this value of a dataclass, without what is the class's default."""
     told = {field.name: getattr(value, field.name) for field in dataclasses.fields(cls)}
     defaults = inspect.signature(cls).parameters
-    given = [f"{name}={each!r}" for name, each in told.items() if each != defaults[name].default]
+    given = [f"{name}={_source(each)}" for name, each in told.items() if each != defaults[name].default]
     return f"{called}({', '.join(given)})"

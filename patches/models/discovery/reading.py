@@ -12,7 +12,7 @@ from ..foreign import is_comfys
 from ..lists import listed
 from ..projection import Projection
 from ..rehearsal import by_part, token_axis
-from .watching import NUMBERED, Seen
+from .watching import NUMBERED, Frame, Seen
 
 
 class Unsure(Exception):
@@ -121,7 +121,9 @@ def read(seen: Runs, other_pooled: Seen | None) -> Found:
     n_image = total - n_text
     if image_first:
         facts["image_first"] = _yes
-    behind = meeting[0].image_is_behind(doors[0].places, image_first, n_text)
+    if any(door.projection for door in doors) and not image_first:
+        raise Unsure(meeting[0].unreached())
+    behind = not doors[0].projection and meeting[0].image_is_behind(doors[0].places, image_first, n_text)
     vector = vectors[0][0] if vectors else None
     n_short = n_text - meeting[0].n_grown
     return Found(Doors(doors, image_is_behind=behind, **facts), n_text, n_short, n_image, vector)
@@ -261,7 +263,7 @@ class _List:
             if any((t.shape[axis], t.shape[2]) == (n, width) for t in handed):
                 if OPTIONS not in frame.given:
                     raise Unsure(f"{frame.path} attends to the text without transformer_options")
-                return frame.path.removeprefix(f"{block.path}.")
+                return _inside(frame, block)
         return None
 
     # Cross-attention that no override reaches
@@ -274,20 +276,39 @@ class _List:
         text = self.given[argument].long
         for module in reversed(frames):
             name = next((name for name, value in module.long.given.items() if _is_like(value, text)), None)
-            inside = [f for f in frames if f.long.path.startswith(f"{module.long.path}.")]
-            layers = [f for f in inside if hasattr(f.long.module, "in_features") and _is_of_image(f)]
+            layers = self._layers(module, lambda given: given.by_image and not given.by_text)
             if name is None or len(layers) < 2 or axis != 1:
                 continue
-            at = lambda frame, of=module: frame.long.path.removeprefix(f"{of.long.path}.")
-            self.n_queries = layers[0].long.given_tensor.shape[-2]
+            self.n_queries = layers[0].given_tensor.shape[-2]
             self._check_known()
-            how = Projection(
-                at(layers[-1]), queries=at(layers[0]), text=None if name == argument else name,
-                lengths=self._lengths(module),
-            )  # fmt: skip
-            path = module.long.path.removeprefix(f"{self.first.long.frame.path}.")
+            *once, last = (_inside(layer, module.long) for layer in layers)
+            name = None if name == argument else name
+            how = Projection(last, once=tuple(once), text=name, lengths=self._lengths(module))
+            path = _inside(module.long, self.first.long.frame)
             return [FoundDoor(self.path, text=argument, cross=path, projection=how, names=self._names())]
         return []
+
+    def _projected_sequence(self) -> Projection | None:
+        """How the prompts meet in a module that is handed text and image in one, and their positions."""
+        sequence = self.given[self.sequence].long
+        places = self.places and self.given[self.places].long
+        for module in reversed(self._frames()):
+            given = module.long.given
+            text = next((name for name, value in given.items() if _is_like(value, sequence)), None)
+            at = next((name for name, value in given.items() if places is not None and _is_like(value, places)), None)
+            layers = self._layers(module, lambda given: given.by_image and given.by_text)
+            if text is not None and len(layers) > 1 and (places is None) == (at is None):
+                *once, last = (_inside(layer, module.long) for layer in layers)
+                path = _inside(module.long, self.first.long.frame)
+                return Projection(last, once=tuple(once), text=text, module=path, places=at)
+        return None
+
+    def _layers(self, module: Runs, is_of) -> list[Frame]:
+        """The linear layers in a module whose input grows like this, in the order in which they were called."""
+        inside = [frame for frame in self._frames() if frame.long.path.startswith(f"{module.long.path}.")]
+        linear = [frame for frame in inside if hasattr(frame.long.module, "in_features")]
+        inputs = [(frame.long, frame.map(lambda each: each.given_tensor)) for frame in linear]
+        return [frame for frame, given in inputs if given.parts() and is_of(given)]
 
     def _frames(self) -> list[Runs]:
         return [Runs(*frames) for frames in zip(*self.first.map(lambda block: block.frames).each)]
@@ -303,15 +324,17 @@ class _List:
     # Joint attention
 
     def joint_door(self) -> Door:
-        if not any(all(grows) for grows, _ in self._calls()):
-            raise Unsure(self._unreached())
-        if OPTIONS not in self.first.long.frame.given:
+        reached = any(all(grows) for grows, _ in self._calls())
+        projection = self._projected_sequence() if self.sequence and not reached else None
+        if not reached and projection is None:
+            raise Unsure(self.unreached())
+        if OPTIONS not in self.first.long.frame.given and reached:
             raise Unsure(f"its blocks ({self.path}) are not handed transformer_options")
         self._check_known()
         facts = {"places": self.places, "mask": self.mask, "indices": self._indices(), "names": self._names()}
         if self.sequence:
             self._check_handed_on(self.sequence, lambda out: out)
-            return FoundDoor(self.path, sequence=self.sequence, **facts)
+            return FoundDoor(self.path, sequence=self.sequence, projection=projection, **facts)
         if len(self.texts) > 1:
             raise Unsure(f"its blocks ({self.path}) get several texts: {', '.join(argument for argument, _ in self.texts)}")
         ((argument, axis),), out = self.texts, self._out()
@@ -402,7 +425,7 @@ class _List:
         if self.odd:
             raise Unsure(f"its blocks ({self.path}) get {self.odd[0]!r}, which grows with the text, and is no mask or place")
 
-    def _unreached(self):
+    def unreached(self):
         calls = [call.long for _, call in self._calls()]
         block = type(self.first.long.frame.module).__name__
         if not calls:
@@ -443,10 +466,9 @@ def _is_like(value, text):
     return torch.is_tensor(value) and value.shape == text.shape
 
 
-def _is_of_image(frame: Runs):
-    """Whether what a layer is given grows with the picture, and not with the text."""
-    given = frame.map(lambda each: each.given_tensor)
-    return bool(given.parts()) and bool(given.by_image) and not given.by_text
+def _inside(frame: Frame, of: Frame) -> str:
+    """The path of a module in another."""
+    return frame.path.removeprefix(f"{of.path}.")
 
 
 def _grown(a, b):

@@ -4,7 +4,6 @@ import torch
 from ...attention.override import OVERRIDE
 from ...settings import Settings
 from ..adapter import ModelCall
-from ..compiled import plain
 from ..hooks import hooked
 from ..rehearsal import Rehearsals
 from .calls import Given, TinyCalls, copied
@@ -45,7 +44,8 @@ class _Listening:
         """Hooks that keep what comes to the projections in front of which the prompts meet."""
         for door in adapter.doors.kinds:
             for block in door.find(net) if door.projection else ():
-                projection = plain(door.meets_in(block)).get_submodule(door.projection.path)
+                attention = door.projection.attention(door.meets_in(block))
+                projection = attention.get_submodule(door.projection.path)
                 yield projection.register_forward_pre_hook(lambda module, args: self.outs.append(args[0].clone()))
 
 
