@@ -1,4 +1,7 @@
 """Models with their declarations taken away: what is found of them by itself, against the model itself in lockstep."""
+import dataclasses
+import logging
+
 import pytest
 import torch
 
@@ -7,7 +10,7 @@ import families
 from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
-from subject import model_node
+from subject import model_node, out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 
@@ -18,6 +21,7 @@ REFUSED = {
     "sdxl": "is not that of a run of this text alone",
     **dict.fromkeys(("mochi", "hunyuan_dit", "hunyuan_dit1"), "modulated by what it makes of the text itself"),
     **dict.fromkeys(("hidream", "hidream_e1", "hidream_without_experts"), "is not that of a run of this text alone"),
+    **dict.fromkeys(("sana", "sana_sprint"), "can't be called on tiny inputs"),  # of texts without zeros behind them
     "wan21_i2v": "lets the picture attend to just these, but to 71 tokens of text",  # and to those of an image
 }
 BY_NAME = families.BY_NAME | door_families.BY_NAME
@@ -31,16 +35,32 @@ def of_text(family):
 
 
 @pytest.fixture
-def undeclared(patches, monkeypatch):
+def discovery(patches, monkeypatch):
+    """The module, which knows nothing yet."""
+    monkeypatch.setattr(patches("models.discovery"), "_found", {})
+    return patches("models.discovery")
+
+
+@pytest.fixture
+def undeclared(patches, discovery, monkeypatch):
     """Nobody has declared any family."""
     monkeypatch.setattr(patches("models"), "REGISTRY", {})
-    monkeypatch.setattr(patches("models.discovery"), "_found", {})
+
+
+def facts(adapter):
+    """What both a declaration and discovery say of a door; not the names of arguments that had to be numbered."""
+    doors = getattr(adapter, "doors", None)
+    told = ("blocks", "text", "text_axis", "sequence", "out", "places", "text_places", "cross", "projection")
+    return None if doors is None else [[getattr(door, name) for name in told] for door in doors.kinds]
 
 
 @pytest.mark.parametrize("lengths", [(6, 4), (5, 17)], ids=str)
 @pytest.mark.parametrize("family", FOUND, ids=str)
-def test_found(nodes, undeclared, family, lengths):
+def test_found(nodes, patches, discovery, monkeypatch, family, lengths):
+    """As declared, and exactly; where the pooled output modulates the text, for two prompts of the same one."""
     patcher = family.patcher()
+    declared = patches("models").find_adapter(patcher.model)
+    monkeypatch.setattr(patches("models"), "REGISTRY", {})
     positive, negative = family.conditioning(1, lengths[0]), family.conditioning(2, lengths[1])
     same = {name: value for name, value in positive[0][1].items() if name not in of_text(family)}
     negative[0][1].update(same)
@@ -50,11 +70,128 @@ def test_found(nodes, undeclared, family, lengths):
     assert difference(plain, expected) > 1e-3
     assert_close(run.sample(model_node(nodes, patcher, nag, nag_negative=negative), positive), expected)
     assert torch.equal(run.sample(patcher, positive), plain)
+    (found,) = discovery.found_of(patcher.model.diffusion_model)
+    if facts(declared) and not any(door.names for door in found.doors.kinds):
+        assert facts(found) == facts(declared)
+        assert found.text_widths(patcher.model.diffusion_model)[0] in declared.text_widths(patcher.model.diffusion_model)
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(nodes, undeclared, name):
+    """Before the first step, in a sentence that says what was seen."""
     family = BY_NAME[name]
     run, patcher = Run(family), family.patcher()
-    with pytest.raises(ValueError, match=REFUSED[name]):
+    hooks = hooks_on(patcher.model)
+    with pytest.raises(ValueError, match=f"find out by itself where its text meets its picture: .*{REFUSED[name]}"):
         run.sample(model_node(nodes, patcher, Nag(run.negative)))
+    assert hooks_on(patcher.model) == hooks
+
+
+def hooks_on(model):
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
+
+
+ONE_OF_A_KIND = [BY_NAME[name] for name in ("qwen_image", "lumina2", "cosmos_predict2", "sd35_medium", "pixart_sigma")]
+every_kind = pytest.mark.parametrize("family", ONE_OF_A_KIND, ids=str)
+
+
+@every_kind
+def test_once_for_each_model(nodes, undeclared, discovery, monkeypatch, caplog, family):
+    """In a line of the log, and without touching the seed."""
+    caplog.set_level(logging.INFO)
+    run, patcher = Run(family, steps=1), family.patcher()
+    looked, look = [], discovery._looked_for
+    monkeypatch.setattr(discovery, "_looked_for", lambda *args: looked.append(args) or look(*args))
+    seeds = []
+    monkeypatch.setattr(discovery, "read", lambda *args, read=discovery.read: seeds.append(torch.rand(1)) or read(*args))
+    guided, states = model_node(nodes, patcher, Nag(run.negative)), []
+    for _ in range(2):
+        states.append(run.sample(guided))
+    assert len(looked) == 1 and seeds and torch.equal(*states)
+    kind = type(patcher.model.diffusion_model).__name__
+    lines = [record.getMessage() for record in caplog.records if "for where text and picture meet" in record.getMessage()]
+    assert len(lines) == 1 and kind in lines[0]
+    assert any(f"found, not declared: {kind}" in record.getMessage() for record in caplog.records)
+    seeded = [torch.manual_seed(1), torch.rand(1)][1]
+    discovery._found.clear()
+    torch.manual_seed(1)
+    with torch.inference_mode():
+        look(*looked[0])
+    assert torch.equal(torch.rand(1), seeded)
+
+
+@every_kind
+def test_the_node_is_told(nodes, patches, undeclared, family):
+    run, patcher, told = Run(family, steps=1), family.patcher(), []
+    request = patches("sampling.request").Request(patches("settings").Settings(), None, None, told.append)
+    run.sample(patches("sampling.entry").guide_model(patcher, request))
+    ((said,),) = told
+    assert said.startswith(f"found, not declared: {type(patcher.model.diffusion_model).__name__}")
+    assert ("pooled output" in said) == (family.name == "sd35_medium")
+
+
+@every_kind
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_low_precision(nodes, undeclared, discovery, family, dtype):
+    run, patcher = Run(family, steps=1), family.patcher(dtype)
+    run.sample(model_node(nodes, patcher, Nag(run.negative)))
+    assert discovery.found_of(patcher.model.diffusion_model)
+
+
+def test_switched_off(nodes, undeclared):
+    patcher = ONE_OF_A_KIND[0].patcher()
+    options = out(nodes.NAGOptions, 0.0, 1.0, "shared", unknown_models=False)
+    with pytest.raises(ValueError, match="QwenImageTransformer2DModel, and NAG has no adapter for it yet"):
+        out(nodes.NAGModel, patcher, options=options)
+    run = Run(ONE_OF_A_KIND[0])
+    positive = out(nodes.NAGConditioning, run.positive, run.negative, options=options)
+    with pytest.raises(ValueError, match="QwenImageTransformer2DModel, and NAG has no adapter for it yet"):
+        run.sample(patcher, positive)
+
+
+@every_kind
+def test_wrong_encoder(nodes, undeclared, family):
+    """From the first run on the width of the text is known; in that run the negative's is held against the positive's."""
+    run, patcher = Run(family, steps=1), family.patcher()
+    text, values = run.negative[0]
+    wrong = [[torch.cat((text, text[..., :6]), -1), values]]
+    with pytest.raises(ValueError, match="The NAG negative's embedding is 30 wide.*takes 24"):
+        run.sample(model_node(nodes, patcher, Nag(wrong), nag_negative=wrong))
+
+
+WRONG = {
+    "the other end": lambda found: dataclasses.replace(found.doors, image_first=lambda model: True),
+    "no second list": lambda found: dataclasses.replace(found.doors, kinds=found.doors.kinds[:1]),
+    "no places": lambda found: dataclasses.replace(
+        found.doors, kinds=tuple(dataclasses.replace(door, places=None, text_places=None) for door in found.doors.kinds)
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_doors_do_not_stand_the_trial(nodes, undeclared, discovery, monkeypatch, wrong):
+    read = discovery.read
+    change = lambda found: dataclasses.replace(found, doors=WRONG[wrong](found))
+    monkeypatch.setattr(discovery, "read", lambda *seen: change(read(*seen)))
+    run, patcher = Run(BY_NAME["chroma"], steps=1), BY_NAME["chroma"].patcher()
+    with pytest.raises(ValueError, match="find out by itself"):
+        run.sample(model_node(nodes, patcher, Nag(run.negative)))
+
+
+@pytest.mark.parametrize("name", ["chroma", "lumina2", "ltxv", "pixart_sigma", "omnigen2"])
+def test_declaration_to_paste(nodes, patches, undeclared, discovery, name):
+    """It makes the doors that were found."""
+    family = BY_NAME[name]
+    run, patcher = Run(family, steps=1), family.patcher()
+    run.sample(model_node(nodes, patcher, Nag(run.negative)))
+    (found,) = discovery.found_of(patcher.model.diffusion_model)
+    source = patches("models.discovery.declaration").declaration(found)
+    names = {name: vars(patches(module))[name] for module, names in {
+        "models.transformer": ("Transformer", "NOBODYS", "padded"), "models.doors": ("Door", "Doors"),
+        "models.projection": ("Projection",),
+    }.items() for name in names}  # fmt: skip
+    exec(source, names)
+    pasted = names["FOUND"]
+    net = patcher.model.diffusion_model
+    assert facts(pasted) == facts(found) and pasted.text_width(net) == found.text_width(net)
+    assert pasted.doors.text_module == found.doors.text_module and pasted.n_tokens(net, 9) == found.n_tokens(net, 9)

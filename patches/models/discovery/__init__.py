@@ -16,9 +16,10 @@ import torch
 from ...settings import Strength
 from ..adapter import Adapter
 from ..compiled import plain
-from ..foreign import is_foreign, named
+from ..foreign import named
 from ..transformer import Transformer, padded
 from .calls import SHAPES, TinyCalls, lists_of, of_text, seeds_kept
+from .declaration import declaration
 from .reading import Alike, Runs, Unsure, read
 from .trial import try_doors
 from .watching import watch
@@ -28,13 +29,18 @@ GENERIC = Strength(5.0, 2.5, 0.25, whose="generic: found, not declared")
 LENGTHS = ((71, 40), (661, 530), (1301, 1090), (7, 4))
 NOT_FOUND = "has no adapter for it yet, and does not find out by itself where its text meets its picture: {}"
 POOLED = (
-    "its blocks modulate the text by the pooled output, too ({vector}), and there the negative's text goes by the "
-    "positive's, so that only what the two prompts say in tokens counts"
+    "; its blocks modulate the text by the pooled output, too ({!r}), and there the negative's goes by the positive's, so "
+    "that only what the two prompts say in tokens counts"
 )
 FIRST = 2  # of each list of blocks, on which the model is tried
 
 _found = weakref.WeakKeyDictionary()  # facts: {diffusion model: {what it was looked at with: FoundTransformer or Unsure}}
 _looking = threading.RLock()
+
+
+def found_of(model: torch.nn.Module) -> list["FoundTransformer"]:
+    """What has been found of a diffusion model so far."""
+    return [each for each in _found.get(plain(model), {}).values() if not isinstance(each, Unsure)]
 
 
 def can_be_found(model: torch.nn.Module) -> bool:
@@ -142,8 +148,8 @@ def _looked_for(model, entry, noise, shapes, options):
     if isinstance(result, Unsure):
         logging.warning("NAG: looked in %.1f s for where text and picture meet in %s: %s", seconds, name, result)
         return result
-    logging.info("NAG: found in %.1f s, not declared: %s", seconds, name)
-    logging.debug("NAG: its declaration:\n%s", Lazily(result))
+    logging.info("NAG: looked in %.1f s for where text and picture meet in %s, and found it", seconds, name)
+    logging.debug("NAG: its declaration:\n%s", _Declaration(result))
     return result
 
 
@@ -190,9 +196,7 @@ def _found_with(calls, n_long, n_short, least):
     net, width = calls.net, calls.entry["cross_attn"].shape[-1]
     path = next((f.path for f in seen.long.linear if f.module.in_features == width and _reads(f, n_long, width)), None)
     name = name_of(net)
-    said = f"NAG has {name}. Its values are generic."
-    if found.vector:
-        said = f"{said[:-1]}; {POOLED.format(vector=found.vector)}."
+    said = f"{name}; auto stands for generic values{POOLED.format(found.vector) if found.vector else ''}."
     adapter = FoundTransformer(
         families={name: GENERIC},
         text_encoder=Undeclared.text_encoder,
@@ -220,16 +224,14 @@ def _equal(a, b):
     return type(a) is type(b) and not torch.is_tensor(a) and a == b
 
 
-class Lazily:
-    """Writes a declaration only if somebody reads it."""
+class _Declaration:
+    """Written only if somebody reads the log."""
 
     def __init__(self, adapter):
         self.adapter = adapter
 
     def __str__(self):
-        from .declaration import declaration
-
         return declaration(self.adapter)
 
 
-__all__ = ["GENERIC", "FoundTransformer", "Undeclared", "Unsure", "can_be_found", "is_foreign", "name_of"]
+__all__ = ["GENERIC", "NOT_FOUND", "FoundTransformer", "Undeclared", "Unsure", "can_be_found", "found_of"]

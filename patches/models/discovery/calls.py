@@ -135,7 +135,8 @@ class TinyCalls:
             return value
         resized, width = value, self.entry["cross_attn"].shape[-1]
         for axis, size in enumerate(() if is_picture else value.shape):
-            if size != was or value.ndim >= 4 and (axis != 2 or value.shape[3] < min(WIDE, width)):
+            of_tokens = value.ndim < 4 or value.numel() == was or axis == 2 and value.shape[3] >= min(WIDE, width)
+            if size != was or not of_tokens:
                 continue
             resized = resized.index_select(axis, torch.arange(n, device=value.device) % was)
         if resized is not value or value.ndim < 4 and not is_picture:
