@@ -57,7 +57,10 @@ def facts(adapter):
 @pytest.mark.parametrize("lengths", [(6, 4), (5, 17)], ids=str)
 @pytest.mark.parametrize("family", FOUND, ids=str)
 def test_found(nodes, patches, discovery, monkeypatch, family, lengths):
-    """As declared, and exactly; where the pooled output modulates the text, for two prompts of the same one."""
+    """As declared, and exactly; where the pooled output modulates the text, for two prompts of the same one.
+
+    Stable Audio 3's attention can be the difference of two, which its declaration guides as a whole in every case.
+    """
     patcher = family.patcher()
     declared = patches("models").find_adapter(patcher.model)
     monkeypatch.setattr(patches("models"), "REGISTRY", {})
@@ -71,7 +74,7 @@ def test_found(nodes, patches, discovery, monkeypatch, family, lengths):
     assert_close(run.sample(model_node(nodes, patcher, nag, nag_negative=negative), positive), expected)
     assert torch.equal(run.sample(patcher, positive), plain)
     (found,) = discovery.found_of(patcher.model.diffusion_model)
-    if facts(declared) and not any(door.names for door in found.doors.kinds):
+    if facts(declared) and family.name != "stable_audio3_without_pads" and not any(door.names for door in found.doors.kinds):
         assert facts(found) == facts(declared)
         assert found.text_widths(patcher.model.diffusion_model)[0] in declared.text_widths(patcher.model.diffusion_model)
 

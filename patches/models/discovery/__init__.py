@@ -208,7 +208,7 @@ def _found_with(calls, n_long, n_short, least):
         notices=(said,),
         pooled_size=calls.pooled.shape[-1] if other is not None else None,
     )
-    try_doors(calls, adapter, found.n_image, long, short)
+    try_doors(calls, adapter, found, long, short)
     return adapter
 
 

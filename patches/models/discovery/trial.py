@@ -1,13 +1,12 @@
 """Found doors are tried: an image that follows the negative alone must become that of a run of the negative alone."""
 import torch
 
-from ...attention.override import OVERRIDE
 from ...settings import Settings
 from ..adapter import ModelCall
 from ..hooks import hooked
 from ..rehearsal import Rehearsals
 from .calls import Given, TinyCalls, copied
-from .reading import Unsure, tolerance
+from .reading import Found, Unsure, tolerance
 
 OFF = "an image that follows one of two texts by the doors that were seen ({doors}) is not that of a run of this text alone"
 ANOTHER = 0.3  # relative difference: outputs of other calls of attention
@@ -30,13 +29,15 @@ class _Following:
 
 
 class _Listening:
-    """An override that keeps what attention returns, as (rows, tokens, features)."""
+    """An override that keeps what attention returns, as (rows, tokens, features), and how many (queries, keys) it had."""
 
     def __init__(self):
-        self.outs = []
+        self.outs, self.sizes = [], []
 
     def __call__(self, func, q, k, v, heads, *args, **options):
         out = func(q, k, v, heads, *args, **options)
+        by_head = len(args) > 2 and args[2] or options.get("skip_reshape", False)
+        self.sizes.append(tuple(t.shape[2 if by_head else 1] for t in (q, k)))
         self.outs.append((out.transpose(1, 2).flatten(2) if options.get("skip_output_reshape") else out).clone())
         return out
 
@@ -49,13 +50,12 @@ class _Listening:
                 yield projection.register_forward_pre_hook(lambda module, args: self.outs.append(args[0].clone()))
 
 
-def try_doors(calls: TinyCalls, adapter, n_image: int, positive: Given, negative: Given) -> None:
+def try_doors(calls: TinyCalls, adapter, found: Found, positive: Given, negative: Given) -> None:
     """Raise Unsure if it is not.
 
     Args:
         adapter: a Transformer with the found doors.
-        n_image: how many tokens the image has.
-        positive, negative: with one picture and one pooled output.
+        positive, negative: the long text and the short one, with one picture and one pooled output.
     """
     following, listening = _Following(), _Listening()
     given, text = copied(positive.conds), copied(negative.conds)
@@ -79,10 +79,24 @@ def try_doors(calls: TinyCalls, adapter, n_image: int, positive: Given, negative
     with hooked(listening.to_projections(adapter, calls.net)):
         alone = calls(negative, listening)
     other = calls(positive)
-    is_off = (guided - alone).norm() > max(0.5 * (other - alone).norm(), tolerance(torch.float32) * alone.norm())
-    if is_off or not _are_among(following.images, listening.outs, _part(adapter, calls.net, n_image), calls.dtype):
+    # Rounding may be half of what two texts make of a picture in a few blocks.
+    most = tolerance(torch.float32) * alone.norm()
+    if calls.dtype not in (torch.float32, torch.float64):
+        most = max(most, 0.5 * (other - alone).norm())
+    met = [size for size in listening.sizes if _is_meeting(adapter, found, *size)]
+    is_off = (guided - alone).norm() > most or len(met) > len(following.images)
+    if is_off or not _are_among(following.images, listening.outs, _part(adapter, calls.net, found.n_image), calls.dtype):
         kinds = adapter.doors.kinds
         raise Unsure(OFF.format(doors=", ".join(f"{door.blocks}: {door.text or door.sequence}" for door in kinds)))
+
+
+def _is_meeting(adapter, found, queries, keys):
+    """Whether an attention of these sizes is that of the image to the short text, which the override guides."""
+    if any(door.projection for door in adapter.doors.kinds):
+        return False
+    if adapter.is_joint:
+        return queries == keys == found.n_short + found.n_image
+    return keys == found.n_short != queries
 
 
 def _part(adapter, net, n_image):
