@@ -76,7 +76,17 @@ def test_found(nodes, patches, discovery, monkeypatch, family, lengths):
     (found,) = discovery.found_of(patcher.model.diffusion_model)
     if facts(declared) and family.name != "stable_audio3_without_pads" and not any(door.names for door in found.doors.kinds):
         assert facts(found) == facts(declared)
-        assert found.text_widths(patcher.model.diffusion_model)[0] in declared.text_widths(patcher.model.diffusion_model)
+        net = patcher.model.diffusion_model
+        assert found.text_width(net) in declared.text_widths(net)
+
+
+@pytest.mark.parametrize("hidden", [(2, 0), (0, 3), (2, 3)], ids=["in the positive", "in the negative", "in both"])
+def test_hidden_tokens(nodes, undeclared, hidden):
+    family = BY_NAME["qwen_image"]
+    positive, negative = (family.conditioning(i, 8 + i, hidden=hidden[i]) for i in (0, 1))
+    run, nag, patcher = Run(family), Nag(negative), family.patcher()
+    expected = run.sample(family.exact(patcher), guided_by(positive, nag))
+    assert_close(run.sample(model_node(nodes, patcher, nag, nag_negative=negative), positive), expected)
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -106,15 +116,16 @@ def test_once_for_each_model(nodes, undeclared, discovery, monkeypatch, caplog, 
     looked, look = [], discovery._looked_for
     monkeypatch.setattr(discovery, "_looked_for", lambda *args: looked.append(args) or look(*args))
     seeds = []
-    monkeypatch.setattr(discovery, "read", lambda *args, read=discovery.read: seeds.append(torch.rand(1)) or read(*args))
+    read = discovery.read
+    monkeypatch.setattr(discovery, "read", lambda *args: seeds.append(torch.rand(1)) or read(*args))
     guided, states = model_node(nodes, patcher, Nag(run.negative)), []
     for _ in range(2):
         states.append(run.sample(guided))
     assert len(looked) == 1 and seeds and torch.equal(*states)
     kind = type(patcher.model.diffusion_model).__name__
-    lines = [record.getMessage() for record in caplog.records if "for where text and picture meet" in record.getMessage()]
-    assert len(lines) == 1 and kind in lines[0]
-    assert any(f"found, not declared: {kind}" in record.getMessage() for record in caplog.records)
+    said = [record.getMessage() for record in caplog.records]
+    assert sum(f"for where text and picture meet in {kind}" in line for line in said) == 1
+    assert any(f"found, not declared: {kind}" in line for line in said)
     seeded = [torch.manual_seed(1), torch.rand(1)][1]
     discovery._found.clear()
     torch.manual_seed(1)
@@ -154,7 +165,7 @@ def test_switched_off(nodes, undeclared):
 
 @every_kind
 def test_wrong_encoder(nodes, undeclared, family):
-    """From the first run on the width of the text is known; in that run the negative's is held against the positive's."""
+    """The positive has told what the width is."""
     run, patcher = Run(family, steps=1), family.patcher()
     text, values = run.negative[0]
     wrong = [[torch.cat((text, text[..., :6]), -1), values]]

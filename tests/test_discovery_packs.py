@@ -34,7 +34,7 @@ def with_classes(patcher, **classes):
     patched = patcher.clone()
     for path, cls in classes.items():
         *way, last = path.split("__")
-        for i, block in enumerate(getattr(patcher.model.diffusion_model, way[0]) if way else ()):
+        for i in range(len(getattr(patcher.model.diffusion_model, way[0])) if way else 0):
             at = f"diffusion_model.{way[0]}.{i}" + f".{last}" * (last != "block")
             patched.add_object_patch(f"{at}.__class__", cls)
             patched.add_object_patch(f"{at}.idx", i)

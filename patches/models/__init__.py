@@ -82,9 +82,9 @@ def _checked(adapter, model, diffusion_model):
 
 
 def settled(
-    adapter: Adapter, model: torch.nn.Module, entry: dict, noise: torch.Tensor, transformer_options: dict
+    adapter: Adapter, model: torch.nn.Module, positive: dict, negative: dict, noise: torch.Tensor, options: dict
 ) -> Adapter:
-    """The adapter, or for a model that is not declared the one that is found; the model is loaded. See Undeclared.found.
+    """The adapter, or for a model that is not declared the one that is found, see Undeclared.found; it must be loaded.
 
     Raises:
         UnknownFamily: there is none; it says what was seen.
@@ -92,7 +92,7 @@ def settled(
     if not isinstance(adapter, Undeclared):
         return adapter
     try:
-        found = adapter.found(model, entry, noise, transformer_options)
+        found = adapter.found(model, positive, negative, noise, options)
     except Unsure as unsure:
         raise UnknownFamily(_refusal(model, NOT_FOUND.format(unsure))) from unsure
     _check_blocks(found, model)

@@ -143,8 +143,9 @@ def _settled(adapter, model, to_guide, guider, noise, model_options):
         adapter = find_adapter(model, unknown_models=False)
     request, (conditioning, *_) = to_guide[0]
     check_text("positive", adapter, model.diffusion_model, conditioning.get("cross_attn"))
-    entry = {**negative_entries(request, guider)[0], **conditioning}
-    adapter = settled(adapter, model, entry, noise, model_options.get("transformer_options", {}))
+    negative, options = negative_entries(request, guider)[0], model_options.get("transformer_options", {})
+    check_text("NAG negative", adapter, model.diffusion_model, negative.get("cross_attn"))
+    adapter = settled(adapter, model, conditioning, negative, noise, options)
     check_forwards(adapter, model)
     return adapter
 

@@ -18,19 +18,19 @@ from ..adapter import Adapter
 from ..compiled import plain
 from ..foreign import named
 from ..transformer import Transformer, padded
-from .calls import SHAPES, TinyCalls, lists_of, of_text, seeds_kept
+from .calls import SHAPES, TinyCalls, hides, lists_of, of_prompts, seeds_kept
 from .declaration import declaration
 from .reading import Alike, Runs, Unsure, read
 from .trial import try_doors
 from .watching import watch
 
 GENERIC = Strength(5.0, 2.5, 0.25, whose="generic: found, not declared")
-# Of texts, in tokens: models pad them to a multiple of 32 or 128, to 226, 512 or 1024, or cut them at 300, or at fewer.
+# Of texts, in tokens: models pad them to a multiple of 32 or 128, to 226, 512 or 1024, or cut them at 300 or fewer.
 LENGTHS = ((71, 40), (661, 530), (1301, 1090), (7, 4))
 NOT_FOUND = "has no adapter for it yet, and does not find out by itself where its text meets its picture: {}"
 POOLED = (
-    "; its blocks modulate the text by the pooled output, too ({!r}), and there the negative's goes by the positive's, so "
-    "that only what the two prompts say in tokens counts"
+    "; its blocks modulate the text by the pooled output, too ({!r}), and there the negative's goes by the positive's: "
+    "only what the two prompts say in tokens counts"
 )
 FIRST = 2  # of each list of blocks, on which the model is tried
 
@@ -76,21 +76,24 @@ class Undeclared(Adapter):
     def guided(self, model, call):
         raise NotImplementedError
 
-    def found(self, model: torch.nn.Module, entry: dict, noise: torch.Tensor, options: dict) -> "FoundTransformer":
+    def found(
+        self, model: torch.nn.Module, positive: dict, negative: dict, noise: torch.Tensor, options: dict
+    ) -> "FoundTransformer":
         """The adapter for a comfy.model_base.BaseModel, which is loaded; looked for once for each kind of prompt.
 
         Args:
-            entry: a positive conditioning of the run, with what only the negative brings, as a guider holds it.
+            positive, negative: conditionings of the run, as a guider holds them.
             noise: of the run.
             options: the run's transformer_options.
 
         Raises:
             Unsure: it says what was seen.
         """
-        shapes = entry.get("model_conds", {}).get(SHAPES)
-        entry, net = of_text(entry), plain(model.diffusion_model)
+        shapes = positive.get("model_conds", {}).get(SHAPES)
+        entry, net = of_prompts(positive, negative), plain(model.diffusion_model)
+        masks = [name for name, value in entry.items() if hides(value)]
         codes = [(type(blocks[0]), blocks[0].__dict__.get("forward")) for blocks in lists_of(net).values()]
-        key = (*sorted(entry), entry["cross_attn"].shape[-1], type(net), noise.ndim, *codes)
+        key = (*sorted(entry), *masks, entry["cross_attn"].shape[-1], type(net), noise.ndim, *codes)
         with _looking:
             known = _found.setdefault(net, {})
             if key not in known:
@@ -155,7 +158,7 @@ def _looked_for(model, entry, noise, shapes, options):
 
 def _by_any_way(model, entry, noise, shapes, options):
     """By the first blocks or else all, with a tiny picture or one of the run's size, the run's inputs or its text."""
-    plainly = {name: value for name, value in entry.items() if name in ("cross_attn", "pooled_output", "attention_mask")}
+    plainly = {name: entry[name] for name in ("cross_attn", "pooled_output", "attention_mask") if name in entry}
     said = None
     for first, tiny, inputs in itertools.product((FIRST, None), (True, False), (entry, plainly)):
         try:

@@ -32,9 +32,30 @@ def lists_of(net: torch.nn.Module) -> dict[str, list[torch.nn.Module]]:
     return found
 
 
-def of_text(entry: dict) -> dict:
-    """What of a conditioning, as a guider holds it, goes to the model's extra_conds."""
-    return {name: value for name, value in entry.items() if name not in RUNS and value is not None}
+def of_prompts(positive: dict, negative: dict) -> dict:
+    """What of a positive, as a guider holds it, goes to the model's extra_conds, and what only the negative brings.
+
+    Where one of them has a mask that hides something, so has this.
+    """
+    told = lambda entry: {name: value for name, value in entry.items() if name not in RUNS and value is not None}
+    ours, theirs = told(positive), told(negative)
+    of_both = {name: v for name, v in theirs.items() if name not in ours or hides(v) and not hides(ours[name])}
+    n, was = (each["cross_attn"].shape[-2] for each in (ours, theirs))
+    return {**ours, **{name: stretched(value, was, n) for name, value in of_both.items()}}
+
+
+def hides(value) -> bool:
+    """Whether it is a mask, of 0 and 1, that hides something."""
+    is_mask = torch.is_tensor(value) and not value.is_floating_point() and value.ndim > 1
+    return is_mask and bool(value.max() == 1 and value.min() == 0)
+
+
+def stretched(value, was: int, n: int, of_tokens=lambda axis: True):
+    """A tensor in which what counts `was` tokens counts n, so that what is hidden at the end is still at the end."""
+    for axis, size in enumerate(value.shape if torch.is_tensor(value) else ()):
+        if size == was != n and (value.ndim < 4 or value.numel() == was or of_tokens(axis)):
+            value = value.index_select(axis, torch.arange(n, device=value.device) * was // n)
+    return value
 
 
 @dataclass(frozen=True)
@@ -54,7 +75,7 @@ class TinyCalls:
     """Calls of a comfy.model_base.BaseModel.
 
     Args:
-        entry: a conditioning of the run, see of_text: the prompts are like it.
+        entry: a conditioning of the run, see of_prompts: the prompts are like it.
         noise: of the run, (batch, channels, [frames,] height, width) or packed.
         shapes: of the parts of a packed latent, or None.
         options: the run's transformer_options.
@@ -133,19 +154,16 @@ class TinyCalls:
             return [self._resized(each, was, n, is_picture) for each in value]
         if not torch.is_tensor(value):
             return value
-        resized, width = value, self.entry["cross_attn"].shape[-1]
-        for axis, size in enumerate(() if is_picture else value.shape):
-            of_tokens = value.ndim < 4 or value.numel() == was or axis == 2 and value.shape[3] >= min(WIDE, width)
-            if size != was or not of_tokens:
-                continue
-            resized = resized.index_select(axis, torch.arange(n, device=value.device) % was)
+        wide = min(WIDE, self.entry["cross_attn"].shape[-1])
+        of_tokens = lambda axis: axis == 2 and value.shape[3] >= wide
+        resized = value if is_picture else stretched(value, was, n, of_tokens)
         if resized is not value or value.ndim < 4 and not is_picture:
             return self._another(resized)
         times = OF_PIXELS if self.shape[0] == 3 else 1
         return value[..., : ROWS * times, : COLUMNS * times] if self.tiny and value.ndim > 3 else value
 
     def _another(self, t):
-        """Random numbers in the place of some; of a mask, nothing; of whole numbers, such as tokens, in another order."""
+        """Random numbers in the place of some; a mask as it is; whole numbers, such as tokens, in another order."""
         if t.is_floating_point():
             return self._like(t) if t.ndim > 2 else t
         return t if t.dtype == torch.bool or t.max() < 2 else t.roll(len(self.texts), -1)

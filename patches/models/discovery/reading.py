@@ -11,7 +11,7 @@ from ..doors import Door, Doors
 from ..foreign import is_comfys
 from ..lists import listed
 from ..projection import Projection
-from ..rehearsal import by_part, token_axis
+from ..rehearsal import token_axis
 from .watching import NUMBERED, Frame, Seen
 
 
@@ -39,7 +39,7 @@ class Found:
     """
     Args:
         doors: of the model.
-        n_text, n_short, n_image: how many tokens the long and the short text, and the larger picture, have in the blocks.
+        n_text, n_short, n_image: how many tokens the long text, the short one and the larger picture have there.
         vector: the argument of the blocks that the pooled output goes into, where these modulate the text by it.
     """
 
@@ -204,8 +204,10 @@ class _List:
         floats = [part for part in parts if part.long.is_floating_point()]
         if any(part.by_value for part in floats):
             self.vectors.append((argument, True))
-        elif self.other_pooled is not None and not all(map(same, _tensors(value.long), _tensors(self.other_pooled.get(argument)))):
-            self.vectors.append((argument, False))
+        elif self.other_pooled is not None:
+            pairs = zip(_tensors(value.long), _tensors(self.other_pooled.get(argument)))
+            if not all(same(*pair) for pair in pairs):
+                self.vectors.append((argument, False))
 
     @property
     def first(self):
@@ -336,7 +338,8 @@ class _List:
             self._check_handed_on(self.sequence, lambda out: out)
             return FoundDoor(self.path, sequence=self.sequence, projection=projection, **facts)
         if len(self.texts) > 1:
-            raise Unsure(f"its blocks ({self.path}) get several texts: {', '.join(argument for argument, _ in self.texts)}")
+            names = ", ".join(argument for argument, _ in self.texts)
+            raise Unsure(f"its blocks ({self.path}) get several texts: {names}")
         ((argument, axis),), out = self.texts, self._out()
         self._check_handed_on(argument, lambda made: made[out])
         return FoundDoor(
@@ -361,7 +364,7 @@ class _List:
             behind = _agreeing(tokens.long.flip(1), tokens.other.flip(1))
             possible = [total - behind, text_in_front]
         if not all(0 < n < total for n in possible):
-            raise Unsure(f"neither end of what its blocks ({self.path}) get is the same for two texts or two pictures")
+            raise Unsure(f"no end of what its blocks ({self.path}) get is the same for two texts or for two pictures")
         return image_first, possible, total
 
     def image_is_behind(self, places, image_first, n_text) -> bool:
@@ -423,13 +426,13 @@ class _List:
 
     def _check_known(self):
         if self.odd:
-            raise Unsure(f"its blocks ({self.path}) get {self.odd[0]!r}, which grows with the text, and is no mask or place")
+            raise Unsure(f"its blocks ({self.path}) get {self.odd[0]!r}, which grows with the text as nothing known")
 
     def unreached(self):
         calls = [call.long for _, call in self._calls()]
         block = type(self.first.long.frame.module).__name__
         if not calls:
-            return f"the attention in {block} ({self.path}) does not go by ComfyUI's optimized_attention with transformer_options"
+            return f"no attention in {block} ({self.path}) goes by optimized_attention with transformer_options"
         sizes = ", ".join(f"{call.queries} to {call.keys} tokens" for call in calls)
         return f"no attention in {block} ({self.path}) is of text and picture together, but of {sizes}"
 
@@ -449,11 +452,11 @@ def _counting(seen, meeting, possible):
             paths = [path for path in counts[0] if tuple(count.get(path) for count in counts) == wanted]
             if paths:
                 return n_text, {kind: paths[-1]}
-    raise Unsure("no module of it has the text alone, or the picture alone, by which the text's tokens could be counted")
+    raise Unsure("no module of it has the text or the picture alone, by which the text's tokens could be counted")
 
 
 def _counts(run: Seen, n_before):
-    """{path: tokens} of what modules had returned before a block, in the order in which they did it for the last time."""
+    """{path: tokens} of what modules had returned before a block, in the order of their last calls."""
     counts = {}
     for frame in run.returned[:n_before]:
         if torch.is_tensor(frame.out) and frame.out.ndim >= 2:
@@ -496,9 +499,10 @@ def tolerance(dtype: torch.dtype) -> float:
 
 
 def same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    if a.shape != b.shape:
-        return False
-    return not a.numel() or bool(((a - b).abs().max() <= tolerance(a.dtype) * b.abs().max()).item()) if a.is_floating_point() else torch.equal(a, b)
+    """Whether they are, but for rounding."""
+    if a.shape != b.shape or not a.is_floating_point() or not a.numel():
+        return torch.equal(a, b)
+    return bool((a - b).abs().max() <= tolerance(a.dtype) * b.abs().max())
 
 
 def _agreeing(a, b) -> int:

@@ -8,7 +8,10 @@ from ..rehearsal import Rehearsals
 from .calls import Given, TinyCalls, copied
 from .reading import Found, Unsure, tolerance
 
-OFF = "an image that follows one of two texts by the doors that were seen ({doors}) is not that of a run of this text alone"
+OFF = (
+    "an image that follows one of two texts by the doors that were seen ({doors}) "
+    "is not that of a run of this text alone"
+)
 ANOTHER = 0.3  # relative difference: outputs of other calls of attention
 
 
@@ -29,7 +32,7 @@ class _Following:
 
 
 class _Listening:
-    """An override that keeps what attention returns, as (rows, tokens, features), and how many (queries, keys) it had."""
+    """An override that keeps what attention returns, as (rows, tokens, features), and of how many queries and keys."""
 
     def __init__(self):
         self.outs, self.sizes = [], []
@@ -85,7 +88,8 @@ def try_doors(calls: TinyCalls, adapter, found: Found, positive: Given, negative
         most = max(most, 0.5 * (other - alone).norm())
     met = [size for size in listening.sizes if _is_meeting(adapter, found, *size)]
     is_off = (guided - alone).norm() > most or len(met) > len(following.images)
-    if is_off or not _are_among(following.images, listening.outs, _part(adapter, calls.net, found.n_image), calls.dtype):
+    part = _part(adapter, calls.net, found.n_image)
+    if is_off or not _are_among(following.images, listening.outs, part, calls.dtype):
         kinds = adapter.doors.kinds
         raise Unsure(OFF.format(doors=", ".join(f"{door.blocks}: {door.text or door.sequence}" for door in kinds)))
 

@@ -49,7 +49,7 @@ class Attention:
 
 @dataclass
 class Block:
-    """The first call of a block: its frame, those in it, its attention, and how much of the model had returned before."""
+    """The first call of a block: its frame, those in it, its attention, and how many modules had returned before."""
 
     frame: Frame
     frames: list[Frame] = field(default_factory=list)
