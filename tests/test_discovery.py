@@ -2,6 +2,7 @@
 import dataclasses
 import logging
 
+import comfy.model_patcher
 import pytest
 import torch
 
@@ -10,7 +11,8 @@ import families
 from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
-from subject import model_node, out
+from stored import patcher_of, weights_of
+from subject import conditioning_node, model_node, out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 
@@ -74,7 +76,8 @@ def test_found(nodes, patches, discovery, monkeypatch, family, lengths):
     assert_close(run.sample(model_node(nodes, patcher, nag, nag_negative=negative), positive), expected)
     assert torch.equal(run.sample(patcher, positive), plain)
     (found,) = discovery.found_of(patcher.model.diffusion_model)
-    if facts(declared) and family.name != "stable_audio3_without_pads" and not any(door.names for door in found.doors.kinds):
+    numbered = any(door.names for door in found.doors.kinds)
+    if facts(declared) and family.name != "stable_audio3_without_pads" and not numbered:
         assert facts(found) == facts(declared)
         net = patcher.model.diffusion_model
         assert found.text_width(net) in declared.text_widths(net)
@@ -150,6 +153,33 @@ def test_low_precision(nodes, undeclared, discovery, family, dtype):
     run, patcher = Run(family, steps=1), family.patcher(dtype)
     run.sample(model_node(nodes, patcher, Nag(run.negative)))
     assert discovery.found_of(patcher.model.diffusion_model)
+
+
+@every_kind
+def test_batch_of_two_with_cfg(nodes, undeclared, family):
+    run, patcher = Run(family, cfg=3.0, batch=2), family.patcher()
+    positive = run.positive
+    negative = [[family.conditioning(11, 9)[0][0], {**run.negative[0][1], **positive[0][1]}]]
+    nag = Nag(negative)
+    expected = run.sample(family.exact(patcher), guided_by(positive, nag))
+    assert_close(run.sample(patcher, conditioning_node(nodes, positive, nag)), expected)
+
+
+class HasNoRoom(comfy.model_patcher.ModelPatcher):
+    """Of a model on a device without memory: each layer brings its weights when it is called."""
+
+    def partially_load(self, device_to, extra_memory=0, force_patch_weights=False):
+        return super().partially_load(device_to, 1, force_patch_weights)
+
+
+@every_kind
+def test_offloaded_weights(nodes, undeclared, discovery, family):
+    run, nag = Run(family, steps=1), Nag(Run(family).negative)
+    patcher = patcher_of(family, weights_of(family), torch.float32, patcher=HasNoRoom)
+    offloaded = run.sample(model_node(nodes, patcher, nag))
+    assert any(getattr(module, "comfy_cast_weights", False) for module in patcher.model.modules())
+    assert discovery.found_of(patcher.model.diffusion_model)
+    assert torch.equal(offloaded, run.sample(model_node(nodes, family.patcher(), nag)))
 
 
 def test_switched_off(nodes, undeclared):

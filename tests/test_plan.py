@@ -555,7 +555,7 @@ def refusing_unknown_models(graph):
 
 def test_family_that_nobody_has_declared(plan, unknown):
     node = plan(unknown)["nodes"]["nag"]
-    assert (node["family"], node["message"]) == ("found, not declared: MMDiT", None) and all(node["runs"][0]["on"])
+    assert (node["family"], node["message"]) == ("found, not declared: MMDiT", None) and any(node["runs"][0]["on"])
     assert [node["settings"][name] for name in STRENGTH] == [5.0, 2.5, 0.25]
 
 

@@ -34,7 +34,8 @@ POOLED = (
 )
 FIRST = 2  # of each list of blocks, on which the model is tried
 
-_found = weakref.WeakKeyDictionary()  # facts: {diffusion model: {what it was looked at with: FoundTransformer or Unsure}}
+# Facts: {diffusion model: {what it was looked at with: FoundTransformer or Unsure}}.
+_found = weakref.WeakKeyDictionary()
 _looking = threading.RLock()
 
 
@@ -71,7 +72,10 @@ class Undeclared(Adapter):
         return ()  # not known
 
     def n_tokens(self, model, n):
-        return max(n, 512)  # as many models pad it
+        return max((each.n_tokens(model, n) for each in found_of(model)), default=max(n, 512))  # as many models pad it
+
+    def pixels_a_token(self, model):
+        return max((each.pixels_a_token(model) for each in found_of(model)), default=super().pixels_a_token(model))
 
     def guided(self, model, call):
         raise NotImplementedError

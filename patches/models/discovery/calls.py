@@ -35,9 +35,10 @@ def lists_of(net: torch.nn.Module) -> dict[str, list[torch.nn.Module]]:
 def of_prompts(positive: dict, negative: dict) -> dict:
     """What of a positive, as a guider holds it, goes to the model's extra_conds, and what only the negative brings.
 
-    Where one of them has a mask that hides something, so has this.
+    Where one of them has a mask that hides something, so has this. Of a batch it is the first.
     """
-    told = lambda entry: {name: value for name, value in entry.items() if name not in RUNS and value is not None}
+    one_row = lambda value: value[:1] if torch.is_tensor(value) and value.ndim > 1 else value
+    told = lambda entry: {name: one_row(v) for name, v in entry.items() if name not in RUNS and v is not None}
     ours, theirs = told(positive), told(negative)
     of_both = {name: v for name, v in theirs.items() if name not in ours or hides(v) and not hides(ours[name])}
     n, was = (each["cross_attn"].shape[-2] for each in (ours, theirs))

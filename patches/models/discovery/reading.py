@@ -271,7 +271,7 @@ class _List:
     # Cross-attention that no override reaches
 
     def _projected_doors(self) -> list[Door]:
-        """One for the text, if a module that is handed it and the image ends in a projection of what it has attended."""
+        """One for the text, if a module that is handed it and the image ends in a projection of the latter."""
         if len(self.texts) != 1:
             return []
         (argument, axis), frames = self.texts[0], self._frames()
