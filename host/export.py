@@ -1,6 +1,6 @@
 """`make workflows`: the real frontend turns each graph in workflows/ into API format, for workflows/api/.
 
-A graph with nodes that the ComfyUI lacks is left out; NAG_PACKS names the folders of packs that have more of them.
+A graph with nodes that the ComfyUI lacks is left out; EXTRA_MODELS names a checkout of ComfyUI_ExtraModels, for SANA.
 Names as arguments: these graphs only.
 """
 import json

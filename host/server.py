@@ -17,7 +17,6 @@ PACK = Path(__file__).resolve().parent.parent
 PACK_NAME = "nag"  # the folder under custom_nodes, and so the prefix of its web extensions
 FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
 LOG_TAIL = 40  # lines
-BESIDE = "NAG_PACKS"  # names the folders of further custom nodes, parted as those in PATH
 
 
 class ServerFailed(RuntimeError):
@@ -49,8 +48,9 @@ def link_pack(place, pack):
 
 
 def packs_beside():
-    """The folders that NAG_PACKS names: packs whose nodes some of the workflows need."""
-    return [Path(folder) for folder in os.environ.get(BESIDE, "").split(os.pathsep) if folder]
+    """Packs whose nodes a workflow needs: the checkout of ComfyUI_ExtraModels that EXTRA_MODELS names, if it does."""
+    folder = os.environ.get("EXTRA_MODELS")
+    return [Path(folder)] if folder else []
 
 
 def make_base_directory(base, packs=()):

@@ -82,7 +82,7 @@ def interpreter(patches, monkeypatch):
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """A ComfyUI server with the pack, and those that NAG_PACKS names, in folders of its own."""
+    """A ComfyUI server with the pack, and with that which EXTRA_MODELS names, in folders of its own."""
     with ComfyServer(tmp_path_factory.mktemp("comfyui"), COMFYUI, packs=packs_beside()) as running:
         yield running
 

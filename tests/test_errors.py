@@ -188,7 +188,8 @@ def test_an_embeddings_width_says_whose_it_is(nodes, width):
 
 LACKING = {
     "omnigen2": "attention_mask", "boogu": "attention_mask", "ace_step1": "conditioning_lyrics",
-    "hidream": "conditioning_llama3", "mochi": "attention_mask",
+    "hidream": "conditioning_llama3", "mochi": "attention_mask", "ace_step15": "conditioning_lyrics",
+    "hunyuan_dit": "attention_mask",
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import nodes as comfy_nodes
 import pytest
 import torch
 
-from door_families import BY_NAME, FAMILIES, cross, joint
+from door_families import BY_NAME, FAMILIES, cross, joint, pooled
 from door_families.builder import arguments_of
 from families import FLUX_SAYS, SD15_SAYS, SD35_SAYS, SDXL_SAYS, WAN_SAYS
 
@@ -421,6 +421,23 @@ AS_ACE = {"attention_head_dim": 128, "inner_dim": 2560, "num_attention_heads": 2
 AS_LTX = {"num_layers": 2, "cross_attention_dim": 2048, "attention_head_dim": 64}
 AS_LTX_2 = {"num_layers": 2, "cross_attention_dim": 4096, "attention_head_dim": 128}
 ADALN = {"cross_attention_adaln": True, "apply_gated_attention": True, "caption_proj_before_connector": True}
+AS_HUNYUAN = {
+    **pooled.HUNYUAN_VIDEO, "takes": pooled.HUNYUAN, "vec_in_dim": 768, "context_in_dim": 4096, "hidden_size": 3072,
+    "mlp_ratio": 4.0, "num_heads": 24, "depth": 1, "depth_single_blocks": 1, "axes_dim": [16, 56, 56],
+}  # fmt: skip
+AS_HUNYUAN_IMAGE = {
+    **AS_HUNYUAN, "vec_in_dim": None, "context_in_dim": 3584, "patch_size": [1, 1], "axes_dim": [64, 64],
+    "in_channels": 64, "out_channels": 64, "byt5": True, "guidance_embed": False,
+}  # fmt: skip
+AS_HIDREAM = {
+    **pooled.HIDREAM, "num_layers": 16, "num_single_layers": 32, "attention_head_dim": 128, "num_attention_heads": 20,
+    "caption_channels": [4096, 4096], "text_emb_dim": 2048, "num_routed_experts": 4, "axes_dims_rope": (64, 32, 32),
+    "max_resolution": (128, 128), "llama_layers": list(range(48)),
+}  # fmt: skip
+AS_MOCHI = {
+    **pooled.MOCHI, "depth": 48, "num_heads": 24, "hidden_size_x": 3072, "hidden_size_y": 1536, "mlp_ratio_x": 4.0,
+    "mlp_ratio_y": 4.0, "t5_feat_dim": 4096,
+}  # fmt: skip
 WITH_DOORS = {  # a loader, how a model is made, its family
     "z_image": (
         DIFFUSION_MODEL,
@@ -459,6 +476,22 @@ WITH_DOORS = {  # a loader, how a model is made, its family
     "lens": (DIFFUSION_MODEL, lambda: of_doors("Lens", num_layers=2), "Lens"),
     "joyimage": (DIFFUSION_MODEL, lambda: of_doors("JoyImage", num_layers=2), "JoyImage"),
     "pid": (DIFFUSION_MODEL, lambda: of_doors("PiD", patch_depth=2), "PiD"),
+    "hunyuan_video": (DIFFUSION_MODEL, lambda: of_doors("HunyuanVideo", **AS_HUNYUAN), "HunyuanVideo"),
+    "hunyuan_video_i2v": (
+        DIFFUSION_MODEL, lambda: of_doors("HunyuanVideoI2V", **{**AS_HUNYUAN, "in_channels": 33}), "HunyuanVideo"
+    ),
+    "hunyuan_video_15": (
+        DIFFUSION_MODEL,
+        lambda: of_doors(
+            "HunyuanVideo15", **{**AS_HUNYUAN_IMAGE, "hidden_size": 2048, "num_heads": 16, "in_channels": 65,
+            "out_channels": 32, "patch_size": [1] * 3, "axes_dim": [16, 56, 56], "vision_in_dim": 1152,
+            "meanflow_sum": True, "use_cond_type_embedding": True},
+        ),
+        "HunyuanVideo 1.5",
+    ),
+    "hunyuan_image": (DIFFUSION_MODEL, lambda: of_doors("HunyuanImage21", **AS_HUNYUAN_IMAGE), "HunyuanImage 2.1"),
+    "hidream": (DIFFUSION_MODEL, lambda: of_doors("HiDream", **AS_HIDREAM), "HiDream"),
+    "mochi": (DIFFUSION_MODEL, lambda: of_doors("GenmoMochi", **AS_MOCHI), "Mochi"),
     "ltxv": (CHECKPOINT, lambda: of_doors("LTXV", prefix="model.diffusion_model.", **AS_LTX), "LTX-Video"),
     "ltx2": (CHECKPOINT, lambda: of_doors("LTXAV", prefix="model.diffusion_model.", **AS_LTX_2), "LTX-2"),
     "ltx23": (
@@ -476,6 +509,12 @@ WITH_DOORS = {  # a loader, how a model is made, its family
         ),
         "Kandinsky 5",
     ),
+    "pixart_sigma": (DIFFUSION_MODEL, lambda: of_doors("PixArtSigma", depth=2, micro_condition=False), "PixArt"),
+    "pixart_alpha": (DIFFUSION_MODEL, lambda: of_doors("PixArtAlpha", depth=2), "PixArt"),
+    "hunyuan_dit": (
+        CHECKPOINT, lambda: of_doors("HunyuanDiT", prefix="model.", depth=4, hidden_size=1408), "Hunyuan-DiT"
+    ),
+    "ernie_image": (DIFFUSION_MODEL, lambda: of_doors("ErnieImage", num_layers=2), "ERNIE-Image"),
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import torch
 from door_families import BY_NAME
 from door_families import pooled as table
 from oracle.equation import Nag
+from oracle.lockstep import Tokens
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
 from subject import model_node
@@ -40,3 +41,42 @@ def test_a_reference_image(nodes, lengths):
         tokens=table.of_hunyuan(2, one_image=True, further=12),
     )
     check_exact(nodes, family, lengths)
+
+
+MINIMAX_REFERENCES = {  # what the positive brings, how many tokens more there are
+    "none": (dict, 0),
+    "first frame": (
+        lambda: {
+            "minimax_keyframes": [{"latent": torch.randn(1, 24, 1, 4, 6), "resolved_frame_index": 0}],
+            "minimax_frame_count": 9,
+        },
+        6,
+    ),
+    "picture": (
+        lambda: {
+            "minimax_refs": [{"kind": "image", "latent": torch.randn(1, 24, 1, 4, 4), "latent_h": 4, "latent_w": 4}]
+        },
+        4,
+    ),
+}
+
+
+@lengths
+@pytest.mark.parametrize(("brings", "tokens"), MINIMAX_REFERENCES.values(), ids=MINIMAX_REFERENCES)
+def test_picture_and_sound_in_one_sequence(nodes, lengths, brings, tokens):
+    """Of references, the negative's run gets the positive's."""
+    family = dataclasses.replace(
+        BY_NAME["minimax_h3"], inputs=brings, tokens=Tokens(lambda latent: table.N_MINIMAX + tokens)
+    )
+    check_exact(nodes, family, lengths)
+
+
+def test_a_negative_that_brings_no_reference(nodes):
+    """As where a node adds them to the positive alone."""
+    brings, tokens = MINIMAX_REFERENCES["picture"]
+    alone = BY_NAME["minimax_h3"]
+    family = dataclasses.replace(alone, inputs=brings, tokens=Tokens(lambda latent: table.N_MINIMAX + tokens))
+    run, patcher = Run(family), family.patcher()
+    nag = Nag(alone.conditioning(2, 5))
+    expected = run.sample(family.lockstep(), guided_by(run.positive, nag))
+    assert_close(run.sample(model_node(nodes, patcher, nag), negative=nag.negative), expected)

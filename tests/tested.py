@@ -48,6 +48,7 @@ TESTED_BY = {
     "HunyuanImage 2.1": ("hunyuan_image", "hunyuan_image_distilled", "hunyuan_image_refiner"),
     "HiDream": ("hidream", "hidream_without_experts", "hidream_e1"),
     "Mochi": ("mochi",),
+    "MiniMax H3": ("minimax_h3",),
     "PixArt": ("pixart_sigma", "pixart_alpha"),
     "Hunyuan-DiT": ("hunyuan_dit", "hunyuan_dit1"),
     "Stable Audio 3": ("stable_audio3", "stable_audio3_without_pads"),

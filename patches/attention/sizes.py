@@ -37,7 +37,6 @@ class Sizes:
     def text(self) -> int:
         return self.positive + self.negative
 
-
     def segments(self, n_tokens: int) -> Segments:
         """Of a joint sequence of so many tokens."""
         return Segments(n_tokens, self.positive, self.negative, self.image_first)

@@ -94,6 +94,8 @@ class Adapter(ABC):
     """The modules of a diffusion model that it puts hooks on, by the ends of their names."""
     text_inputs: tuple[str, ...] = ()
     """What the model is given of a text besides "c_crossattn" and "y", by the names of `extra_conds`."""
+    shared_inputs: dict[str, tuple[str, ...]] = {}
+    """Those of `text_inputs` that hold, by further names, what is the picture's, too: which are the text's."""
     needed_inputs: dict[str, str] = {}
     """Those without which a text is another encoder's, which may have the same width: what each is, for people."""
     refused_inputs: dict[str, str] = {}

@@ -40,6 +40,7 @@ class Door:
             Where the text comes alone, it comes with every text.
         indices: the argument with places in the sequence, as (start, stop, ...) or as one.
         attended: how many of the text's tokens attend; behind them, where it comes alone, it is padded.
+        segments: the argument with places in the sequence, as (start, stop, ...), of which the text has its own.
         vector: the argument with the modulation that the pooled output goes into. The image keeps the positive's; what
             the negative's is good for, `within` knows.
         within: what else there is to do inside of a block, in one model call: gives the hooks on one.
@@ -63,6 +64,7 @@ class Door:
     mask: str | None = None
     indices: str | None = None
     attended: str | None = None
+    segments: str | None = None
     vector: str | None = None
     within: Callable[[JointVisit, ModelCall, torch.nn.Module], Callable[[torch.nn.Module], Iterator]] | None = None
     cross: str | None = None
@@ -114,7 +116,8 @@ class Doors:
 
     Args:
         kinds: of blocks, in the model's order.
-        text_module: the path of the last module that has the text alone, where no block has.
+        text_module: the path of the last module that has the text alone, where no block has; None, too, where it has as
+            many tokens at the blocks as it comes with.
         image_module: that of the last that has the image alone, where only part of the text comes to the blocks.
         image_is_behind: the image's positions begin behind the text's, so they differ between the prompts.
         image_first: whether the image comes before the text in a diffusion model's attention.
@@ -141,7 +144,8 @@ class Doors:
         counting = [model.get_submodule(counted)] if counted else []
         with hooked(module.register_forward_hook(count) for module in counting):
             brought = [self._rehearsed(model, found, call, entry, count) for entry in call.entries]
-            count.n_tokens = None  # of the positive's run, from now on
+            # Of the positive's run, from now on: where the text comes to the blocks as it is, that is known.
+            count.n_tokens = None if counted else call.context.shape[1]
             with hooked(self._hooks(model, found, call, [*zip(*brought)], count)):
                 yield
 
@@ -151,6 +155,7 @@ class Doors:
         if kinds[0][0].vector and "y" in entry:
             entry = {**entry, "y": call.pooled}  # all entries' tokens go by one vector
         lists = {door.blocks: blocks for door, blocks in kinds}
+        count.n_tokens = entry["c_crossattn"].shape[1]  # unless a module counts
         own, makers = [], getattr(model, self.own) if self.own else ()
         with hooked(maker.register_forward_hook(lambda module, args, out: own.append(out)) for maker in makers):
             caught = rehearse(
@@ -194,4 +199,4 @@ class _Count:
 
     def of_text(self, sequence: torch.Tensor) -> int:
         """How many of a sequence's tokens are the text's."""
-        return sequence.shape[1] - self.n_tokens if self.is_image else self.n_tokens
+        return sequence.shape[-2] - self.n_tokens if self.is_image else self.n_tokens

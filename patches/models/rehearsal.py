@@ -63,6 +63,7 @@ class Brought:
         vector: its modulation, or None.
         lengths: how many tokens each row has, or None.
         own: further tokens, for each block those that it alone is given. The places are for these, too.
+        segments: of its tokens, as (start, stop, ...), or nothing.
     """
 
     tokens: torch.Tensor
@@ -72,6 +73,7 @@ class Brought:
     vector: torch.Tensor | None = None
     lengths: list[int] | None = None
     own: Sequence[torch.Tensor] = ()
+    segments: Sequence[tuple] = ()
 
 
 def brought_to(
@@ -102,11 +104,12 @@ def brought_to(
     if given(door.mask) is not None:
         mask = text_of(of_keys(given(door.mask), image_first), -1).clone()
     if not door.text:
-        tokens = text_of(tokens, 1).clone()
+        tokens = text_of(tokens, -2).clone()
     if own:
         tokens = tokens[:, : -own[0].shape[1]]
     lengths = given(door.projection.lengths) if door.projection else None
-    return Brought(tokens, places, image_place, mask, given(door.vector), lengths, own)
+    segments = [each for each in given(door.segments) or () if each[1] <= n_text]
+    return Brought(tokens, places, image_place, mask, given(door.vector), lengths, own, segments)
 
 
 def token_axis(places: torch.Tensor) -> int:
@@ -143,6 +146,7 @@ class Rehearsals:
     def __init__(self, model, adapter, x, t, c_concat, transformer_options, given: dict):
         self.model, self.x, self.t, self.c_concat = model, x, t, c_concat
         self.of_text, self.given, self.options = adapter.text_inputs, given, transformer_options
+        self.shared = adapter.shared_inputs
 
     def __call__(self, entry: dict, lists: dict[str, list[torch.nn.Module]], small: bool):
         x, c_concat = self.x, self.c_concat
@@ -154,10 +158,18 @@ class Rehearsals:
             x, c_concat = (t if t is None else t[..., :patch, :patch] for t in (x, c_concat))
             if of_picture.get(REFERENCES):
                 of_picture[REFERENCES] = [t[..., :patch, :patch] for t in of_picture[REFERENCES]]
-        text = dict(entry)
+        text = {**entry, **self._with_pictures(entry)}
         tokens = text.pop("c_crossattn").to(x.device)
         options = {name: value for name, value in self.options.items() if name not in OF_OTHERS}
         return bare(self.model, lists)._apply_model(x, self.t, c_concat, tokens, None, options, **of_picture, **text)
+
+    def _with_pictures(self, entry):
+        """What holds both the text's and the picture's, with the positive's picture."""
+        return {
+            name: {**{key: value for key, value in self.given[name].items() if key not in of_text}, **entry[name]}
+            for name, of_text in self.shared.items()
+            if name in entry
+        }
 
 
 def bare(model, lists):

@@ -101,9 +101,9 @@ class JointVisit:
     ):
         self.equation, self.use, self.entries = equation, use, entries
         self.count, self.image_is_behind, self.image_first = count, image_is_behind, image_first
-        self.tokens = torch.cat([entry.tokens for entry in entries], 1)
+        self.tokens = torch.cat([entry.tokens for entry in entries], -2)
         self.vector = _mean([entry.vector for entry in entries])
-        self.own = [torch.cat(of_block, 1) for of_block in zip(*(entry.own for entry in entries))]
+        self.own = [torch.cat(of_block, -2) for of_block in zip(*(entry.own for entry in entries))]
         self.sizes = self.masks = None
         self.places = (None, None)  # those of a block and the joined ones, which as a rule are the same for all blocks
         self.mask = None  # in the same way, of all keys
@@ -124,12 +124,12 @@ class JointVisit:
     def enter(self, door, number, given):
         name = door.text or door.sequence
         if self.own:
-            self.tokens = torch.cat((self.tokens, self.own[number].to(self.tokens)), 1)
+            self.tokens = torch.cat((self.tokens, self.own[number].to(self.tokens)), -2)
         tokens, changed = given[name], {}
         if door.attended:
             n = given[door.attended]
-            tokens, self.padding = tokens[:, :n], tokens[:, n:]
-            changed[door.attended] = n + self.tokens.shape[1]
+            tokens, self.padding = tokens[..., :n, :], tokens[..., n:, :]
+            changed[door.attended] = n + self.tokens.shape[-2]
         self._know_sizes(door, given, tokens)
         changed[name] = self._joined_tokens(tokens)
         places = door.places or door.text_places
@@ -142,6 +142,8 @@ class JointVisit:
             changed[door.mask] = self._joined_mask_of_all(given[name], given[door.mask])
         if door.indices and given[door.indices] is not None:
             changed[door.indices] = self._moved(given[door.indices])
+        if door.segments:
+            changed[door.segments] = self._with_own_segments(given[door.segments])
         if door.projection:
             return given.changed(**changed)
         options = given[OPTIONS] or {}
@@ -157,15 +159,15 @@ class JointVisit:
         if parts[door.out] is not None:  # what a last block does not make
             parts[door.out] = self._parted(parts[door.out])
             if door.attended:
-                parts[door.out] = torch.cat((parts[door.out], self.padding), 1)
+                parts[door.out] = torch.cat((parts[door.out], self.padding), -2)
         return tuple(parts)
 
     def _know_sizes(self, door, given, tokens):
         if door.text:
-            n_positive = tokens.shape[1]
+            n_positive = tokens.shape[-2]
         else:
             n_positive = self.sizes.positive if self.sizes else self.count.of_text(tokens)
-        sizes = n_positive, self.tokens.shape[1], *([given[door.image].shape[1]] if door.image else [])
+        sizes = n_positive, self.tokens.shape[-2], *([given[door.image].shape[-2]] if door.image else [])
         if self.sizes is None or self.sizes.each != sizes:
             self.sizes = Sizes(*sizes, image_first=self.image_first)
             self.masks, self.places, self.mask = Masks(self.sizes), (None, None), None
@@ -175,15 +177,15 @@ class JointVisit:
         self.whole = (None, None)
         if tokens is without:  # nobody has put another in its place, and what was written into it is in the whole
             return whole
-        return self._joined(tokens, self.tokens.to(tokens), 1)
+        return self._joined(tokens, self.tokens.to(tokens), -2)
 
     def _parted(self, whole):
         """The tokens without the negative's: a view, as are the negative's."""
-        n = whole.shape[1] - self.n_negative if self.image_first else self.n_negative
-        parts = whole[:, :n], whole[:, n:]
+        n = whole.shape[-2] - self.n_negative if self.image_first else self.n_negative
+        parts = whole[..., :n, :], whole[..., n:, :]
         self.tokens, without = parts[::-1] if self.image_first else parts
         if self.own:
-            self.tokens = self.tokens[:, : -self.own[0].shape[1]]
+            self.tokens = self.tokens[..., : -self.own[0].shape[-2], :]
         self.whole = without, whole
         return without
 
@@ -210,7 +212,8 @@ class JointVisit:
         if not self.image_is_behind:
             return entry.places
         image_place = places.narrow(token_axis(places), 0 if self.image_first else self.sizes.positive, 1)
-        return (image_place @ entry.image_place.transpose(-1, -2) @ entry.places).to(entry.places)
+        turn = image_place.float() @ entry.image_place.float().transpose(-1, -2)
+        return (turn @ entry.places.float()).to(entry.places)
 
     def _pointing_at_image(self, options):
         """Other nodes' patches of attention work inside of the block, and look up where the image lies in it."""
@@ -236,6 +239,14 @@ class JointVisit:
             return indices + self.n_negative
         moved = lambda at: at + self.n_negative if at else at
         return [(moved(start), moved(stop), *rest) for start, stop, *rest in indices]
+
+    def _with_own_segments(self, segments):
+        joined, start = [], 0
+        parts = [*((entry.segments, entry.tokens.shape[-2]) for entry in self.entries), (segments, 0)]
+        for of_part, n in parts:
+            joined += [(first + start, last + start, *rest) for first, last, *rest in of_part]
+            start += n
+        return joined
 
 
 def _mean(vectors):

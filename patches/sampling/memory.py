@@ -63,5 +63,5 @@ class MemoryWrapper:
             entries = [(tokens, values.get(LYRICS)) for tokens, values in self.request.negative]
         else:
             entries = [(entry.get("cross_attn"), entry.get(LYRICS)) for entry in conds.get("negative") or ()]
-        length = lambda text: 0 if text is None else text.shape[-2]
-        return [length(text) + length(lyrics) for text, lyrics in entries if text is not None]  # else it is said later
+        n_lyrics = lambda lyrics: 0 if lyrics is None else lyrics.shape[1]
+        return [text.shape[-2] + n_lyrics(lyrics) for text, lyrics in entries if text is not None]  # said later

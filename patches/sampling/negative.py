@@ -35,9 +35,7 @@ class Negative:
 
     def signature(self) -> tuple:
         """What two entries must have in common to guide rows of one model call, however many rows each has."""
-        shape = lambda value: value.shape[1:] if torch.is_tensor(value) else value
-        further = {name: shape(value) for name, value in self.further.items()}
-        return shape(self.tokens), shape(self.pooled), self.low, self.high, further
+        return _shape(self.tokens), _shape(self.pooled), self.low, self.high, _shape(self.further)
 
     @property
     def given(self) -> dict:
@@ -72,6 +70,9 @@ def _encoded(entry, adapter, model, device):
     conds = entry["model_conds"]
     pooled = conds["y"].cond.to(device) if adapter.pooled_width(model.diffusion_model) is not None else None
     further = {name: conds[name].cond for name in adapter.text_inputs if name in conds}
+    for name, of_text in adapter.shared_inputs.items():
+        if name in further:
+            further[name] = {key: value for key, value in further[name].items() if key in of_text}
     return Negative(
         conds["c_crossattn"].cond.to(device),
         pooled,
@@ -79,3 +80,10 @@ def _encoded(entry, adapter, model, device):
         single(entry.get("timestep_start", math.inf)),
         {name: value.to(device) if torch.is_tensor(value) else value for name, value in further.items()},
     )
+
+
+def _shape(value):
+    """The shape without the batch, of a tensor or of each in a dict; what is none is its own."""
+    if isinstance(value, dict):
+        return {name: _shape(each) for name, each in value.items()}
+    return value.shape[1:] if torch.is_tensor(value) else value

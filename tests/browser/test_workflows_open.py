@@ -13,7 +13,7 @@ GROUPS = ["Models", "Prompts", "NAG", "Sampling", "Result"]
 NEWER = {"EmptyAceStep1.5LatentAudio", "EmptyFlux2LatentImage", "EmptyHunyuanVideo15Latent", "Flux2Scheduler",
          "LTXAVTextEncoderLoader", "LTXVAudioVAEDecode", "LTXVAudioVAELoader", "LTXVConcatAVLatent",
          "LTXVEmptyLatentAudio", "LTXVSeparateAVLatent", "ManualSigmas", "TextEncodeAceStepAudio1.5"}
-# Nodes of other packs, by where a pack is to be had. NAG_PACKS names its folder for a graph with them to be tested.
+# Nodes of other packs, by where a pack is to be had. A graph with them is tested where EXTRA_MODELS names a checkout.
 OTHERS = {"https://github.com/Efficient-Large-Model/ComfyUI_ExtraModels": {
     "EmptySanaLatentImage", "ExtraVAELoader", "GemmaLoader", "GemmaTextEncode", "SanaCheckpointLoader",
     "SanaResolutionSelect", "SanaTextEncode", "ScmModelSampling"}}

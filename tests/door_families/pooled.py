@@ -111,29 +111,31 @@ HIDREAM = {
 }  # fmt: skip
 
 
-def llamas(n):
-    """Llama's tokens in each of its layers, of which the longer text has more."""
-    return {"conditioning_llama3": torch.randn(1, 4, n + 1, 28)}
+def llamas(further=0):
+    """Gives Llama's tokens in each of its layers: as many as T5 makes, and some further ones."""
+    return lambda n: {"conditioning_llama3": torch.randn(1, 4, n + further, 28)}
 
 
 def to_edit():
     return {"concat_latent_image": torch.randn(1, *PICTURE)}
 
 
-of_hidream = lambda pictures: Tokens(
-    lambda latent: pictures * patches_of(2)(latent), lambda n: n + 2 * (n + 1), image_first=lambda: True, one_image=True
-)
+of_hidream = lambda pictures, further=0: Tokens(
+    lambda latent: pictures * patches_of(2)(latent), lambda n: n + 2 * (n + further), image_first=lambda: True,
+    one_image=True,
+)  # fmt: skip
 HIDREAMS = [
     DoorFamily(
-        "hidream", model("HiDream", "HiDream", **HIDREAM), None, NOBODYS, PICTURE, tokens=of_hidream(1), of_text=llamas,
+        "hidream", model("HiDream", "HiDream", **HIDREAM), None, NOBODYS, PICTURE, tokens=of_hidream(1),
+        of_text=llamas(),
     ),
     DoorFamily(  # ComfyUI does not patch the experts' gate where it does not load a model as a whole
         "hidream_without_experts", model("HiDream", "HiDream", **{**HIDREAM, "num_routed_experts": 0}), None, NOBODYS,
-        PICTURE, tokens=of_hidream(1), of_text=llamas,
+        PICTURE, tokens=of_hidream(1), of_text=llamas(),
     ),
     DoorFamily(
         "hidream_e1", model("HiDream", "HiDream", **HIDREAM), None, NOBODYS, PICTURE, inputs=to_edit,
-        tokens=of_hidream(2), of_text=llamas,
+        tokens=of_hidream(2, 1), of_text=llamas(1),
     ),
 ]  # fmt: skip
 MOCHI = {
@@ -158,3 +160,25 @@ MOCHIS = [
     ),
 ]  # fmt: skip
 POOLED = [*HUNYUANS, *HIDREAMS, *MOCHIS]
+MINIMAX = {
+    "image_model": "minimax_h3", "hidden_size": 64, "num_layers": 2, "token_refiner_num_layers": 1,
+    "num_attention_heads": 4, "attention_head_dim": 16, "ffn_hidden_size": 96, "latents_dim": 24,
+    "audio_latents_dim": 32, "text_dim": TEXT, "timestep_input_dim": 32, "time_embed_hidden_size": 48,
+    "time_embed_dim": 40, "rope_inv_freq_len": 2,
+}  # fmt: skip
+MINIMAX_VIDEO, MINIMAX_SOUND = (24, 3, 4, 6), (32, 2, 5)
+N_MINIMAX = 3 * 2 * 3 + 2 * 5
+
+
+def tags(n):
+    """Some tokens in the middle stand for a picture."""
+    return {"minimax_token_tags": (torch.arange(n) // 2 != 1).long()}
+
+
+# ComfyUI computes one row at a time.
+ONE_ROW = [
+    DoorFamily(
+        "minimax_h3", model("MiniMaxH3", "MiniMaxH3", **MINIMAX), None, NOBODYS, MINIMAX_VIDEO, sound=MINIMAX_SOUND,
+        tokens=Tokens(lambda latent: N_MINIMAX), of_text=tags,
+    ),
+]  # fmt: skip

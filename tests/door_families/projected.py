@@ -76,6 +76,11 @@ def with_timbre(n):
     return {**with_codes(n), "reference_audio_timbre_latents": [torch.randn(1, 64, 9)]}
 
 
+def as_loaded(net, dtype):
+    """Not in training, as ComfyUI's loader has it."""
+    net.eval()
+
+
 def sizes():
     return {"width": 96, "height": 64, "aspect_ratio": 0.7}
 
@@ -95,10 +100,14 @@ def of_stable_audio(of_text):
 
 
 PROJECTED = [
-    DoorFamily("pixart_sigma", model("PixArt", "PixArtSigma", **PIXART), None, NOBODYS, WIDE, tokens=of_pixart),
+    DoorFamily(
+        "pixart_sigma", model("PixArt", "PixArtSigma", changed=as_loaded, **PIXART), None, NOBODYS, WIDE,
+        tokens=of_pixart,
+    ),
     DoorFamily(
         "pixart_alpha",
-        model("PixArt", "PixArtAlpha", **{**PIXART, "image_model": "pixart_alpha", "micro_condition": True}),
+        model("PixArt", "PixArtAlpha", changed=as_loaded,
+              **{**PIXART, "image_model": "pixart_alpha", "micro_condition": True}),
         None, NOBODYS, WIDE,
         tokens=of_pixart, inputs=sizes,
     ),

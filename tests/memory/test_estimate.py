@@ -25,7 +25,8 @@ every_stream = pytest.mark.parametrize(("family", "stream"), FAMILY_AND_STREAM, 
 WITH_DOORS = (
     "z_image", "lumina2", "flux2_klein", "chroma", "chroma_radiance", "qwen_image", "krea2", "ltxv", "ltx2_raw",
     "cosmos_predict2", "anima", "kandinsky5_video", "auraflow", "cogvideox_i2v", "pixeldit", "cosmos1",
-    "stable_audio1", "pixart_sigma", "hunyuan_dit", "ace_step15", "stable_audio3",
+    "stable_audio1", "pixart_sigma", "hunyuan_dit", "ace_step1", "ace_step15", "stable_audio3",
+    "hunyuan_video", "hunyuan_image_distilled", "hidream",
 )  # fmt: skip
 
 
@@ -196,7 +197,10 @@ OF_DOORS = {  # one of each mechanism
         *("CosmosPredict2", "CosmosT2IPredict2", None, ()),
         {**cross.COSMOS, "max_img_h": 240, "max_img_w": 240, "model_channels": 512, "num_heads": 4},
     ),
-    "pixart_sigma": ("PixArt", "PixArtSigma", None, (), {**projected.PIXART, "hidden_size": 512}),
+    "pixart_sigma": (
+        *("PixArt", "PixArtSigma", None, ()),
+        {**projected.PIXART, "changed": projected.as_loaded, "hidden_size": 512},
+    ),
 }
 LATENTS = {
     "flux2_klein": (128, 32, 32), "qwen_image": (16, 1, 64, 64), "cosmos_predict2": (16, 1, 64, 64),

@@ -24,6 +24,7 @@ OF_IMAGE = (
     "clip_fea", "guiding_frame_index", "ref_latent", "disable_time_r", "image_cond", "c_size", "c_ar",
     "image_meta_size", "local_add_cond",
 )  # fmt: skip
+PAYLOAD, OF_TEXT = "minimax_payload", ("text_token_tags",)  # which holds the text's and the picture's
 PATIENCE = 60  # seconds for the other thread to come
 
 
@@ -74,6 +75,8 @@ class _Lockstep:
         if negative is None:
             return executor(x, t, c_concat, c_crossattn, control, options, **values)
         own = {name: value for name, value in positive.items() if name in OF_IMAGE}
+        if PAYLOAD in positive:
+            own[PAYLOAD] = {**positive[PAYLOAD], **{name: negative[PAYLOAD][name] for name in OF_TEXT}}
         prompts = positive, {**negative, **own}
         meeting = Meeting(
             [self.tokens.of_text(prompt["c_crossattn"].shape[1]) for prompt in prompts],

@@ -115,7 +115,7 @@ ACE_STEP = Transformer(
     width="genre_embedder",
     text_inputs=("lyric_token_idx", "lyrics_strength"),
     needed_inputs={"lyric_token_idx": "lyrics"},
-    made=lambda model, n: n + 2,  # the speaker, and lyrics of one token, as empty ones are
+    made=lambda model, n: n + 1,  # the speaker
 )
 
 CROSS = {

@@ -1,4 +1,6 @@
 """Families whose text and image attend together, in blocks that need no code of ours."""
+import math
+
 from ...settings import Strength
 from ..doors import Door, Doors
 from ..transformer import NOBODYS, Transformer, padded
@@ -204,6 +206,21 @@ JOYIMAGE = Transformer(
     ),
     width="condition_embedder.text_embedder.linear_1",
 )
+# All lies in one sequence without rows, text, references, sound and picture: both follow the text. A token of the text
+# that stands for a reference's picture is modulated as the picture is.
+MINIMAX_H3 = Transformer(
+    families={"MiniMax H3": NOBODYS},
+    since={"MiniMax H3": "0.30.0"},
+    text_encoder="Qwen3-VL-32B (CLIPLoader, type minimax)",
+    doors=Doors(
+        (Door("blocks", sequence="x", places="rope_freqs", segments="mod_segments"),),
+        image_is_behind=True,
+    ),
+    width="condition_proj",
+    patch=lambda model: model.latents_dim * math.prod(model.patch_size),  # ComfyUI packs picture and sound into one
+    text_inputs=("minimax_payload",),
+    shared_inputs={"minimax_payload": ("text_token_tags",)},
+)
 
 JOINT = {
     "comfy.ldm.lumina.model.NextDiT": LUMINA,
@@ -221,4 +238,5 @@ JOINT = {
     "comfy.ldm.pixeldit.pid.PidNet": PIXELDIT,
     "comfy.ldm.lens.model.LensTransformer2DModel": LENS,
     "comfy.ldm.joyimage.model.JoyImageTransformer3DModel": JOYIMAGE,
+    "comfy.ldm.minimax.model.MiniMaxH3Model": MINIMAX_H3,
 }

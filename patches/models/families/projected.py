@@ -36,6 +36,7 @@ HUNYUAN_DIT = Transformer(
     ),
     width=("text_states_dim",),
     text_inputs=("text_embedding_mask", "encoder_hidden_states_t5", "text_embedding_mask_t5"),
+    needed_inputs={"text_embedding_mask": "attention mask", "encoder_hidden_states_t5": "text of mT5"},
     made=lambda model, n: n + model.text_len_t5,
 )
 # Text, lyrics and timbre come in one sequence; for a text that is all zero, the model puts in a vector of its own.
@@ -55,6 +56,7 @@ ACE_STEP_15 = Transformer(
     ),
     width="encoder.text_projector",
     text_inputs=("lyric_embed", "refer_audio", "audio_codes", "is_covers", "replace_with_null_embeds"),
+    needed_inputs={"lyric_embed": "lyrics"},
     patch=2,
     made=lambda model, n: n + 1,  # of the timbre
 )
@@ -81,7 +83,7 @@ STABLE_AUDIO_3 = Transformer(
 # Its positions are no rotations, and the image's begin behind the text: each prompt keeps those of its own run.
 ERNIE_IMAGE = Transformer(
     families={"ERNIE-Image": NOBODYS},
-    since={"ERNIE-Image": "0.20.1"},
+    since={"ERNIE-Image": "0.19.0"},
     text_encoder="Ministral 3 3B (CLIPLoader, any type)",
     doors=Doors(
         (

@@ -15,6 +15,7 @@ REFUSED = {
     "Trellis2": SOLID,
     "TripoSplat": SOLID,
     "MiniMaxMusic3": "its sound follows notes that the text has become before, and attends to no text",
+    "HiDreamO1": "a language model paints and reads the prompt by itself, so there is no encoded text to guide by",
     "RT_DETR_v4": DETECTOR,
     "DepthAnything3": DETECTOR,
     "SAM3": DETECTOR,
