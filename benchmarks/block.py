@@ -102,7 +102,7 @@ def writes_of_blocks(method, size):
     def whole(deeper=None):
         changes = {entry: 2 + (entry == deeper) for entry in depths.values()}
         some = dataclasses.replace(size, changes={**size.changes, **changes})
-        guider = method.guider(models.build(some, torch.bfloat16, floors.META), some)
+        guider = method.guider(floors.on_meta(some), some)
         with Writes(size.image * floors.width(size)) as writes, _fused():
             floors.one_call(guider, some)
         return writes.figures

@@ -16,9 +16,11 @@ that it refines it makes small: that is no part of the floor.
 """
 import itertools
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
 from unittest import mock
 
+import comfy.ldm.hidream.model
 import comfy.model_management
 import comfy.sampler_helpers
 import comfy.samplers
@@ -26,7 +28,7 @@ import comfy.utils
 import torch
 from torch.utils import flop_counter
 
-from .models import build
+from .models import LYRICS, MT5, build
 
 META = torch.device("meta")
 
@@ -41,6 +43,7 @@ class Modules:
         width: of all heads of the queries; 0 without attention.
         meets: how many of its own tokens and of the image's take part in attention with each.
         image: how many tokens that has.
+        tokens: how many the negative has here, where it is not as many as its text embedding.
     """
 
     count: int
@@ -48,22 +51,28 @@ class Modules:
     width: int = 0
     meets: tuple[int, int] = (0, 0)
     image: int = 0
+    tokens: int | None = None
 
     def operations(self, text):
-        (own, of_image), image = self.meets, self.image
+        (own, of_image), image, text = self.meets, self.image, text if self.tokens is None else self.tokens
         return self.count * (2 * self.weights * text + 4 * self.width * text * (own * text + of_image * image))
 
 
-def joint(count, weights, width, image):
-    return Modules(count, weights, width, (1, 2), image)
+def joint(count, weights, width, image, tokens=None):
+    return Modules(count, weights, width, (1, 2), image, tokens)
 
 
-def cross(count, weights, width, image):
-    return Modules(count, weights, width, (0, 1), image)
+def cross(count, weights, width, image, tokens=None):
+    return Modules(count, weights, width, (0, 1), image, tokens)
 
 
-def of_text(count, weights, width=0):
-    return Modules(count, weights, width, (1, 0))
+def of_text(count, weights, width=0, tokens=None):
+    return Modules(count, weights, width, (1, 0), tokens=tokens)
+
+
+def _gated(width, hidden, multiple=256):
+    """The weights of an MLP whose first layer's output is gated by another's."""
+    return 3 * width * multiple * math.ceil(hidden / multiple)
 
 
 def _unet(c, n, size):
@@ -130,11 +139,128 @@ def _cosmos(c, n, size):
     return [cross(c["num_blocks"], 2 * c["crossattn_emb_channels"] * d, d, n)]
 
 
+def _hunyuan(c, n, size):
+    d = c["hidden_size"]
+    return [*_flux(c, n, size), of_text(2, 12 * d * d, d)]
+
+
+def _hidream(c, n, size):
+    """T5's tokens, and Llama's of the last layer and of the block's; each block's goes through a projection."""
+    d, blocks = c["num_attention_heads"] * c["attention_head_dim"], c["num_layers"] + c["num_single_layers"]
+    mlp = lambda hidden: _gated(d, int(2 * hidden / 3))
+    experts = mlp(2 * d) + c["num_activated_experts"] * mlp(4 * d) + c["num_routed_experts"] * d
+    of_blocks = (c["num_layers"], mlp(4 * d)), (c["num_single_layers"], experts)
+    meeting = [joint(count, 4 * d * d + weights, d, n, 3 * size.text) for count, weights in of_blocks]
+    return [*meeting, of_text(blocks + 1, c["caption_channels"][0] * d)]
+
+
+def _mochi(c, n, size):
+    """Pooling takes keys and values of all of the text; the last block its queries, keys and values only."""
+    d, text, t5 = c["hidden_size_x"], c["hidden_size_y"], c["t5_feat_dim"]
+    weights = 4 * d * text + _gated(text, int(2 * c["mlp_ratio_y"] * text / 3))
+    return [joint(c["depth"] - 1, weights, d, n), joint(1, 3 * d * text, d, n), of_text(1, t5 * text + 2 * t5 * t5)]
+
+
+def _ideogram4(c, n, size):
+    d = c["num_attention_heads"] * c["attention_head_dim"]
+    weights = 4 * d * d + 3 * d * c["intermediate_size"]
+    return [joint(c["num_layers"], weights, d, n), of_text(1, c["llm_features_dim"] * d)]
+
+
+def _lens(c, n, size):
+    d = c["num_attention_heads"] * c["attention_head_dim"]
+    embedding = c["enc_hidden_dim"] * len(c["selected_layer_index"]) * d
+    return [joint(c["num_layers"], 4 * d * d + 3 * d * int(d / 3 * 8), d, n), of_text(1, embedding)]
+
+
+def _joyimage(c, n, size):
+    d = c["hidden_size"]
+    return [joint(c["num_layers"], 12 * d * d, d, n), of_text(1, (c["text_dim"] + d) * d)]
+
+
+def _omnigen2(c, n, size):
+    """Boogu, too: its blocks of two streams have one projection more."""
+    d, double = c["hidden_size"], c.get("num_double_stream_layers", 0)
+    weights = 2 * d * d + 2 * d * d * c["num_kv_heads"] // c["num_attention_heads"] + _gated(d, 4 * d)
+    embedding = c.get("text_feat_dim", c.get("instruction_feat_dim")) * d
+    blocks = [joint(c["num_layers"], weights, d, n), joint(double, weights + d * d, d, n)]
+    return [*blocks, of_text(c["num_refiner_layers"], weights, d), of_text(1, embedding)]
+
+
+def _auraflow(c, n, size):
+    """In front of the text are eight tokens of the model's own."""
+    d = c["dim"]
+    weights = 4 * d * d + _gated(d, int(8 * d / 3))
+    return [joint(c["n_layers"], weights, d, n, 8 + size.text), of_text(1, c["cond_seq_dim"] * d)]
+
+
+def _cogvideox(c, n, size):
+    d = c["num_attention_heads"] * c["attention_head_dim"]
+    return [joint(c["num_layers"], 12 * d * d, d, n), of_text(1, c["text_embed_dim"] * d)]
+
+
+def _pixeldit(c, n, size):
+    d, tokens = c["hidden_size"], min(size.text, c["txt_max_length"])
+    weights = 4 * d * d + _gated(d, int(8 * d / 3), multiple=1)
+    return [joint(c["patch_depth"], weights, d, n, tokens), of_text(1, c["txt_embed_dim"] * d, tokens=tokens)]
+
+
+def _ernie(c, n, size):
+    d = c["hidden_size"]
+    weights = 4 * d * d + 3 * d * c["ffn_hidden_size"]
+    return [joint(c["num_layers"], weights, d, n), of_text(1, c["text_in_dim"] * d)]
+
+
+def _pixart(c, n, size):
+    d = c["hidden_size"]
+    return [cross(c["depth"], 2 * d * d, d, n), of_text(1, (c["caption_channels"] + d) * d)]
+
+
+def _hunyuan_dit(c, n, size):
+    """mT5's tokens go through an MLP, and make a vector, which stays the positive's."""
+    d, text, t5 = c["hidden_size"], c["text_states_dim"], c["text_states_dim_t5"]
+    return [cross(c["depth"], 2 * text * d, d, n, size.text + MT5), of_text(1, 4 * t5 * (t5 + text), tokens=MT5)]
+
+
+def _stable_audio(c, n, size):
+    """The seconds are two tokens more; a token of the sound's has the time. Keys and values are as wide as the text."""
+    text, tokens = c["cond_token_dim"], size.text + 2
+    return [cross(c["depth"], 2 * text * text, c["embed_dim"], n + 1, tokens), of_text(1, 2 * text**2, tokens=tokens)]
+
+
+def _stable_audio3(c, n, size):
+    """A short text is padded, behind it come the seconds. Two attentions, the same values: twice the width."""
+    d, tokens = c["embed_dim"], max(size.text, 256) + 1
+    return [cross(c["depth"], 3 * d * d, 2 * d, n, tokens), of_text(1, (c["cond_token_dim"] + d) * d, tokens=tokens)]
+
+
+def _ace(c, n, size):
+    """The speaker, the text, the lyrics: these have an encoder, in which tokens also meet by how far they are apart."""
+    d, w = c["inner_dim"], c["lyric_hidden_size"]
+    encoder = Modules(6, (4 + 8 + 2) * w * w, w, (2, 0), tokens=LYRICS)
+    embeddings = of_text(1, c["text_embedding_dim"] * d), of_text(1, w * (w + d), tokens=LYRICS)
+    return [cross(c["num_layers"], 2 * d * d, d, n, 1 + size.text + LYRICS), encoder, *embeddings]
+
+
+def _ace15(c, n, size):
+    """The text, the lyrics, which have an encoder, and the timbre, which is the positive's."""
+    d, w, tokens = c["num_heads"] * c["head_dim"], c["encoder_hidden_size"], size.text + LYRICS + 1
+    of_keys = c["num_kv_heads"] * c["head_dim"]
+    layer = 2 * w * (d + of_keys) + 3 * w * c["encoder_intermediate_size"]
+    lyrics = of_text(c["num_lyric_layers"], layer, d, LYRICS), of_text(1, c["text_hidden_dim"] * w, tokens=LYRICS)
+    embeddings = of_text(1, c["text_hidden_dim"] * w), of_text(1, w * c["hidden_size"], tokens=tokens)
+    return [cross(c["num_dit_layers"], 2 * c["hidden_size"] * of_keys, d, n, tokens), *lyrics, *embeddings]
+
+
 # What the negative's text goes through, by family, of the config, the number of the image's tokens, and the Size.
 PATHS = {
     "sdxl": _unet, "sd3": _sd3, "flux": _flux, "flux2": _flux, "chroma": _flux, "z_image": _z_image,
     "qwen_image": _qwen_image, "krea2": _krea2, "wan": _wan, "ltx2": _ltx2, "kandinsky5": _kandinsky5,
-    "anima": _cosmos,
+    "anima": _cosmos, "hunyuan_video": _hunyuan, "hunyuan_video15": _hunyuan, "hunyuan_image": _hunyuan,
+    "hidream": _hidream, "mochi": _mochi, "ideogram4": _ideogram4, "lens": _lens, "joyimage": _joyimage,
+    "omnigen2": _omnigen2, "boogu": _omnigen2, "auraflow": _auraflow, "cogvideox": _cogvideox, "pixeldit": _pixeldit,
+    "ernie": _ernie, "pixart": _pixart, "hunyuan_dit": _hunyuan_dit, "cosmos1": _cosmos, "stable_audio": _stable_audio,
+    "stable_audio3": _stable_audio3, "ace": _ace, "ace15": _ace15,
 }
 
 
@@ -164,7 +290,7 @@ def _unet_levels(size):
 
 def count(size, methods):
     """The operations of one step of each method, by key; of those only that sample with ComfyUI's guider."""
-    patcher = build(size, torch.bfloat16, META)
+    patcher = on_meta(size)
     counted = {}
     for method in methods:
         if method.steps:  # acts at some sigmas only, and sigmas are values
@@ -188,6 +314,32 @@ def _attention(q, k, v, *args, out_shape=None, **more):
 CPU_KERNEL = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
 
 
+def _to_the_first(mixture, x):
+    """HiDream's mixture of experts, with the same ones for all tokens, since scores are values."""
+    mixture.gate(x)
+    return sum(expert(x) for expert in (mixture.shared_experts, *mixture.experts[: mixture.num_activated_experts]))
+
+
+@contextmanager
+def without_values():
+    """On the meta device, a tensor that is asked for its value, as some models do, is 1, and not true."""
+    item, is_true = torch.Tensor.item, torch.Tensor.__bool__
+    with (
+        mock.patch.object(torch.Tensor, "item", lambda t: 1 if t.is_meta else item(t)),
+        mock.patch.object(torch.Tensor, "__bool__", lambda t: not t.is_meta and is_true(t)),
+        mock.patch.object(torch, "bincount", lambda t, minlength: t.new_empty(minlength)),
+        mock.patch.object(comfy.ldm.hidream.model.MOEFeedForwardSwiGLU, "forward", _to_the_first),
+        mock.patch.object(comfy.model_management, "get_free_memory", lambda *_: 1 << 60),
+    ):
+        yield
+
+
+def on_meta(size):
+    """A ModelPatcher without weights."""
+    with without_values():
+        return build(size, torch.bfloat16, META)
+
+
 class _OneCall:
     """A sampler that calls the model once."""
 
@@ -208,5 +360,5 @@ def one_call(guider, size):
     if size.sound is not None:
         noise, packed = comfy.utils.pack_latents(noise.unbind())
         shapes = {"latent_shapes": packed}
-    with torch.inference_mode(), mock.patch.object(comfy.model_management, "get_free_memory", lambda *_: 1 << 60):
+    with torch.inference_mode(), without_values():
         guider.inner_sample(noise, None, META, _OneCall(), torch.ones(2), None, None, True, 0, **shapes)

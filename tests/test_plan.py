@@ -492,6 +492,7 @@ WITH_DOORS = {  # a loader, how a model is made, its family
     "hunyuan_image": (DIFFUSION_MODEL, lambda: of_doors("HunyuanImage21", **AS_HUNYUAN_IMAGE), "HunyuanImage 2.1"),
     "hidream": (DIFFUSION_MODEL, lambda: of_doors("HiDream", **AS_HIDREAM), "HiDream"),
     "mochi": (DIFFUSION_MODEL, lambda: of_doors("GenmoMochi", **AS_MOCHI), "Mochi"),
+    "minimax_h3": (DIFFUSION_MODEL, lambda: of_doors("MiniMaxH3", num_layers=2), "MiniMax H3"),
     "ltxv": (CHECKPOINT, lambda: of_doors("LTXV", prefix="model.diffusion_model.", **AS_LTX), "LTX-Video"),
     "ltx2": (CHECKPOINT, lambda: of_doors("LTXAV", prefix="model.diffusion_model.", **AS_LTX_2), "LTX-2"),
     "ltx23": (

@@ -147,13 +147,13 @@ class Doors:
         """For one guided call of a diffusion model: see ModelCall."""
         kinds = [door for door in self.kinds if door.serves(call.settings.options.modality)]
         found = [(door, blocks) for door in kinds if (blocks := door.find(model))]
-        count, counted = _Count(self.image_module is not None), self.text_module or self.image_module
+        counted = self.text_module or self.image_module
+        count = _Count(counted, self.image_module is not None)
         counting = [model.get_submodule(counted)] if counted else []
         with hooked(module.register_forward_hook(count) for module in counting):
             rehearsed = [partial(self._rehearsed, model, found, call, entry, count) for entry in call.entries]
             brought = [call.kept(i, make) if self.steady else make() for i, make in enumerate(rehearsed)]
-            # Of the positive's run, from now on: where the text comes to the blocks as it is, that is known.
-            count.n_tokens = None if counted else call.context.shape[1]
+            count.start(call.context)
             with hooked(self._hooks(model, found, call, [*zip(*brought)], count)):
                 yield
 
@@ -163,7 +163,7 @@ class Doors:
         if kinds[0][0].vector and "y" in entry:
             entry = {**entry, "y": call.pooled}  # all entries' tokens go by one vector
         lists = {door.blocks: blocks for door, blocks in kinds}
-        count.n_tokens = entry["c_crossattn"].shape[1]  # unless a module counts
+        count.start(entry["c_crossattn"])
         own, makers = [], getattr(model, self.own) if self.own else ()
         with hooked(maker.register_forward_hook(lambda module, args, out: own.append(out)) for maker in makers):
             caught = rehearse(
@@ -202,12 +202,21 @@ def _of_each_text(found):
 
 
 class _Count:
-    """A forward hook that keeps how many tokens the text has, or the image."""
+    """A forward hook that keeps how many tokens the text has, or the image.
+
+    Args:
+        counted: the path of the module that it is on; None where the text has as many tokens as it comes with.
+        is_image: whether that module has the image's tokens.
+    """
 
     n_tokens = None
 
-    def __init__(self, is_image: bool):
-        self.is_image = is_image
+    def __init__(self, counted: str | None, is_image: bool):
+        self.counted, self.is_image = counted, is_image
+
+    def start(self, text: torch.Tensor):
+        """A run of the model for a text, (rows, tokens, width), begins."""
+        self.n_tokens = None if self.counted else text.shape[1]
 
     def __call__(self, module, args, out):
         self.n_tokens = out.shape[1]

@@ -2,11 +2,10 @@
 
 A forward pre-hook on the module calls its forward() for the negative first; in front of the output projection what
 comes of that is kept. Then the module goes on for the positive, and what comes to the projection is guided. So a block
-costs one more attention, and nothing of the image's is projected twice: the layers in front of the attention are asked
-by the first run, the projection by the second. From the other run such a layer gets the text's tokens at most, or one.
-It can't be none: layers with quantised weights need some, a hook can skip no layer, and out of a graph of
-torch.compile's nothing can be raised. A layer of ours in their place would be another one in each model call, of which
-older versions of PyTorch make a graph each time.
+costs one more attention, and nothing is projected twice: the layers in front of the attention are asked by the first
+run, the projection by the second. From the other run such a layer gets a token. It can't be none: layers with quantised
+weights need some, a hook can skip no layer, and out of a graph of torch.compile's nothing can be raised. A layer of
+ours in their place would be another one in each model call, of which older versions of PyTorch make a graph each time.
 """
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -62,7 +61,7 @@ class _TwoRuns:
     def __init__(self, at: Projection, equation: Equation):
         self.at, self.equation = at, equation
         self.features = None  # of the negative's run, in front of the projection
-        self.known = {}  # what layers have made of the image in that run
+        self.known = {}  # what layers have made in that run
         self.is_over = False  # so is the positive's, as far as the projection
 
     def hooks_on(self, module: torch.nn.Module) -> Iterator[RemovableHandle]:
@@ -82,13 +81,14 @@ class _TwoRuns:
         return given.changed(**self.positives(given))
 
     def leave_out_known(self, path, layer, args):
-        return None if self.features is None else (self.unknown(args[0]), *args[1:])
+        tokens, *others = args
+        return (self.whole(tokens) if self.features is None else tokens[:, :1], *others)
 
     def know(self, path, layer, args, out):
         if self.features is None:
             self.known[path] = out
-            return None
-        return self.completed(self.known.pop(path), out)
+            return self.of_negative(out)
+        return self.of_positive(self.known.pop(path))
 
     def meet(self, projection, args):
         features, *others = args
@@ -135,11 +135,13 @@ class CrossProjectionVisit(_TwoRuns):
     def positives(self, given: Arguments) -> dict:
         return {}
 
-    def unknown(self, tokens):
-        return tokens[:, :1]
+    def whole(self, tokens):
+        return tokens
 
-    def completed(self, known, out):
+    def of_negative(self, known):
         return known
+
+    of_positive = of_negative
 
     def guided(self, features):
         return self.equation(features, self.features, out=features)
@@ -148,7 +150,8 @@ class CrossProjectionVisit(_TwoRuns):
 class JointProjection(_TwoRuns):
     """Inside of a block of joint attention that no override reaches: each prompt attends with the image by itself.
 
-    Each has positions of its own, the image's too, which need be no rotations.
+    Each has positions of its own, the image's too, which need be no rotations. Inside, the tokens are [positive | image
+    | negative], so that those of each run are a view.
 
     Args:
         visit: the JointVisit whose blocks these are, of [image | text].
@@ -157,7 +160,9 @@ class JointProjection(_TwoRuns):
     def __init__(self, at: Projection, visit):
         super().__init__(at, visit.equation)
         self.visit = visit
+        self.tokens = None
         self.places = side_by_side_places(visit.entries)
+        self.places_of_positive = (None, None)  # a block's, and in the order of the tokens
 
     def hooks(self, block: torch.nn.Module) -> Iterator[RemovableHandle]:
         yield from self.hooks_on(self.at.attention(block))
@@ -165,24 +170,31 @@ class JointProjection(_TwoRuns):
     def negatives(self, given: Arguments) -> dict:
         tokens = given[self.at.text]
         of = self.visit.sizes.segments(tokens.shape[1])
-        both = torch.cat((tokens[:, of.image], tokens[:, of.negative]), 1)
-        return {self.at.text: both, self.at.places: self.places}
+        self.tokens = torch.cat((tokens[:, of.positive], tokens[:, of.image], tokens[:, of.negative]), 1)
+        return {self.at.text: self.of_negative(self.tokens), self.at.places: self.places}
 
     def positives(self, given: Arguments) -> dict:
-        tokens = given[self.at.text]
-        return {self.at.text: tokens[:, : tokens.shape[1] - self.visit.n_negative]}
+        tokens, self.tokens = self.tokens, None
+        places = given[self.at.places]
+        if self.places_of_positive[0] is not places:
+            n, axis = self.visit.sizes.positive, token_axis(places)
+            image, text = places.split((places.shape[axis] - n, n), axis)
+            self.places_of_positive = places, torch.cat((text, image), axis)
+        return {self.at.text: self.of_positive(tokens), self.at.places: self.places_of_positive[1]}
 
-    def unknown(self, tokens):
-        return tokens[:, -self.visit.sizes.positive :]
+    def whole(self, tokens):
+        return self.tokens
 
-    def completed(self, known, out):
-        return torch.cat((known[:, : known.shape[1] - self.visit.n_negative], out), 1)
+    def of_negative(self, known):
+        return known[:, self.visit.sizes.positive :]
+
+    def of_positive(self, known):
+        return known[:, : known.shape[1] - self.visit.n_negative]
 
     def guided(self, features):
-        n_image = features.shape[1] - self.visit.sizes.positive
-        whole = torch.cat((features, self.features[:, n_image:]), 1)
-        self.equation(whole[:, :n_image], self.features[:, :n_image], out=whole[:, :n_image])
-        return whole
+        text, image = features[:, : self.visit.sizes.positive], features[:, self.visit.sizes.positive :]
+        self.equation(image, self.features[:, : image.shape[1]], out=image)
+        return torch.cat((image, text, self.features[:, image.shape[1] :]), 1)
 
 
 def side_by_side(texts: Sequence[torch.Tensor], n_rows: int) -> torch.Tensor:
