@@ -115,6 +115,8 @@ class Adapter(ABC):
     """Whether text and image attend together."""
     mixes_rows = False
     """Whether a model call may hold rows that are not guided, beside guided ones."""
+    notices: tuple[str, ...] = ()
+    """What a user should know of every run with it, in sentences."""
 
     @property
     def name(self) -> str:

@@ -148,12 +148,13 @@ class Rehearsals:
     def __init__(self, model, adapter, x, t, c_concat, transformer_options, given: dict):
         self.model, self.x, self.t, self.c_concat = model, x, t, c_concat
         self.text, self.given, self.options = adapter.text_input, given, transformer_options
-        self.of_text = ("y", TEXT, self.text, *adapter.text_inputs)
+        self.of_text = (TEXT, self.text, *adapter.text_inputs)
         self.shared = adapter.shared_inputs
 
     def __call__(self, entry: dict, lists: dict[str, list[torch.nn.Module]], small: bool):
         x, c_concat = self.x, self.c_concat
-        of_picture = {name: value for name, value in self.given.items() if name not in self.of_text}
+        of_text = {*self.of_text, *entry}  # with "y", unless it is the positive's alone
+        of_picture = {name: value for name, value in self.given.items() if name not in of_text}
         if small:
             patch = plain(self.model.diffusion_model).patch_size
             patch = patch if isinstance(patch, int) else patch[-1]
@@ -164,7 +165,7 @@ class Rehearsals:
         text[self.text] = text.pop(TEXT).to(x.device)
         tokens = text.pop(TEXT, None)
         options = {name: value for name, value in self.options.items() if name not in OF_OTHERS}
-        return _bare(self.model, lists)._apply_model(x, self.t, c_concat, tokens, None, options, **of_picture, **text)
+        return bare(self.model, lists)._apply_model(x, self.t, c_concat, tokens, None, options, **of_picture, **text)
 
     def _with_pictures(self, entry):
         """What holds both the text's and the picture's, with the positive's picture."""
@@ -175,7 +176,7 @@ class Rehearsals:
         }
 
 
-def _bare(model, lists):
+def bare(model, lists):
     """A comfy.model_base.BaseModel with the same modules, and nothing on its diffusion model but what its class says.
 
     No hooks, no functions in the place of its methods, other packs' or torch.compile's, out of which nothing could be

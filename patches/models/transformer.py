@@ -62,6 +62,11 @@ class Transformer(Adapter):
     def is_joint(self):
         return self.doors.kinds[0].cross is None
 
+    @property
+    def mechanism(self):
+        where = "" if self.doors.kinds[0].projection is None else ", in front of its projection"
+        return super().mechanism + where
+
     def serves(self, model):
         return self.only(model)
 
