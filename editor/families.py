@@ -10,11 +10,11 @@ def all_families() -> dict[str, Strength]:
     return {name: strength for adapter in adapters() for name, strength in adapter.families.items()}
 
 
-def family_of(model: torch.nn.Module) -> tuple[str, Strength]:
-    """The family of a model, and what is recommended for it.
+def family_of(model: torch.nn.Module, unknown_models: bool = True) -> tuple[str, Strength]:
+    """The family of a model, and what is recommended for it; unknown_models: see find_adapter.
 
     Raises:
         ValueError, RuntimeError: NAG can't guide it; see find_adapter.
     """
-    adapter = find_adapter(model)
+    adapter = find_adapter(model, unknown_models)
     return adapter.family(model), adapter.recommended(model)

@@ -91,7 +91,9 @@ class _NodePlan:
         if options.type != "NAGOptions":
             raise Unreadable("options")
         start, end = (self.graph.value(options, name) for name in ("start_percent", "end_percent"))
-        return Options(float(start), float(end), statistics=self.graph.value(options, "statistics", False) is True)
+        statistics = self.graph.value(options, "statistics", False) is True
+        unknown_models = self.graph.value(options, "unknown_models", True) is not False
+        return Options(float(start), float(end), statistics=statistics, unknown_models=unknown_models)
 
     def _numbers(self, settings):
         options = settings.options
@@ -147,7 +149,7 @@ class _NodePlan:
         with suppress(Unreadable):
             model = sampling.model_of(self.graph, sampler)
         if model is not None:
-            self._note_family(model)
+            self._note_family(model, settings is None or settings.options.unknown_models)
         schedule = sampling.schedule_of(self.graph, sampler, model)
         return {
             "sampler": sampler.id,
@@ -157,9 +159,9 @@ class _NodePlan:
             "exact": schedule.exact,
         }
 
-    def _note_family(self, model):
+    def _note_family(self, model, unknown_models):
         try:
-            self.family, self.recommended = family_of(model.patcher.model)
+            self.family, self.recommended = family_of(model.patcher.model, unknown_models)
         except UnknownFamily as error:
             self.message = self.message or f"{error} {whose_instead(self.node.type)}".rstrip()
         except (ValueError, RuntimeError) as error:

@@ -52,6 +52,13 @@ class NAGOptions(io.ComfyNode):
                     optional=True,
                     tooltip="LTX-2 only. What NAG moves away from the negative: picture and sound, or one of the two.",
                 ),
+                io.Boolean.Input(
+                    "unknown_models",
+                    default=True,
+                    optional=True,
+                    tooltip="For models that are not in NAG's list: NAG looks at the first blocks for where text and "
+                    "picture meet, tries it, and guides with generic values. Off: they are refused.",
+                ),
             ],
             outputs=[NagOptions.Output(display_name="options", tooltip="For the options input of a NAG node.")],
         )
@@ -68,6 +75,6 @@ class NAGOptions(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, start_percent, end_percent, image_stream, statistics=False, modality=MODALITIES[0]
+        cls, start_percent, end_percent, image_stream, statistics=False, modality=MODALITIES[0], unknown_models=True
     ) -> io.NodeOutput:
-        return io.NodeOutput(Options(start_percent, end_percent, image_stream, statistics, modality))
+        return io.NodeOutput(Options(start_percent, end_percent, image_stream, statistics, modality, unknown_models))

@@ -86,8 +86,9 @@ def check_text(name: str, adapter: "Adapter", model: torch.nn.Module, tokens: to
     """Raise a ValueError unless this is a text embedding, (batch, tokens, width), that the diffusion model takes."""
     if not has_text(tokens):
         raise ValueError(f"The {name} has no text embedding: connect a CLIP Text Encode node to it.")
-    (expected, *others), found = adapter.text_widths(model), tokens.shape[-1]
-    if found not in (expected, *others):
+    widths, found = adapter.text_widths(model), tokens.shape[-1]
+    if widths and found not in widths:  # of a model that is not declared nobody knows them before a run
+        expected = widths[0]
         raise ValueError(
             f"The {name}'s embedding is {found} wide{_made_by(found)}, but this model ({adapter.name}) takes "
             f"{expected}{_made_by(expected)}. Encode the {name.split()[-1]} with the model's own text encoder: "

@@ -59,6 +59,7 @@ class Options:
         statistics: whether what NAG did at each step is gathered and reported.
         modality: "both", "picture" or "sound"; which of the two NAG guides in a model that makes both, such as LTX-2.
             Other families have one.
+        unknown_models: whether NAG looks by itself for where text and picture meet in a model of no declared family.
     """
 
     start_percent: float = 0.0
@@ -66,6 +67,7 @@ class Options:
     image_stream: str = "shared"
     statistics: bool = False
     modality: str = "both"
+    unknown_models: bool = True
 
     def __post_init__(self):
         check_range("start_percent", self.start_percent)
@@ -76,8 +78,9 @@ class Options:
             )
         if self.image_stream not in IMAGE_STREAMS:
             raise ValueError(f"image_stream must be one of {', '.join(IMAGE_STREAMS)}, not {self.image_stream!r}.")
-        if not isinstance(self.statistics, bool):
-            raise ValueError(f"statistics must be true or false, not {self.statistics!r}.")
+        for name in ("statistics", "unknown_models"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}.")
         if self.modality not in MODALITIES:
             raise ValueError(f"modality must be one of {', '.join(MODALITIES)}, not {self.modality!r}.")
 

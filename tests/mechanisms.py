@@ -28,6 +28,7 @@ MECHANISMS = [
         "cosmos_predict2",  # doors: cross-attention
         "ltx2",  # doors: cross-attention to two texts, with masks
         "pixart_sigma",  # doors: cross-attention that no override reaches
+        "stable_cascade",  # ... in the block itself, and the text has another name
         "ernie_image",  # doors: one stream, which no override reaches
     )
 ]

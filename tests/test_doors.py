@@ -4,6 +4,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from door_families import BY_NAME, FAMILIES
+from door_families.pooled import ONE_ROW
 from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
@@ -11,7 +12,7 @@ from stock import stock
 from subject import conditioning_node, model_node, out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-every_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
+every_family = pytest.mark.parametrize("family", [*FAMILIES, *ONE_ROW], ids=str)
 
 
 @every_family
@@ -26,7 +27,7 @@ def test_model_with_the_samplers_negative(nodes, family, lengths):
     assert torch.equal(run.sample(patcher), plain)
 
 
-@every_family
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
 @pytest.mark.parametrize("window", [(0.0, 0.5), (0.5, 1.0)], ids=["stops early", "starts late"])
 def test_batch_of_two_with_cfg_and_a_part_of_the_steps(nodes, family, window):
     run, patcher = Run(family, cfg=3.0, batch=2, steps=4), family.patcher()
@@ -98,7 +99,8 @@ def test_bfloat16(nodes, family):
     assert off_by(guided) < max(0.06, 2 * off_by(lambda model: model))
 
 
-@every_family
+# Stable Cascade's blocks are known by that argument among those of other kinds, so that none is found there.
+@pytest.mark.parametrize("family", [each for each in FAMILIES if each.name != "stable_cascade"], ids=str)
 def test_a_block_that_has_lost_an_argument(nodes, patches, monkeypatch, family):
     """As where a release of ComfyUI renames it: said at the node, by its name."""
     model = family.patcher().model

@@ -7,6 +7,7 @@ import torch
 from door_families import BY_NAME, JOINT, POOLED
 from door_families import joint as table
 from door_families.builder import DoorFamily, model, references
+from door_families.pooled import ONE_ROW
 from oracle.equation import Nag
 from oracle.lockstep import Tokens
 from oracle.sampling import guided_by
@@ -16,7 +17,7 @@ from subject import conditioning_node, model_node, out
 from traces import Everything, Failure
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-every_family = pytest.mark.parametrize("family", [*JOINT, *POOLED], ids=str)
+every_family = pytest.mark.parametrize("family", [*JOINT, *POOLED, *ONE_ROW], ids=str)
 
 MASKED = [BY_NAME[name] for name in ("qwen_image", "qwen_image_edit_2511", "mage_flow", "ideogram4", "lens")]
 KREA_WITHOUT_METHOD = dataclasses.replace(
@@ -57,7 +58,7 @@ def test_hidden_tokens(nodes, family, batch, hidden):
     assert_close(run.sample(patcher, conditioning_node(nodes, positive, nag)), expected)
 
 
-@every_family
+@pytest.mark.parametrize("family", [*JOINT, *POOLED], ids=str)
 @pytest.mark.parametrize("lengths", [(9, 9), (9, 5)], ids=["alike", "shorter"])
 def test_two_regions_with_a_negative_each(nodes, family, lengths):
     """Where the negatives have as many tokens, ComfyUI puts both regions into one model call."""
@@ -125,7 +126,7 @@ def test_whose_values(patches, family):
     assert (strength.nag_scale, strength.nag_tau, strength.nag_alpha) == family.recommended
 
 
-@pytest.mark.parametrize("name", ["z_image", "chroma"])
+@pytest.mark.parametrize("name", ["z_image", "chroma", "hunyuan_video"])
 def test_auto_stops_where_that_is_recommended(nodes, patches, name):
     """Unless NAG Options says when it acts."""
     run, patcher = Run(BY_NAME[name], steps=5), BY_NAME[name].patcher()

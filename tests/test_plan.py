@@ -492,6 +492,7 @@ WITH_DOORS = {  # a loader, how a model is made, its family
     "hunyuan_image": (DIFFUSION_MODEL, lambda: of_doors("HunyuanImage21", **AS_HUNYUAN_IMAGE), "HunyuanImage 2.1"),
     "hidream": (DIFFUSION_MODEL, lambda: of_doors("HiDream", **AS_HIDREAM), "HiDream"),
     "mochi": (DIFFUSION_MODEL, lambda: of_doors("GenmoMochi", **AS_MOCHI), "Mochi"),
+    "minimax_h3": (DIFFUSION_MODEL, lambda: of_doors("MiniMaxH3", num_layers=2), "MiniMax H3"),
     "ltxv": (CHECKPOINT, lambda: of_doors("LTXV", prefix="model.diffusion_model.", **AS_LTX), "LTX-Video"),
     "ltx2": (CHECKPOINT, lambda: of_doors("LTXAV", prefix="model.diffusion_model.", **AS_LTX_2), "LTX-2"),
     "ltx23": (
@@ -586,8 +587,20 @@ def test_another_file_of_the_same_name(plan, model_folder):
     assert plan(with_file(DIFFUSION_MODEL, path.name))["nodes"]["nag"]["recommended"]["nag_scale"] == SD35_SAYS[0]
 
 
-def test_unsupported_family_says_so(plan, unknown):
+def refusing_unknown_models(graph):
+    kind, inputs, *mode = graph["nag"]
+    options = ("NAGOptions", {"start_percent": 0.0, "end_percent": 1.0, "unknown_models": False})
+    return {**graph, "options": options, "nag": (kind, {**inputs, "options": ["options", 0]}, *mode)}
+
+
+def test_family_that_nobody_has_declared(plan, unknown):
     node = plan(unknown)["nodes"]["nag"]
+    assert (node["family"], node["message"]) == ("found, not declared: MMDiT", None) and any(node["runs"][0]["on"])
+    assert [node["settings"][name] for name in STRENGTH] == [5.0, 2.5, 0.25]
+
+
+def test_unsupported_family_says_so(plan, unknown):
+    node = plan(refusing_unknown_models(unknown))["nodes"]["nag"]
     assert node["family"] is None and "Supported families: " in node["message"]
     assert not any(node["runs"][0]["on"])
 
@@ -597,7 +610,7 @@ def test_where_another_packs_node_takes_over_it_says_so(plan, part, unknown, mon
         RELATIVE_PYTHON_MODULE = "custom_nodes.Other-NAG"
 
     monkeypatch.setitem(part("nodes.names")._replaced, "NAGCFGGuider", Theirs)
-    graph = {**custom(CFG_GUIDER), "load": unknown["load"]}
+    graph = refusing_unknown_models({**custom(CFG_GUIDER), "load": unknown["load"]})
     message = plan(graph)["nodes"]["nag"]["message"]
     assert "Supported families: " in message and message.endswith("Other-NAG's NAGCFGGuider does it instead.")
 

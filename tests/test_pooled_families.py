@@ -10,7 +10,7 @@ from oracle.equation import Nag
 from oracle.lockstep import Tokens
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
-from subject import model_node
+from subject import model_node, out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 HUNYUAN_VIDEO = BY_NAME["hunyuan_video"]
@@ -80,3 +80,10 @@ def test_a_negative_that_brings_no_reference(nodes):
     nag = Nag(alone.conditioning(2, 5))
     expected = run.sample(family.lockstep(), guided_by(run.positive, nag))
     assert_close(run.sample(model_node(nodes, patcher, nag), negative=nag.negative), expected)
+
+
+@pytest.mark.parametrize("name", ["hunyuan_video", "hidream"])
+def test_a_negative_without_a_pooled_output(nodes, name):
+    family = BY_NAME[name]
+    with pytest.raises(ValueError, match=r"pooled output is missing, but this model \(H.* takes 20\."):
+        out(nodes.NAGModel, family.patcher(), [[torch.zeros(1, 4, family.width), {}]])

@@ -117,7 +117,10 @@ def largest_activation(family, patcher):
     return max(found).item()
 
 
-@every_stream
+# ComfyUI never runs Stable Cascade in float16, which overflows between its blocks.
+@pytest.mark.parametrize(
+    ("family", "stream"), [each for each in MECHANISM_AND_STREAM if each[0].name != "stable_cascade"], ids=str
+)
 def test_features_at_the_edge_of_float16(nodes, monkeypatch, family, stream):
     """Their L1 norms are far beyond it. Where NAG takes a feature out of its range, it stays at its end."""
     trial = 2.0**12

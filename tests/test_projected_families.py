@@ -1,5 +1,6 @@
 """Families whose attention no override reaches: what their prompts bring, and what they cost."""
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -37,6 +38,40 @@ def test_music_keeps_what_the_positive_brings(nodes, of_negative):
     negative = dataclasses.replace(ACE, of_text=of_negative).conditioning(2, 4)
     expected = run.sample(ACE.lockstep(), guided_by(run.positive, Nag(negative)))
     assert_close(run.sample(model_node(nodes, patcher, Nag(negative), nag_negative=negative)), expected)
+
+
+def test_stable_cascade_with_a_picture_in_the_prompt(nodes):
+    """It is the positive's for both."""
+    see = lambda: SimpleNamespace(image_embeds=torch.randn(1, 768))
+    family = dataclasses.replace(
+        BY_NAME["stable_cascade"],
+        inputs=lambda: {"unclip_conditioning": [{"strength": 0.8, "clip_vision_output": see()}]},
+    )
+    run, patcher = Run(family, batch=2), family.patcher()
+    nag = Nag(run.negative)
+    expected = run.sample(family.lockstep(), guided_by(run.positive, nag))
+    assert_close(run.sample(model_node(nodes, patcher, nag)), expected)
+
+
+def test_stable_cascade_whose_blocks_have_lost_their_text(nodes, monkeypatch):
+    family = BY_NAME["stable_cascade"]
+    block = family.patcher().model.diffusion_model.down_blocks[0][2]
+    monkeypatch.setattr(type(block), "forward", lambda self, other: None)
+    with pytest.raises(RuntimeError, match="lacks down_blocks in StageC"):
+        out(nodes.NAGModel, family.patcher())
+
+
+def test_the_negative_of_ace_step_15_is_encoded_once_a_run(nodes):
+    run, patcher, calls = Run(ACE, steps=4, cfg=3.0), ACE.patcher(), []
+    both = ACE.conditioning(12, 3) + ACE.conditioning(13, 5)
+    hook = patcher.model.diffusion_model.encoder.register_forward_hook(lambda *_: calls.append(1))
+    run.sample(patcher)
+    plain = len(calls)
+    for negative in (run.negative, both):
+        calls.clear()
+        run.sample(model_node(nodes, patcher, Nag(negative), nag_negative=negative))
+        assert len(calls) == plain + len(negative)
+    hook.remove()
 
 
 @pytest.mark.parametrize("name", ["pixart_sigma", "sana"])

@@ -49,7 +49,7 @@ def _at_last_layer(patcher, call, error):
     return layers[-1].register_forward_pre_hook(check).remove
 
 
-LAST_LAYERS = ("final_layer", "final_linear", "head", "out")
+LAST_LAYERS = ("final_layer", "final_linear", "clf", "head", "out")
 ENDS = {
     "a run": None,
     "interrupted between steps": (interrupt_at_second_step, comfy.model_management.InterruptProcessingException),

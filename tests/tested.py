@@ -52,6 +52,7 @@ TESTED_BY = {
     "PixArt": ("pixart_sigma", "pixart_alpha"),
     "Hunyuan-DiT": ("hunyuan_dit", "hunyuan_dit1"),
     "Stable Audio 3": ("stable_audio3", "stable_audio3_without_pads"),
+    "Stable Cascade": ("stable_cascade",),
     "SANA": ("sana", "sana_sprint"),
     "ERNIE-Image": ("ernie_image",),
     "ACE-Step 1.5": ("ace_step15", "ace_step15_without_codes", "ace_step15_timbre"),

@@ -5,6 +5,7 @@ from ..capabilities import missing, refusal
 from ..checks import UnknownFamily
 from .adapter import Adapter, ModelCall
 from .compiled import plain
+from .discovery import NOT_FOUND, FoundTransformer, Undeclared, Unsure, can_be_found
 from .families import REGISTRY
 from .families.refused import refused
 from .foreign import is_foreign, named, replaced_forward
@@ -22,8 +23,11 @@ def adapters() -> list[Adapter]:
     return list(dict.fromkeys(adapter for of_class in REGISTRY.values() for adapter in of_class))
 
 
-def adapter_of(model: torch.nn.Module) -> Adapter:
+def adapter_of(model: torch.nn.Module, unknown_models: bool = True) -> Adapter:
     """The adapter for a comfy.model_base.BaseModel, by its diffusion model's class or the nearest that it derives from.
+
+    Args:
+        unknown_models: whether to give one that is still to be `settled` where there is none, if the model has blocks.
 
     Raises:
         UnknownFamily: there is none; it names the class and the supported families.
@@ -36,6 +40,8 @@ def adapter_of(model: torch.nn.Module) -> Adapter:
         for adapter in REGISTRY.get(_registered(cls), ()):
             if adapter.serves(diffusion_model):
                 return adapter
+    if unknown_models and can_be_found(diffusion_model):
+        return Undeclared(diffusion_model)
     raise UnknownFamily(_refusal(model, "has no adapter for it yet"))
 
 
@@ -44,15 +50,28 @@ def _registered(cls):
     return cls.__qualname__ if is_foreign(cls) else f"{cls.__module__}.{cls.__qualname__}"
 
 
-def find_adapter(model: torch.nn.Module) -> Adapter:
+def find_adapter(model: torch.nn.Module, unknown_models: bool = True) -> Adapter:
     """The adapter for a comfy.model_base.BaseModel, which can guide it as it is now.
+
+    Args:
+        unknown_models: see adapter_of.
 
     Raises:
         ValueError: there is none, or this model can't be guided, or another pack's code is in the place of ComfyUI's
             where NAG would act; it says which.
         RuntimeError: this ComfyUI lacks what the adapter stands on; it names that.
     """
-    adapter, diffusion_model = adapter_of(model), plain(model.diffusion_model)
+    adapter, diffusion_model = adapter_of(model, unknown_models), plain(model.diffusion_model)
+    if unknown_models and is_foreign(type(diffusion_model)):
+        try:
+            check_forwards(_checked(adapter, model, diffusion_model), model)
+        except (ValueError, RuntimeError):  # another pack's model, with blocks of its own
+            return Undeclared(diffusion_model)
+        return adapter
+    return _checked(adapter, model, diffusion_model)
+
+
+def _checked(adapter, model, diffusion_model):
     reason = adapter.unsupported(model)
     if reason is not None:
         raise ValueError(_refusal(model, f"can't guide it: {reason}"))
@@ -60,6 +79,24 @@ def find_adapter(model: torch.nn.Module) -> Adapter:
     _check_blocks(adapter, model)
     _refuse(adapter.missing(diffusion_model))
     return adapter
+
+
+def settled(
+    adapter: Adapter, model: torch.nn.Module, positive: dict, negative: dict, noise: torch.Tensor, options: dict
+) -> Adapter:
+    """The adapter, or for a model that is not declared the one that is found, see Undeclared.found; it must be loaded.
+
+    Raises:
+        UnknownFamily: there is none; it says what was seen.
+    """
+    if not isinstance(adapter, Undeclared):
+        return adapter
+    try:
+        found = adapter.found(model, positive, negative, noise, options)
+    except Unsure as unsure:
+        raise UnknownFamily(_refusal(model, NOT_FOUND.format(unsure))) from unsure
+    _check_blocks(found, model)
+    return found
 
 
 def _refuse(lacking):
@@ -70,6 +107,8 @@ def _refuse(lacking):
 def _check_blocks(adapter, model):
     """Raise a ValueError if the lists of blocks that the adapter hooks hold another pack's."""
     diffusion_model = plain(model.diffusion_model)
+    if _is_as_looked_at(adapter, diffusion_model):
+        return
     blocks = set(adapter.blocks(diffusion_model))
     for name in adapter.block_lists:
         for element in listed(diffusion_model, name):
@@ -78,12 +117,19 @@ def _check_blocks(adapter, model):
                 raise ValueError(_refusal(model, OWN_BLOCKS.format(blocks=name, found=named(type(element)))))
 
 
+def _is_as_looked_at(adapter, diffusion_model):
+    """Whether it is another pack's model, whose doors were found in its own blocks."""
+    return isinstance(adapter, FoundTransformer) and is_foreign(type(diffusion_model))
+
+
 def check_forwards(adapter: Adapter, model: torch.nn.Module) -> None:
     """Raise a ValueError if another pack's forward() is in the place of that of a block which the adapter hooks.
 
     To be called when a run starts: before, a model may still have what belongs to another workflow.
     """
     diffusion_model = plain(model.diffusion_model)
+    if _is_as_looked_at(adapter, diffusion_model):
+        return
     blocks = set(adapter.blocks(diffusion_model)) if adapter.block_lists else ()
     home = type(diffusion_model) if adapter.of_pack else None
     for name, module in diffusion_model.named_modules():
@@ -98,4 +144,4 @@ def _refusal(model, reason):
     return f"The diffusion model is a {kind}, and NAG {reason}. Supported families: {families}."
 
 
-__all__ = ["Adapter", "ModelCall", "adapter_of", "adapters", "check_forwards", "find_adapter"]
+__all__ = ["Adapter", "ModelCall", "adapter_of", "adapters", "check_forwards", "find_adapter", "settled"]

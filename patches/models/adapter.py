@@ -29,6 +29,8 @@ class ModelCall:
         equation: with the settings' numbers.
         control: residuals of a ControlNet, as ComfyUI passes them, or None.
         transformer_options: ComfyUI's; not to be changed.
+        kept: kept(number, make) gives what `make()` gave for the entry of that number in an earlier call of the run, or
+            gives now. The model's weights were the same then.
     """
 
     x: torch.Tensor
@@ -40,6 +42,7 @@ class ModelCall:
     equation: Equation
     control: dict | None
     transformer_options: dict
+    kept: Callable[[int, Callable], object] = lambda number, make: make()
 
     def sizes(self) -> Sizes:
         """Of the two prompts."""
@@ -92,8 +95,10 @@ class Adapter(ABC):
     """What it needs of ComfyUI besides what all families do, in the notation of `capabilities`."""
     parts: tuple[str, ...] = ()
     """The modules of a diffusion model that it puts hooks on, by the ends of their names."""
+    text_input: str = "c_crossattn"
+    """What the model is given a text as, by the name of `extra_conds`."""
     text_inputs: tuple[str, ...] = ()
-    """What the model is given of a text besides "c_crossattn" and "y", by the names of `extra_conds`."""
+    """What the model is given of a text besides that and "y", by the names of `extra_conds`."""
     shared_inputs: dict[str, tuple[str, ...]] = {}
     """Those of `text_inputs` that hold, by further names, what is the picture's, too: which are the text's."""
     needed_inputs: dict[str, str] = {}
@@ -110,6 +115,8 @@ class Adapter(ABC):
     """Whether text and image attend together."""
     mixes_rows = False
     """Whether a model call may hold rows that are not guided, beside guided ones."""
+    notices: tuple[str, ...] = ()
+    """What a user should know of every run with it, in sentences."""
 
     @property
     def name(self) -> str:

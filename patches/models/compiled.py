@@ -12,7 +12,8 @@ from collections.abc import Hashable, Iterable, Iterator
 import torch
 from torch.utils.hooks import RemovableHandle
 
-MARKED = ("context", "vec", "c")  # what the model gets, and its blocks: Wan's, Flux's and SD3's; none returns it
+# What the model gets, and its blocks: Wan's, Flux's, SD3's and Stable Cascade's; none returns it.
+MARKED = ("context", "vec", "c", "clip_text")
 
 
 def marks(model: torch.nn.Module, use: Hashable) -> Iterator[RemovableHandle]:

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -44,8 +45,8 @@ class Door:
         vector: the argument with the modulation that the pooled output goes into. The image keeps the positive's; what
             the negative's is good for, `within` knows.
         within: what else there is to do inside of a block, in one model call: gives the hooks on one.
-        cross: the path, inside of a block, of the module in which the image attends to the text alone. The negative
-            joins the text in front of the block, which may modulate both; no block hands on a text.
+        cross: the path, inside of a block, of the module in which the image attends to the text alone; "" is the block.
+            The negative joins the text in front of the block, which may modulate both; no block hands on a text.
         projection: where the prompts meet, if no override reaches the attention.
         modality: which of settings.MODALITIES the text is for, where each has one of its own.
         names: of a block's arguments in their order, where its forward() does not tell.
@@ -123,6 +124,7 @@ class Doors:
         image_first: whether the image comes before the text in a diffusion model's attention.
         patch_will_do: for a rehearsal, in the place of the image and of each reference: nothing that comes with the
             text hangs on their sizes.
+        steady: what the model makes of a text depends on nothing else, and takes long: a rehearsal in each run will do.
         own: the name of a list of modules: each makes further text, in front of all blocks, for the block of its
             number alone. There it stands behind the other text.
     """
@@ -133,29 +135,35 @@ class Doors:
     image_is_behind: bool = False
     image_first: Callable[[torch.nn.Module], bool] = lambda model: False
     patch_will_do: bool = False
+    steady: bool = False
     own: str | None = None
+
+    @property
+    def is_cross(self) -> bool:
+        return self.kinds[0].cross is not None
 
     @contextmanager
     def held(self, model: torch.nn.Module, call: ModelCall) -> Iterator[None]:
         """For one guided call of a diffusion model: see ModelCall."""
         kinds = [door for door in self.kinds if door.serves(call.settings.options.modality)]
         found = [(door, blocks) for door in kinds if (blocks := door.find(model))]
-        count, counted = _Count(self.image_module is not None), self.text_module or self.image_module
+        counted = self.text_module or self.image_module
+        count = _Count(counted, self.image_module is not None)
         counting = [model.get_submodule(counted)] if counted else []
         with hooked(module.register_forward_hook(count) for module in counting):
-            brought = [self._rehearsed(model, found, call, entry, count) for entry in call.entries]
-            # Of the positive's run, from now on: where the text comes to the blocks as it is, that is known.
-            count.n_tokens = None if counted else call.context.shape[1]
+            rehearsed = [partial(self._rehearsed, model, found, call, entry, count) for entry in call.entries]
+            brought = [call.kept(i, make) if self.steady else make() for i, make in enumerate(rehearsed)]
+            count.start(call.context)
             with hooked(self._hooks(model, found, call, [*zip(*brought)], count)):
                 yield
 
     def _rehearsed(self, model, found, call, entry, count) -> list[Brought]:
         """What one entry of the negative brings, to each kind of cross-attention or to the first kind of block."""
-        kinds = found if found[0][0].cross else found[:1]
+        kinds = _of_each_text(found) if self.is_cross else found[:1]
         if kinds[0][0].vector and "y" in entry:
             entry = {**entry, "y": call.pooled}  # all entries' tokens go by one vector
         lists = {door.blocks: blocks for door, blocks in kinds}
-        count.n_tokens = entry["c_crossattn"].shape[1]  # unless a module counts
+        count.start(entry["c_crossattn"])
         own, makers = [], getattr(model, self.own) if self.own else ()
         with hooked(maker.register_forward_hook(lambda module, args, out: own.append(out)) for maker in makers):
             caught = rehearse(
@@ -167,8 +175,10 @@ class Doors:
 
     def _hooks(self, model, found, call, brought, count):
         """brought: for each kind of cross-attention, or for the first kind of block, what each entry brings."""
-        if found[0][0].cross:
-            for (door, blocks), entries in zip(found, brought):
+        if self.is_cross:
+            of_text = dict(zip((door.text for door, _ in _of_each_text(found)), brought))
+            for door, blocks in found:
+                entries = of_text[door.text]
                 if door.projection is None:
                     visit = CrossVisit(door, call.equation, call.use, entries)
                 else:
@@ -186,13 +196,27 @@ class Doors:
                 yield from visit.hooks(door, block, next(numbers), within)
 
 
+def _of_each_text(found):
+    """The first kind of block for each text."""
+    return list({door.text: (door, blocks) for door, blocks in reversed(found)}.values())[::-1]
+
+
 class _Count:
-    """A forward hook that keeps how many tokens the text has, or the image."""
+    """A forward hook that keeps how many tokens the text has, or the image.
+
+    Args:
+        counted: the path of the module that it is on; None where the text has as many tokens as it comes with.
+        is_image: whether that module has the image's tokens.
+    """
 
     n_tokens = None
 
-    def __init__(self, is_image: bool):
-        self.is_image = is_image
+    def __init__(self, counted: str | None, is_image: bool):
+        self.counted, self.is_image = counted, is_image
+
+    def start(self, text: torch.Tensor):
+        """A run of the model for a text, (rows, tokens, width), begins."""
+        self.n_tokens = None if self.counted else text.shape[1]
 
     def __call__(self, module, args, out):
         self.n_tokens = out.shape[1]

@@ -62,6 +62,7 @@ class _TwoRuns:
         self.at, self.equation = at, equation
         self.features = None  # of the negative's run, in front of the projection
         self.known = {}  # what layers have made in that run
+        self.is_over = False  # so is the positive's, as far as the projection
 
     def hooks_on(self, module: torch.nn.Module) -> Iterator[RemovableHandle]:
         yield in_front(module, self.run_twice)
@@ -69,10 +70,12 @@ class _TwoRuns:
             layer = plain(module).get_submodule(path)
             yield layer.register_forward_pre_hook(partial(self.leave_out_known, path))
             yield layer.register_forward_hook(partial(self.know, path))
-        yield plain(module).get_submodule(self.at.path).register_forward_pre_hook(self.meet)
+        projection = plain(module).get_submodule(self.at.path)
+        yield projection.register_forward_pre_hook(self.meet)
+        yield projection.register_forward_hook(self.of_full_size)
 
     def run_twice(self, given):
-        self.features, self.known = None, {}
+        self.features, self.known, self.is_over = None, {}, False
         args, kwargs = given.changed(**self.negatives(given))
         plain(given.module).forward(*args, **kwargs)
         return given.changed(**self.positives(given))
@@ -92,7 +95,12 @@ class _TwoRuns:
         if self.features is None:
             self.features = features
             return (features[:, :1], *others)
+        self.is_over = True
         return (self.guided(features), *others)
+
+    def of_full_size(self, projection, args, out):
+        """What the module does with the negative's, for nothing, it can do with one token in many places, too."""
+        return None if self.is_over else out.expand(-1, self.features.shape[1], -1)
 
 
 class CrossProjectionVisit(_TwoRuns):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ..attention.override import OVERRIDE
+from .adapter import Adapter
 from .arguments import Arguments, in_front
 from .compiled import plain
 from .hooks import hooked
@@ -16,6 +17,7 @@ from .lists import copied, listed, put
 
 OF_OTHERS = ("patches", "patches_replace", "wrappers", "callbacks", OVERRIDE)  # of the transformer_options
 REFERENCES = "ref_latents"  # which some models refine in front of their blocks, as they do the picture
+TEXT = Adapter.text_input
 NEVER_CAME = "NAG can't guide this model: it never came to its {}."
 
 
@@ -145,12 +147,14 @@ class Rehearsals:
 
     def __init__(self, model, adapter, x, t, c_concat, transformer_options, given: dict):
         self.model, self.x, self.t, self.c_concat = model, x, t, c_concat
-        self.of_text, self.given, self.options = ("y", *adapter.text_inputs), given, transformer_options
+        self.text, self.given, self.options = adapter.text_input, given, transformer_options
+        self.of_text = (TEXT, self.text, *adapter.text_inputs)
         self.shared = adapter.shared_inputs
 
     def __call__(self, entry: dict, lists: dict[str, list[torch.nn.Module]], small: bool):
         x, c_concat = self.x, self.c_concat
-        of_picture = {name: value for name, value in self.given.items() if name not in self.of_text}
+        of_text = {*self.of_text, *entry}  # with "y", unless it is the positive's alone
+        of_picture = {name: value for name, value in self.given.items() if name not in of_text}
         if small:
             patch = plain(self.model.diffusion_model).patch_size
             patch = patch if isinstance(patch, int) else patch[-1]
@@ -158,9 +162,10 @@ class Rehearsals:
             if of_picture.get(REFERENCES):
                 of_picture[REFERENCES] = [t[..., :patch, :patch] for t in of_picture[REFERENCES]]
         text = {**entry, **self._with_pictures(entry)}
-        tokens = text.pop("c_crossattn").to(x.device)
+        text[self.text] = text.pop(TEXT).to(x.device)
+        tokens = text.pop(TEXT, None)
         options = {name: value for name, value in self.options.items() if name not in OF_OTHERS}
-        return _bare(self.model, lists)._apply_model(x, self.t, c_concat, tokens, None, options, **of_picture, **text)
+        return bare(self.model, lists)._apply_model(x, self.t, c_concat, tokens, None, options, **of_picture, **text)
 
     def _with_pictures(self, entry):
         """What holds both the text's and the picture's, with the positive's picture."""
@@ -171,7 +176,7 @@ class Rehearsals:
         }
 
 
-def _bare(model, lists):
+def bare(model, lists):
     """A comfy.model_base.BaseModel with the same modules, and nothing on its diffusion model but what its class says.
 
     No hooks, no functions in the place of its methods, other packs' or torch.compile's, out of which nothing could be
@@ -186,7 +191,8 @@ def _bare(model, lists):
             del net.__dict__[name]
     net._forward_hooks, net._forward_pre_hooks = OrderedDict(), OrderedDict()
     for path, blocks in lists.items():
-        if listed(net, path) != blocks:
+        theirs = listed(net, path)
+        if theirs != blocks and not any(isinstance(each, torch.nn.ModuleList) for each in theirs):  # lists of lists
             put(blocks, net, path)
     bare = copied(model)
     bare._modules["diffusion_model"] = net

@@ -16,7 +16,7 @@ class Transformer(Adapter):
     """A family whose negative waits at the doors.
 
     Args:
-        families, text_encoder, since, text_inputs, shared_inputs: see Adapter.
+        families, text_encoder, since, text_input, text_inputs, shared_inputs: see Adapter.
         doors: see Doors.
         width: the path of the module that takes the text, or names of numbers whose product is the text's width, or
             what gives, of a diffusion model, all the widths that it takes, the usual first.
@@ -35,6 +35,7 @@ class Transformer(Adapter):
     doors: Doors
     width: str | tuple[str, ...] | Callable[[torch.nn.Module], tuple[int, ...]]
     since: dict[str, str] = field(default_factory=dict)
+    text_input: str = Adapter.text_input
     text_inputs: tuple[str, ...] = ("attention_mask",)
     shared_inputs: dict[str, tuple[str, ...]] = field(default_factory=dict)
     which: Callable[[torch.nn.Module], str] | None = None
@@ -60,6 +61,11 @@ class Transformer(Adapter):
     @property
     def is_joint(self):
         return self.doors.kinds[0].cross is None
+
+    @property
+    def mechanism(self):
+        where = "" if self.doors.kinds[0].projection is None else ", in front of its projection"
+        return super().mechanism + where
 
     def serves(self, model):
         return self.only(model)

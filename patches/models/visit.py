@@ -51,7 +51,7 @@ class CrossVisit:
     def hooks(self, blocks: Sequence[torch.nn.Module]) -> Iterator[RemovableHandle]:
         attending = attending_by(self.attend)
         for block in blocks:
-            yield in_front(block, self.join)
+            yield in_front(block, self.join, self.door.names)
             yield in_front(self.door.meets_in(block), attending)
 
     def join(self, given):

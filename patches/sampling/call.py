@@ -28,6 +28,7 @@ class ModelWrapper:
     def __init__(self, adapter: Adapter, witness: Witness):
         self.adapter, self.witness = adapter, witness
         self.on_device = functools.cache(_on_device)  # once a run
+        self.brought = {}  # by entries of the negative
 
     def __call__(
         self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs
@@ -41,9 +42,11 @@ class ModelWrapper:
                 return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
             if active.statistics is not None:
                 active.statistics.expect(x.device)
+            name = self.adapter.text_input
+            kwargs["c_crossattn"] = c_crossattn
             call = ModelCall(
                 x=x,
-                context=c_crossattn.to(x.device),  # newer ComfyUI does this later, inside the call
+                context=kwargs.pop(name).to(x.device),  # newer ComfyUI does this later, inside the call
                 entries=active.entries,
                 rehearse=self._rehearsing(
                     Rehearsals(executor.class_obj, self.adapter, x, t, c_concat, transformer_options, kwargs)
@@ -53,6 +56,7 @@ class ModelWrapper:
                 equation=self._equation(active, x.device),
                 control=control,
                 transformer_options=transformer_options,
+                kept=functools.partial(self._kept, executor.class_obj, active, x.device),
             )
             apart = self.witness.blocks if self.adapter.block_lists and has_own_way(model) else ()
             with (
@@ -61,8 +65,17 @@ class ModelWrapper:
                 self.adapter.guided(model, call) as (context, options),
                 hooked(marks(model, call.use)),
             ):
-                return executor(x, t, c_concat, context, control, options, **kwargs)
+                kwargs[name] = context
+                return executor(x, t, c_concat, kwargs.pop("c_crossattn"), control, options, **kwargs)
 
+    def _kept(self, model, active, device, number, make):
+        patcher = model.current_patcher
+        if patcher is None or patcher.current_hooks is not None:  # a LoRA may come and go from step to step
+            return make()
+        key = device, active.sources[number]
+        if key not in self.brought:
+            self.brought[key] = make()
+        return self.brought[key]
 
     def _rehearsing(self, rehearsals):
         def rehearse(*args):

@@ -25,7 +25,7 @@ def guide_model(model, request: Request):
         check_not_empty("The NAG negative", request.negative)
     if request.settings.off:
         return guided
-    adapter = find_adapter(model.model)
+    adapter = find_adapter(model.model, request.settings.options.unknown_models)
     if request.negative is not None:
         check_fits(adapter, model.model.diffusion_model, request.negative)
     guided.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, MemoryWrapper(request))

@@ -1,6 +1,7 @@
 """The guidance of a model call's rows, in the form in which ComfyUI batches what it knows of each row."""
 import dataclasses
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import comfy.conds
@@ -56,10 +57,15 @@ class Guidance:
 
 @dataclass(frozen=True)
 class Active:
-    """The negative of a model call in which NAG acts: see ModelCall for the fields."""
+    """The negative of a model call in which NAG acts: see ModelCall for the fields.
+
+    Args:
+        sources: of each entry, what it is made of: the same sources, the same entry.
+    """
 
     settings: Settings
     entries: tuple[dict, ...]
+    sources: tuple[Hashable, ...]
     guided: tuple[slice, ...]
     statistics: Statistics | None
 
@@ -127,7 +133,9 @@ class GuidanceRows(comfy.conds.CONDRegular):
             return None
         times = self._times(n_rows)
         entries = tuple(_of_all([entry.given for entry in of_rows] * times) for of_rows in zip(*parts))
-        return Active(guidances[0].settings, entries, self._guided_slices(times), guidances[0].statistics)
+        source = lambda entry: (entry.source, len(entry.tokens))
+        sources = tuple(tuple(map(source, of_rows)) * times for of_rows in zip(*parts))
+        return Active(guidances[0].settings, entries, sources, self._guided_slices(times), guidances[0].statistics)
 
     def _times(self, n_rows):
         batched = sum(rows.count for rows in self.cond)

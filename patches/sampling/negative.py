@@ -20,6 +20,7 @@ class Negative:
         pooled: (rows, width), or None where the family has none.
         low, high: the sigmas between which the entry holds, both included.
         further: what else the model is given of its text, by name: tensors of the same rows, or values.
+        source: stands for the entry, however many rows it has.
     """
 
     tokens: torch.Tensor
@@ -27,11 +28,12 @@ class Negative:
     low: float = 0.0
     high: float = math.inf
     further: dict = field(default_factory=dict)
+    source: object = field(default_factory=object, compare=False)
 
     def repeated(self, rows: int) -> "Negative":
         repeat = lambda value: comfy.utils.repeat_to_batch_size(value, rows) if torch.is_tensor(value) else value
         further = {name: repeat(value) for name, value in self.further.items()}
-        return Negative(repeat(self.tokens), repeat(self.pooled), self.low, self.high, further)
+        return Negative(repeat(self.tokens), repeat(self.pooled), self.low, self.high, further, self.source)
 
     def signature(self) -> tuple:
         """What two entries must have in common to guide rows of one model call, however many rows each has."""
@@ -74,7 +76,7 @@ def _encoded(entry, adapter, model, device):
         if name in further:
             further[name] = {key: value for key, value in further[name].items() if key in of_text}
     return Negative(
-        conds["c_crossattn"].cond.to(device),
+        conds[adapter.text_input].cond.to(device),
         pooled,
         single(entry.get("timestep_end", 0.0)),
         single(entry.get("timestep_start", math.inf)),

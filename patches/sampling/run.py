@@ -7,7 +7,7 @@ import comfy.sampler_helpers
 from comfy.patcher_extension import WrappersMP
 
 from ..checks import check_inputs, check_text
-from ..models import Adapter, check_forwards, find_adapter
+from ..models import Adapter, check_forwards, find_adapter, settled
 from ..models.compiled import plain
 from .call import ModelWrapper
 from .guidance import Guidance, GuidanceRows, Rows
@@ -68,14 +68,17 @@ class SamplingWrapper:
             _check_alone(model_options)
         # Our hook has done its work; left there, it would keep ComfyUI from batching positive and negative.
         drop_hook(itertools.chain(*guider.conds.values()), KEY)
-        guidances = []
-        for request, conditionings in self._to_guide(guider.conds):
+        to_guide, guidances = self._to_guide(guider.conds), []
+        if to_guide:
+            adapter = _settled(adapter, model, to_guide, guider, noise, model_options)
+        for request, conditionings in to_guide:
             for conditioning in conditionings:
                 check_text("positive", adapter, model.diffusion_model, conditioning.get("cross_attn"))
                 check_inputs("positive", adapter, conditioning["model_conds"])
             negatives = negative_entries(request, guider)
             guidance = make_guidance(model, adapter, request, negatives, guider, noise, run)
-            say(request, of_request(request, guidance.settings, _texts(negatives), _texts(conditionings)))
+            said = of_request(request, guidance.settings, _texts(negatives), _texts(conditionings))
+            say(request, [*said, *adapter.notices])
             if request.report is not None and guidance.settings.options.statistics:
                 guidance = dataclasses.replace(
                     guidance, statistics=Statistics(sigmas.tolist(), noise.device, request.report)
@@ -101,7 +104,7 @@ class SamplingWrapper:
         _drop_from_negatives(conds.get("negative", ()), found)
         if self.request is not None and conds.get("positive") and id(self.request) not in found:
             say(self.request, [IGNORED])
-        return found.values()
+        return list(found.values())
 
     def _request_of(self, kind, model_conds):
         """What is to guide a conditioning: its own request, or ours for the positive; None if it has guidance yet."""
@@ -128,6 +131,23 @@ def _drop_from_negatives(negatives, requests):
         if id(carried.cond) not in requests:
             raise ValueError(NEGATIVE_IS_GUIDED)
         del conditioning["model_conds"][KEY]
+
+
+def _settled(adapter, model, to_guide, guider, noise, model_options):
+    """The adapter, or for a model that is not declared the one that is found for a prompt of this run.
+
+    Raises:
+        UnknownFamily: none is found, or none is to be looked for.
+    """
+    if not all(request.settings.options.unknown_models for request, _ in to_guide):
+        adapter = find_adapter(model, unknown_models=False)
+    request, (conditioning, *_) = to_guide[0]
+    check_text("positive", adapter, model.diffusion_model, conditioning.get("cross_attn"))
+    negative, options = negative_entries(request, guider)[0], model_options.get("transformer_options", {})
+    check_text("NAG negative", adapter, model.diffusion_model, negative.get("cross_attn"))
+    adapter = settled(adapter, model, conditioning, negative, noise, options)
+    check_forwards(adapter, model)
+    return adapter
 
 
 def _texts(conditionings):

@@ -11,7 +11,8 @@ ONE_STREAM = ["lumina2", "z_image", "krea2"]
 ONE_BEHIND_TWO = ["chroma", "flux2_klein"]
 TWO_STREAMS = ["qwen_image", "lens"]
 CROSS = ["ltxv", "ltx2", "cosmos_predict2"]
-JOINT = [*ONE_STREAM, *ONE_BEHIND_TWO, *TWO_STREAMS]
+BY_A_VECTOR = ["hunyuan_video"]  # of each prompt's own
+JOINT = [*ONE_STREAM, *ONE_BEHIND_TWO, *TWO_STREAMS, *BY_A_VECTOR]
 EACH = [BY_NAME[name] for name in (*JOINT, *CROSS)]
 every_mechanism = pytest.mark.parametrize("family", EACH, ids=str)
 

@@ -51,7 +51,12 @@ def test_lora(nodes, lora, family, order):
     assert_close(run.sample(model, positive), expected)
 
 
-@pytest.mark.parametrize(("family", "place"), [(f, MODEL) for f in EACH] + [(QWEN, place) for place in CONDITIONING])
+OF_A_STEP = [*EACH, BY_NAME["ace_step15"]]  # which encodes its negative once a run, where weights stay
+
+
+@pytest.mark.parametrize(
+    ("family", "place"), [(f, MODEL) for f in OF_A_STEP] + [(QWEN, place) for place in CONDITIONING]
+)
 def test_hooked_lora(nodes, lora, family, place):
     """At full strength for the first half, then not at all. The negative's text is the positive's model's."""
     run, nag = Run(family, cfg=3.0, steps=4), Nag(family.conditioning(11, 5))

@@ -2,6 +2,7 @@
 import inspect
 from types import SimpleNamespace
 
+import comfy.latent_formats
 import torch
 from comfy.ldm.flux.layers import DoubleStreamBlock
 
@@ -59,7 +60,10 @@ def guiding_frame():
 
 
 def to_refine():
-    return {"concat_latent_image": torch.randn(1, 32, 5, 4, 6)}
+    """The picture that the refiner is given, of which newer ComfyUI puts two frames into one."""
+    format = comfy.latent_formats.HunyuanImage21Refiner()
+    folds = format.process_in(torch.zeros(1, 32, 5, 4, 6)).shape[1] == 64
+    return {"concat_latent_image": torch.randn(1, 32, 5, 4, 6) if folds else torch.randn(1, 64, 3, 4, 6)}
 
 
 SAYS = (9.0, 2.5, 0.12)

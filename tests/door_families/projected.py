@@ -34,6 +34,11 @@ ERNIE = {
     "image_model": "ernie", "hidden_size": 96, "num_attention_heads": 4, "num_layers": 3, "ffn_hidden_size": 64,
     "in_channels": 128, "out_channels": 128, "text_in_dim": TEXT, "rope_axes_dim": (8, 8, 8),
 }  # fmt: skip
+CASCADE = {
+    "stable_cascade_stage": "c", "c_hidden": [64, 64], "nhead": [4, 4], "blocks": [[1, 2], [2, 1]],
+    "block_repeat": [[1, 1], [2, 1]], "c_cond": 48, "c_r": 16, "c_clip_text": TEXT, "c_clip_text_pooled": 20,
+    "c_clip_seq": 2,
+}  # fmt: skip
 MUSIC = (64, 14)
 OF_MT5 = 5  # tokens
 
@@ -130,6 +135,10 @@ PROJECTED = [
         for name, of_text in {
             "ace_step15": with_codes, "ace_step15_without_codes": with_lyrics, "ace_step15_timbre": with_timbre
         }.items()
+    ),
+    DoorFamily(
+        "stable_cascade", model("StableCascade_C", "Stable_Cascade_C", **CASCADE), None, NOBODYS, (16, 6, 8),
+        tokens=Tokens(patches_of(1), cross=True, projection="*_blocks.N.N.attention.attn.out_proj"),
     ),
     DoorFamily(
         "stable_audio3", stable_audio_3(differential=True), None, NOBODYS, (256, 14),

@@ -22,7 +22,7 @@ OF_IMAGE = (
     "ref_latents", "ref_latents_method", "c_concat", "latent_shapes", "denoise_mask", "audio_denoise_mask", "guidance",
     "frame_rate", "keyframe_idxs", "guide_attention_entries", "generated_keyframes", "ref_audio", "time_dim_replace",
     "clip_fea", "guiding_frame_index", "ref_latent", "disable_time_r", "image_cond", "c_size", "c_ar",
-    "image_meta_size", "local_add_cond",
+    "image_meta_size", "local_add_cond", "clip_img", "sca", "crp",
 )  # fmt: skip
 PAYLOAD, OF_TEXT = "minimax_payload", ("text_token_tags",)  # which holds the text's and the picture's
 PATIENCE = 60  # seconds for the other thread to come
@@ -79,7 +79,7 @@ class _Lockstep:
             own[PAYLOAD] = {**positive[PAYLOAD], **{name: negative[PAYLOAD][name] for name in OF_TEXT}}
         prompts = positive, {**negative, **own}
         meeting = Meeting(
-            [self.tokens.of_text(prompt["c_crossattn"].shape[1]) for prompt in prompts],
+            [self.tokens.of_text(text_of(prompt).shape[1]) for prompt in prompts],
             self.tokens.of_image(x.shape[1:]), self.tokens, nag, options.get(OVERRIDE),
         )  # fmt: skip
         hooks = [*self.sharing(model.diffusion_model, meeting), *self.meeting_at(model.diffusion_model, meeting)]
@@ -127,9 +127,14 @@ class _Lockstep:
         }
 
 
+def text_of(prompt):
+    """Stable Cascade has another name for it."""
+    return prompt["clip_text"] if prompt.get("c_crossattn") is None else prompt["c_crossattn"]
+
+
 def at(path, model):
-    """The modules at a path with N for a number."""
-    pattern = re.compile(re.escape(path or "").replace("N", r"\d+"))
+    """The modules at a path with N for a number, and * for whatever."""
+    pattern = re.compile(re.escape(path or "").replace("N", r"\d+").replace(r"\*", ".*"))
     return [module for name, module in model.named_modules() if path and pattern.fullmatch(name)]
 
 

@@ -37,10 +37,10 @@ class Unknown(torch.nn.Module):
 
     def __init__(self, known):
         super().__init__()
-        self.known, self.dtype = known, known.dtype
+        self.known, self.dtype = (known,), known.dtype  # in which nobody finds blocks
 
     def forward(self, *args, **kwargs):
-        return self.known(*args, **kwargs)
+        return self.known[0](*args, **kwargs)
 
 
 class MakeUnknown:

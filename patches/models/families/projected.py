@@ -1,4 +1,6 @@
 """Families whose image attends to the text where no override reaches: the prompts meet in front of the projection."""
+import dataclasses
+
 from ...settings import Strength
 from ..doors import Door, Doors
 from ..projection import Projection
@@ -53,6 +55,7 @@ ACE_STEP_15 = Transformer(
                 projection=Projection("o_proj", once=("q_proj",)),
             ),
         ),
+        steady=True,  # its encoders take as long as half of the decoder
     ),
     width="encoder.text_projector",
     text_inputs=("lyric_embed", "refer_audio", "audio_codes", "is_covers", "replace_with_null_embeds"),
@@ -106,6 +109,24 @@ ERNIE_IMAGE = Transformer(
     width="text_proj",
 )
 
+# Of its keys some are the image's, so that no text alone goes to the attention. A block's text is the same for all.
+CASCADE_BLOCK = Door(
+    "down_blocks",
+    text="kv",
+    cross="",
+    projection=Projection("attention.attn.out_proj", once=("attention.attn.to_q",)),
+)
+STABLE_CASCADE = Transformer(
+    families={"Stable Cascade": NOBODYS},
+    text_encoder="CLIP-G (CLIPLoader, type stable_cascade, or the checkpoint's own)",
+    doors=Doors((CASCADE_BLOCK, dataclasses.replace(CASCADE_BLOCK, blocks="up_blocks"))),
+    width="clip_txt_mapper",
+    text_input="clip_text",
+    text_inputs=("clip_text_pooled",),
+    needed_inputs={"clip_text_pooled": "pooled output"},
+    patch=1,
+    made=lambda model, n: n + 2 * model.c_clip_seq,  # of the pooled output, and of an image that there may be
+)
 TWO_PROMPTS = (
     "this version of ComfyUI_ExtraModels runs it for two prompts at a time only; that of Efficient-Large-Model on "
     "GitHub, by SANA's authors, also runs it for one"
@@ -135,5 +156,6 @@ PROJECTED = {
     "comfy.ldm.ace.ace_step15.AceStepConditionGenerationModel": ACE_STEP_15,
     "comfy.ldm.audio.dit.AudioDiffusionTransformer": STABLE_AUDIO_3,
     "comfy.ldm.ernie.model.ErnieImageModel": ERNIE_IMAGE,
+    "comfy.ldm.cascade.stage_c.StageC": STABLE_CASCADE,
     "SanaMS": SANA,  # and SanaMSCM, SANA-Sprint's, which derives from it
 }
