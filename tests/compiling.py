@@ -12,9 +12,14 @@ BLOCKS = {
     "qwen_image": ["transformer_blocks"],
     "chroma": ["double_blocks", "single_blocks"],
     "cosmos_predict2": ["blocks"],
+    "pixart_sigma": ["blocks"],
+    "ernie_image": ["layers"],
 }
 DITS = [("sd35_large", "shared"), ("flux_dev", "shared"), ("flux_dev", "separate"), ("wan21_t2v", "shared")]
-AT_DOORS = [(name, "shared") for name in ("z_image", "qwen_image", "chroma", "cosmos_predict2")]
+AT_DOORS = [
+    (name, "shared")
+    for name in ("z_image", "qwen_image", "chroma", "cosmos_predict2", "pixart_sigma", "ernie_image")
+]
 
 
 def blocks_of(patcher, name):

@@ -15,6 +15,8 @@ from stored import patcher_of, rounded, weights_of
 pytestmark = pytest.mark.usefixtures("inference_mode")
 QWEN = BY_NAME["qwen_image"]
 MODEL, *CONDITIONING = PLACES
+BEHIND = [BY_NAME[name] for name in ("pixart_sigma", "ernie_image")]  # the prompts meet in front of the projection
+OF_A_STEP = [*EACH, *BEHIND, BY_NAME["ace_step15"]]  # which encodes its negative once a run, where weights stay
 
 
 @pytest.fixture
@@ -40,7 +42,9 @@ def own_patcher(family):
     return patcher_of(family, weights_of(family), torch.float32)
 
 
-@pytest.mark.parametrize(("family", "order"), [(f, model_last) for f in EACH] + [(QWEN, o) for o in ORDERS[::2]])
+@pytest.mark.parametrize(
+    ("family", "order"), [(f, model_last) for f in [*EACH, *BEHIND]] + [(QWEN, o) for o in ORDERS[::2]]
+)
 def test_lora(nodes, lora, family, order):
     run, nag = Run(family, cfg=3.0, steps=2), Nag(family.conditioning(11, 5))
     expected = run.sample(exactly(family, with_lora(family, lora(family))), guided_by(run.positive, nag))
@@ -49,9 +53,6 @@ def test_lora(nodes, lora, family, order):
     change = by_node("LoraLoaderModelOnly", lora_name=FILE, strength_model=STRENGTH)
     model, positive = order(nodes, own_patcher(family), run.positive, nag, change)
     assert_close(run.sample(model, positive), expected)
-
-
-OF_A_STEP = [*EACH, BY_NAME["ace_step15"]]  # which encodes its negative once a run, where weights stay
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,10 @@ OF_DOORS = {  # one of each mechanism
         *("CosmosPredict2", "CosmosT2IPredict2", None, ()),
         {**cross.COSMOS, "max_img_h": 240, "max_img_w": 240, "model_channels": 512, "num_heads": 4},
     ),
+    "ernie_image": (
+        *("ErnieImage", "ErnieImage", "ernie.model.ErnieImageModel", ()),
+        {**projected.ERNIE, "hidden_size": 512, "ffn_hidden_size": 1536, "rope_axes_dim": (32, 48, 48)},
+    ),
     "pixart_sigma": (
         *("PixArt", "PixArtSigma", None, ()),
         {**projected.PIXART, "changed": projected.as_loaded, "hidden_size": 512},
@@ -204,7 +208,7 @@ OF_DOORS = {  # one of each mechanism
 }
 LATENTS = {
     "flux2_klein": (128, 32, 32), "qwen_image": (16, 1, 64, 64), "cosmos_predict2": (16, 1, 64, 64),
-    "pixart_sigma": (4, 64, 64),
+    "pixart_sigma": (4, 64, 64), "ernie_image": (128, 32, 32),
 }  # fmt: skip
 WIDE_DOORS = [
     dataclasses.replace(
