@@ -10,11 +10,11 @@ import comfy.model_management
 import comfy.model_patcher
 import pytest
 import torch
+from host.server import PACK
 
 import door_families
 import families
 from families import _patcher
-from host.server import PACK
 from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
