@@ -5,7 +5,7 @@ from ..capabilities import missing, refusal
 from ..checks import UnknownFamily
 from .adapter import Adapter, ModelCall
 from .compiled import plain
-from .discovery import NOT_FOUND, FoundTransformer, Undeclared, Unsure, can_be_found
+from .discovery import NOT_FOUND, Undeclared, Unsure, can_be_found
 from .families import REGISTRY
 from .families.refused import refused
 from .foreign import is_foreign, named, replaced_forward
@@ -62,7 +62,7 @@ def find_adapter(model: torch.nn.Module, unknown_models: bool = True) -> Adapter
         RuntimeError: this ComfyUI lacks what the adapter stands on; it names that.
     """
     adapter, diffusion_model = adapter_of(model, unknown_models), plain(model.diffusion_model)
-    if unknown_models and is_foreign(type(diffusion_model)):
+    if unknown_models and is_foreign(type(diffusion_model)) and not adapter.of_pack:
         try:
             check_forwards(_checked(adapter, model, diffusion_model), model)
         except (ValueError, RuntimeError):  # another pack's model, with blocks of its own
@@ -107,8 +107,6 @@ def _refuse(lacking):
 def _check_blocks(adapter, model):
     """Raise a ValueError if the lists of blocks that the adapter hooks hold another pack's."""
     diffusion_model = plain(model.diffusion_model)
-    if _is_as_looked_at(adapter, diffusion_model):
-        return
     blocks = set(adapter.blocks(diffusion_model))
     for name in adapter.block_lists:
         for element in listed(diffusion_model, name):
@@ -117,19 +115,12 @@ def _check_blocks(adapter, model):
                 raise ValueError(_refusal(model, OWN_BLOCKS.format(blocks=name, found=named(type(element)))))
 
 
-def _is_as_looked_at(adapter, diffusion_model):
-    """Whether it is another pack's model, whose doors were found in its own blocks."""
-    return isinstance(adapter, FoundTransformer) and is_foreign(type(diffusion_model))
-
-
 def check_forwards(adapter: Adapter, model: torch.nn.Module) -> None:
     """Raise a ValueError if another pack's forward() is in the place of that of a block which the adapter hooks.
 
     To be called when a run starts: before, a model may still have what belongs to another workflow.
     """
     diffusion_model = plain(model.diffusion_model)
-    if _is_as_looked_at(adapter, diffusion_model):
-        return
     blocks = set(adapter.blocks(diffusion_model)) if adapter.block_lists else ()
     home = type(diffusion_model) if adapter.of_pack else None
     for name, module in diffusion_model.named_modules():

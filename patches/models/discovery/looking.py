@@ -1,4 +1,5 @@
 """Looks for where a model's text meets its picture: with texts of several lengths, until two come out differently."""
+import dataclasses
 import itertools
 import logging
 import math
@@ -7,7 +8,7 @@ import time
 import torch
 
 from ..compiled import plain
-from ..foreign import named
+from ..foreign import is_foreign, named
 from .calls import TinyCalls, seeds_kept
 from .comparing import Runs
 from .declaration import declaration
@@ -87,6 +88,8 @@ def _with(calls, n_long, n_short, least):
         other = calls.prompt(n_long, long, pooled=True)
         other = None if _equal(other.conds["y"], long.conds["y"]) else {**long.conds, "y": other.conds["y"]}
     found = read(seen, other and see(type(long)(long.x, other, long.n)))
+    kinds = tuple(dataclasses.replace(door, of_pack=is_foreign(type(calls.net))) for door in found.doors.kinds)
+    doors = dataclasses.replace(found.doors, kinds=kinds)
     differ = (
         name for name in long.conds
         if any(name in text.conds and not _equal(long.conds[name], text.conds[name]) for text in (short, another))
@@ -99,7 +102,7 @@ def _with(calls, n_long, n_short, least):
     adapter = FoundTransformer(
         families={name: GENERIC},
         text_encoder=TEXT_ENCODER,
-        doors=found.doors,
+        doors=doors,
         width=path or (lambda model: (width,)),
         text_inputs=tuple(name for name in differ if name not in ("c_crossattn", "y")),
         patch=max(1, math.prod(long.x.shape[2:]) // found.n_image),

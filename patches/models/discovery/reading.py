@@ -8,8 +8,6 @@ import torch
 
 from ..arguments import OPTIONS
 from ..doors import Door, Doors
-from ..foreign import is_comfys
-from ..lists import listed
 from ..projection import Projection
 from ..rehearsal import token_axis
 from .comparing import Runs, agreeing, same, tensors, whole_numbers
@@ -22,17 +20,6 @@ class Unsure(Exception):
 
 class Alike(Unsure):
     """Both texts came out of the same length."""
-
-
-@dataclass(frozen=True)
-class FoundDoor(Door):
-    """A door whose blocks may be another pack's, if the model is."""
-
-    def find(self, model):
-        return super().find(model) if is_comfys(model) else listed(model, self.blocks)
-
-    def missing(self, block):
-        return []
 
 
 @dataclass(frozen=True)
@@ -208,7 +195,7 @@ class _List:
                     f"its blocks ({self.path}) get {n} tokens of text as {argument!r}, and no module in them lets the "
                     f"picture attend to just these, but to {keys} tokens of text"
                 )
-            found[module] = FoundDoor(
+            found[module] = Door(
                 self.path, text=argument, text_axis=axis, text_places=self.text_places, text_mask=self.text_mask,
                 cross=module, names=self._names(),
             )  # fmt: skip
@@ -248,7 +235,7 @@ class _List:
             name = None if name == argument else name
             how = Projection(last, once=tuple(once), text=name, lengths=self._lengths(module))
             path = _inside(module.long, self.first.long.frame)
-            return [FoundDoor(self.path, text=argument, cross=path, projection=how, names=self._names())]
+            return [Door(self.path, text=argument, cross=path, projection=how, names=self._names())]
         return []
 
     def _projected_sequence(self) -> Projection | None:
@@ -297,13 +284,13 @@ class _List:
         facts = {"places": self.places, "mask": self.mask, "indices": self._indices(), "names": self._names()}
         if self.sequence:
             self._check_handed_on(self.sequence, lambda out: out)
-            return FoundDoor(self.path, sequence=self.sequence, projection=projection, **facts)
+            return Door(self.path, sequence=self.sequence, projection=projection, **facts)
         if len(self.texts) > 1:
             names = ", ".join(argument for argument, _ in self.texts)
             raise Unsure(f"its blocks ({self.path}) get several texts: {names}")
         ((argument, axis),), out = self.texts, self._out()
         self._check_handed_on(argument, lambda made: made[out])
-        return FoundDoor(
+        return Door(
             self.path, text=argument, text_axis=axis, image=self.image, out=out, text_places=self.text_places,
             text_mask=self.text_mask, **facts,
         )  # fmt: skip
