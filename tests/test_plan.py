@@ -625,7 +625,7 @@ def test_a_strength_below_1_is_said(plan):
 def test_a_model_that_an_adapter_can_not_read(plan, part, model_folder, monkeypatch):
     """It is said on its node; the picture of the other is there."""
     write_file(model_folder / "m.safetensors", of_wan()[0])
-    wan = part("patches.models").REGISTRY["comfy.ldm.wan.model.WanModel"]
+    (wan,) = part("patches.models").REGISTRY["comfy.ldm.wan.model.WanModel"]
     monkeypatch.setattr(wan, "unsupported", lambda model: model.no_such_part, raising=False)
     graph = with_file(DIFFUSION_MODEL, "m.safetensors", steps=3)
     graph |= {"other": nag_model(), "of other": ksampler(steps=5), "flux": ("NAGPlaygroundLoader", {})}
