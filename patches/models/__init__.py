@@ -62,7 +62,7 @@ def find_adapter(model: torch.nn.Module, unknown_models: bool = True) -> Adapter
         RuntimeError: this ComfyUI lacks what the adapter stands on; it names that.
     """
     adapter, diffusion_model = adapter_of(model, unknown_models), plain(model.diffusion_model)
-    if unknown_models and is_foreign(type(diffusion_model)):
+    if unknown_models and is_foreign(type(diffusion_model)) and not adapter.of_pack:
         try:
             check_forwards(_checked(adapter, model, diffusion_model), model)
         except (ValueError, RuntimeError):  # another pack's model, with blocks of its own
