@@ -109,6 +109,7 @@ HUNYUAN = {
     "num_heads": 24, "depth": 20, "depth_single_blocks": 40, "theta": 256, "qkv_bias": True, "byt5": False,
     "guidance_embed": True, "use_cond_type_embedding": False, "vision_in_dim": None, "meanflow_sum": False,
 }
+HUNYUAN_TAKES = "hunyuan_video.model.HunyuanVideoParams"
 ARCHITECTURES = {
     "sdxl": Architecture(
         "SDXL", "SDXL", {
@@ -199,7 +200,7 @@ ARCHITECTURES = {
         {CROSS: "num_visual_blocks"}, joint=False,
     ),
     "anima": Architecture("Anima", "Anima", COSMOS, {CROSS: "num_blocks"}, joint=False),
-    "hunyuan_video": Architecture("HunyuanVideo", "HunyuanVideo", HUNYUAN, OF_FLUX),
+    "hunyuan_video": Architecture("HunyuanVideo", "HunyuanVideo", HUNYUAN, OF_FLUX, takes=HUNYUAN_TAKES),
     "hunyuan_video15": Architecture(
         "HunyuanVideo15", "HunyuanVideo15", {
             **HUNYUAN, "in_channels": 65, "out_channels": 32, "patch_size": [1, 1, 1], "vec_in_dim": None,
@@ -207,7 +208,7 @@ ARCHITECTURES = {
             "guidance_embed": False, "byt5": True, "use_cond_type_embedding": True, "vision_in_dim": 1152,
             "meanflow_sum": True,
         },
-        {TWO_STREAMS: "depth"}, patch=1,
+        {TWO_STREAMS: "depth"}, patch=1, takes=HUNYUAN_TAKES,
     ),
     "hunyuan_image": Architecture(
         "HunyuanImage21", "HunyuanImage21", {
@@ -215,7 +216,7 @@ ARCHITECTURES = {
             "vec_in_dim": None, "context_in_dim": 3584, "hidden_size": 3584, "num_heads": 28, "guidance_embed": False,
             "byt5": True,
         },
-        OF_FLUX, patch=1,
+        OF_FLUX, patch=1, takes=HUNYUAN_TAKES,
     ),
     "hidream": Architecture(
         "HiDream", "HiDream", {
@@ -334,8 +335,7 @@ ARCHITECTURES = {
     "stable_audio": Architecture(
         "StableAudio1", "StableAudio", {
             "audio_model": "dit1.0", "global_cond_dim": 1536, "project_cond_tokens": False, "embed_dim": 1536,
-            "cond_token_dim": 768, "timestep_features_type": "learned", "io_channels": 64, "input_concat_dim": 0,
-            "depth": 24,
+            "cond_token_dim": 768, "io_channels": 64, "input_concat_dim": 0, "depth": 24,
         },
         {CROSS: "depth"}, joint=False, patch=1, weights=lambda: _seconds(512, 2),
     ),
@@ -544,7 +544,7 @@ def build(size, dtype, device):
     with torch.no_grad():
         model = getattr(comfy.model_base, base)(configured, *architecture.weights(), device=device)
         fill(model.diffusion_model)
-    return comfy.model_patcher.ModelPatcher(model.to(device), load_device=device, offload_device=device)
+    return comfy.model_patcher.ModelPatcher(model.eval().to(device), load_device=device, offload_device=device)
 
 
 def fill(network):

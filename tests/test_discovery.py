@@ -1,13 +1,17 @@
 """Models with their declarations taken away: what is found of them by itself, against the model itself in lockstep."""
+import contextlib
 import dataclasses
+import gc
 import logging
 
+import comfy.model_management
 import comfy.model_patcher
 import pytest
 import torch
 
 import door_families
 import families
+from families import _patcher
 from oracle.equation import Nag
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
@@ -23,6 +27,7 @@ REFUSED = {
     "sdxl": "is not that of a run of this text alone",
     **dict.fromkeys(("mochi", "hunyuan_dit", "hunyuan_dit1"), "modulated by what it makes of the text itself"),
     **dict.fromkeys(("hidream", "hidream_e1", "hidream_without_experts"), "is not that of a run of this text alone"),
+    "stable_cascade": "it is given its text otherwise",
     **dict.fromkeys(("sana", "sana_sprint"), "can't be called on tiny inputs"),  # of texts without zeros behind them
     "wan21_i2v": "lets the picture attend to just these, but to 71 tokens of text",  # and to those of an image
 }
@@ -112,15 +117,15 @@ every_kind = pytest.mark.parametrize("family", ONE_OF_A_KIND, ids=str)
 
 
 @every_kind
-def test_once_for_each_model(nodes, undeclared, discovery, monkeypatch, caplog, family):
+def test_once_for_each_model(nodes, patches, undeclared, discovery, monkeypatch, caplog, family):
     """In a line of the log, and without touching the seed."""
     caplog.set_level(logging.INFO)
     run, patcher = Run(family, steps=1), family.patcher()
-    looked, look = [], discovery._looked_for
-    monkeypatch.setattr(discovery, "_looked_for", lambda *args: looked.append(args) or look(*args))
-    seeds = []
-    read = discovery.read
-    monkeypatch.setattr(discovery, "read", lambda *args: seeds.append(torch.rand(1)) or read(*args))
+    looked, look, seeds = [], discovery.look, []
+    monkeypatch.setattr(discovery, "look", lambda *args: looked.append(args) or look(*args))
+    looking = patches("models.discovery.looking")
+    read = looking.read
+    monkeypatch.setattr(looking, "read", lambda *args: seeds.append(torch.rand(1)) or read(*args))
     guided, states = model_node(nodes, patcher, Nag(run.negative)), []
     for _ in range(2):
         states.append(run.sample(guided))
@@ -182,6 +187,24 @@ def test_offloaded_weights(nodes, undeclared, discovery, family):
     assert torch.equal(offloaded, run.sample(model_node(nodes, family.patcher(), nag)))
 
 
+def test_a_model_that_is_gone_is_forgotten(nodes, patches, monkeypatch):
+    """Also one of which nothing was found."""
+    monkeypatch.setattr(patches("models"), "REGISTRY", {})
+    facts = patches("models.discovery")._found
+    for name in ("qwen_image", "sd15"):
+        family = dataclasses.replace(BY_NAME[name], build=lambda dtype, of=BY_NAME[name]: of.build(dtype))
+        run, patcher = Run(family, steps=1), family.patcher()
+        with contextlib.suppress(ValueError):
+            run.sample(model_node(nodes, patcher, Nag(run.negative)))
+        before = len(facts)
+        assert patcher.model.diffusion_model in facts
+        comfy.model_management.current_loaded_models.clear()
+        _patcher.cache_clear()
+        del patcher
+        gc.collect()
+        assert len(facts) < before
+
+
 def test_switched_off(nodes, undeclared):
     patcher = ONE_OF_A_KIND[0].patcher()
     options = out(nodes.NAGOptions, 0.0, 1.0, "shared", unknown_models=False)
@@ -213,10 +236,11 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_wrong_doors_do_not_stand_the_trial(nodes, undeclared, discovery, monkeypatch, wrong):
-    read = discovery.read
+def test_wrong_doors_do_not_stand_the_trial(nodes, patches, undeclared, monkeypatch, wrong):
+    looking = patches("models.discovery.looking")
+    read = looking.read
     change = lambda found: dataclasses.replace(found, doors=WRONG[wrong](found))
-    monkeypatch.setattr(discovery, "read", lambda *seen: change(read(*seen)))
+    monkeypatch.setattr(looking, "read", lambda *seen: change(read(*seen)))
     run, patcher = Run(BY_NAME["chroma"], steps=1), BY_NAME["chroma"].patcher()
     with pytest.raises(ValueError, match="find out by itself"):
         run.sample(model_node(nodes, patcher, Nag(run.negative)))

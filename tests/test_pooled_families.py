@@ -10,7 +10,7 @@ from oracle.equation import Nag
 from oracle.lockstep import Tokens
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
-from subject import model_node, out
+from subject import conditioning_node, model_node, out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 HUNYUAN_VIDEO = BY_NAME["hunyuan_video"]
@@ -41,6 +41,20 @@ def test_a_reference_image(nodes, lengths):
         tokens=table.of_hunyuan(2, one_image=True, further=12),
     )
     check_exact(nodes, family, lengths)
+
+
+@pytest.mark.parametrize("hidden", [(2, 0), (0, 3), (2, 3)], ids=["in the positive", "in the negative", "in both"])
+@pytest.mark.parametrize("name", ["hunyuan_video", "hunyuan_image_distilled"])
+def test_hidden_tokens(nodes, name, hidden):
+    """ComfyUI can't do that for a batch."""
+    family = BY_NAME[name]
+    run, patcher = Run(family, cfg=3.0), family.patcher()
+    positive, negative = (family.conditioning(i, n, hidden=h) for i, (n, h) in enumerate(zip((8, 7), hidden)))
+    nag = Nag(negative)
+    expected = run.sample(family.lockstep(), guided_by(positive, nag))
+    assert_close(run.sample(patcher, conditioning_node(nodes, positive, nag)), expected)
+    seen = Nag(family.conditioning(1, 7))
+    assert hidden[1] == 0 or difference(run.sample(family.lockstep(), guided_by(positive, seen)), expected) > 1e-3
 
 
 MINIMAX_REFERENCES = {  # what the positive brings, how many tokens more there are

@@ -43,7 +43,7 @@ TESTED_BY = {
     "Stable Audio 1": ("stable_audio1",),
     "ACE-Step 1": ("ace_step1",),
     "Kandinsky 5": ("kandinsky5_video", "kandinsky5_image"),
-    "HunyuanVideo": ("hunyuan_video", "hunyuan_video_i2v"),
+    "HunyuanVideo": ("hunyuan_video", "hunyuan_video_i2v", "hunyuan_video_skyreels"),
     "HunyuanVideo 1.5": ("hunyuan_video_15", "hunyuan_video_15_i2v", "hunyuan_video_15_sr"),
     "HunyuanImage 2.1": ("hunyuan_image", "hunyuan_image_distilled", "hunyuan_image_refiner"),
     "HiDream": ("hidream", "hidream_without_experts", "hidream_e1"),

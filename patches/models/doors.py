@@ -38,7 +38,7 @@ class Door:
         text_places: that with the positions of the text alone.
         text_mask: the argument with a mask of the text's keys, added to the scores: (rows, keys) or with axes between.
         mask: that with a mask of all keys, (..., queries or 1, keys), in which nothing sees what the image does not.
-            Where the text comes alone, it comes with every text.
+            Where the text comes alone, and no places do, it comes with every text.
         indices: the argument with places in the sequence, as (start, stop, ...) or as one.
         attended: how many of the text's tokens attend; behind them, where it comes alone, it is padded.
         segments: the argument with places in the sequence, as (start, stop, ...), of which the text has its own.

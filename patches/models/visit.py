@@ -139,7 +139,7 @@ class JointVisit:
         if door.text_mask:
             changed[door.text_mask] = self._joined_mask(given[name], given[door.text_mask])
         if door.mask:
-            changed[door.mask] = self._joined_mask_of_all(given[name], given[door.mask])
+            changed[door.mask] = self._joined_mask_of_all(self._n_tokens(door, given, tokens), given[door.mask])
         if door.indices and given[door.indices] is not None:
             changed[door.indices] = self._moved(given[door.indices])
         if door.segments:
@@ -221,10 +221,15 @@ class JointVisit:
             return options
         return {**options, IMAGE: [at + self.n_negative for at in options[IMAGE]]}
 
-    def _joined_mask_of_all(self, tokens, mask):
+    def _n_tokens(self, door, given, tokens):
+        """Of text and image, which have positions together where the text comes alone."""
+        places = given[door.places] if door.text and door.places else None
+        return tokens.shape[-2] if places is None else places.shape[token_axis(places)]
+
+    def _joined_mask_of_all(self, n_tokens, mask):
         if self.mask is None or self.mask[0] is not mask:
-            joined = self._joined_mask(tokens, None if mask is None else of_keys(mask, self.image_first))
-            self.mask = mask, joined
+            of_image = None if mask is None else of_keys(mask, self.image_first)
+            self.mask = mask, self._joined_mask(self.tokens.new_empty(1, n_tokens, 0), of_image)
         return self.mask[1]
 
     def _joined_mask(self, text, mask):

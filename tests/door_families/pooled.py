@@ -78,6 +78,11 @@ HUNYUANS = [
         None, SAYS, VIDEO, inputs=first_frame, tokens=of_hunyuan(2, one_image=True),
     ),
     DoorFamily(
+        "hunyuan_video_skyreels",
+        model("HunyuanVideoSkyreelsI2V", "HunyuanVideoSkyreelsI2V", HUNYUAN, **{**HUNYUAN_VIDEO, "in_channels": 32}),
+        None, SAYS, VIDEO, inputs=first_frame, tokens=of_hunyuan(2, one_image=True),
+    ),
+    DoorFamily(
         "hunyuan_video_15", model("HunyuanVideo15", "HunyuanVideo15", HUNYUAN, **HUNYUAN_VIDEO_15), None, NOBODYS,
         VIDEO_15, tokens=of_hunyuan(1, lambda n: n + n // 2), of_text=glyphs,
     ),

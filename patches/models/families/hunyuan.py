@@ -1,7 +1,9 @@
 """HunyuanVideo and HunyuanImage: Flux's blocks."""
+import dataclasses
+
 from ...settings import Strength
 from ..arguments import names_of
-from ..doors import Door, Doors
+from ..doors import Doors
 from ..modulation import sequence_by_its_own, text_by_its_own
 from ..transformer import NOBODYS, Transformer
 from .joint import FLUX_BLOCKS
@@ -19,6 +21,7 @@ def _which(model):
     return "HunyuanImage 2.1"
 
 
+BLOCKS = tuple(dataclasses.replace(door, mask="attn_mask") for door in FLUX_BLOCKS)
 # The refiner of the text goes by a mean over its tokens, so it must see each prompt by itself.
 WITHOUT_POOLED = Transformer(
     families={"HunyuanVideo 1.5": NOBODYS, "HunyuanImage 2.1": NOBODYS},
@@ -27,7 +30,7 @@ WITHOUT_POOLED = Transformer(
     only=lambda model: model.params.vec_in_dim is None,
     text_encoder="Qwen2.5-VL-7B and ByT5 (DualCLIPLoader, type hunyuan_video_15 or hunyuan_image)",
     needed=("comfy.ldm.flux.layers:DoubleStreamBlock.__init__",),
-    doors=Doors(FLUX_BLOCKS, image_module="img_in", image_first=_image_first, patch_will_do=True),
+    doors=Doors(BLOCKS, image_module="img_in", image_first=_image_first, patch_will_do=True),
     width="txt_in.input_embedder",
     text_inputs=("attention_mask", "txt_byt5"),
 )
@@ -39,8 +42,8 @@ HUNYUAN_VIDEO = Transformer(
     parts=("txt_mod", "linear1", "linear2", "modulation", "pre_norm"),
     doors=Doors(
         (
-            Door("double_blocks", text="txt", out=1, places="pe", vector="vec", within=text_by_its_own),
-            Door("single_blocks", sequence="x", places="pe", indices="modulation_dims", within=sequence_by_its_own),
+            dataclasses.replace(BLOCKS[0], vector="vec", within=text_by_its_own),
+            dataclasses.replace(BLOCKS[1], within=sequence_by_its_own),
         ),
         text_module="txt_in",
         image_first=_image_first,
