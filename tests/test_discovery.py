@@ -3,11 +3,14 @@ import contextlib
 import dataclasses
 import gc
 import logging
+import subprocess
+import sys
 
 import comfy.model_management
 import comfy.model_patcher
 import pytest
 import torch
+from host.server import PACK
 
 import door_families
 import families
@@ -27,6 +30,7 @@ REFUSED = {
     "sdxl": "is not that of a run of this text alone",
     **dict.fromkeys(("mochi", "hunyuan_dit", "hunyuan_dit1"), "modulated by what it makes of the text itself"),
     **dict.fromkeys(("hidream", "hidream_e1", "hidream_without_experts"), "is not that of a run of this text alone"),
+    "minimax_h3": "nothing that it hands to its blocks grows with the text",  # in a sequence without rows
     "stable_cascade": "it is given its text otherwise",
     **dict.fromkeys(("sana", "sana_sprint"), "can't be called on tiny inputs"),  # of texts without zeros behind them
     "wan21_i2v": "lets the picture attend to just these, but to 71 tokens of text",  # and to those of an image
@@ -263,3 +267,9 @@ def test_declaration_to_paste(nodes, patches, undeclared, discovery, name):
     net = patcher.model.diffusion_model
     assert facts(pasted) == facts(found) and pasted.text_width(net) == found.text_width(net)
     assert pasted.doors.text_module == found.doors.text_module and pasted.n_tokens(net, 9) == found.n_tokens(net, 9)
+
+
+def test_declaration_on_the_command_line():
+    command = [sys.executable, "-m", "host.declare", "lumina2"]
+    said = subprocess.run(command, cwd=PACK, capture_output=True, text=True, check=True, timeout=300).stdout
+    assert "Door(blocks='layers', sequence='x', places='freqs_cis')" in said and said.rstrip().endswith(")")

@@ -9,9 +9,10 @@ import torch
 from ..compiled import plain
 from ..foreign import named
 from .calls import TinyCalls, seeds_kept
+from .comparing import Runs
 from .declaration import declaration
 from .found import GENERIC, TEXT_ENCODER, FoundTransformer, Made, name_of
-from .reading import Alike, Runs, Unsure, read
+from .reading import Alike, Unsure, read
 from .trial import try_doors
 from .watching import watch
 

@@ -12,6 +12,7 @@ from ..foreign import is_comfys
 from ..lists import listed
 from ..projection import Projection
 from ..rehearsal import token_axis
+from .comparing import Runs, agreeing, same, tensors, whole_numbers
 from .watching import NUMBERED, Frame, Seen
 
 
@@ -48,46 +49,6 @@ class Found:
     n_short: int
     n_image: int
     vector: str | None = None
-
-
-@dataclass(frozen=True)
-class Runs:
-    """The same place in four runs: with a long text, a short one, a smaller picture, another text as long."""
-
-    long: object
-    short: object
-    small: object
-    other: object
-
-    @property
-    def each(self):
-        return self.long, self.short, self.small, self.other
-
-    def map(self, function) -> "Runs":
-        return Runs(*map(function, self.each))
-
-    def parts(self) -> list["Runs"]:
-        """Of tensors, or of tuples of tensors and other things."""
-        if all(torch.is_tensor(each) for each in self.each):
-            return [self]
-        if not all(isinstance(each, (tuple, list)) for each in self.each):
-            return []
-        parts = (Runs(*parts) for parts in zip(*self.each))
-        return [part for part in parts if all(torch.is_tensor(each) for each in part.each)]
-
-    @property
-    def by_text(self) -> list[int]:
-        """The axes that grow with the text."""
-        return _grown(self.long, self.short)
-
-    @property
-    def by_image(self) -> list[int]:
-        return _grown(self.long, self.small)
-
-    @property
-    def by_value(self) -> bool:
-        """Whether another text of the same length makes it other."""
-        return not same(self.long, self.other)
 
 
 def read(seen: Runs, other_pooled: Seen | None) -> Found:
@@ -205,7 +166,7 @@ class _List:
         if any(part.by_value for part in floats):
             self.vectors.append((argument, True))
         elif self.other_pooled is not None:
-            pairs = zip(_tensors(value.long), _tensors(self.other_pooled.get(argument)))
+            pairs = zip(tensors(value.long), tensors(self.other_pooled.get(argument)))
             if not all(same(*pair) for pair in pairs):
                 self.vectors.append((argument, False))
 
@@ -353,15 +314,15 @@ class _List:
             tokens = self.given[self.sequence]
         else:
             tokens = next(call for grows, call in self._calls() if all(grows)).map(lambda a: a.values)
-        text_in_front, total = _agreeing(tokens.long, tokens.small), tokens.long.shape[1]
-        image_in_front = _agreeing(tokens.long, tokens.short)
+        text_in_front, total = agreeing(tokens.long, tokens.small), tokens.long.shape[1]
+        image_in_front = agreeing(tokens.long, tokens.short)
         image_first = image_in_front > text_in_front
         if self.texts:
             possible = [self.n_text]
         elif image_first:  # behind the text's first tokens in front of it there may be pads
-            possible = [total - _agreeing(tokens.long, tokens.other), total - image_in_front]
+            possible = [total - agreeing(tokens.long, tokens.other), total - image_in_front]
         else:  # behind the text there may be pads, or pictures that are the same for all
-            behind = _agreeing(tokens.long.flip(1), tokens.other.flip(1))
+            behind = agreeing(tokens.long.flip(1), tokens.other.flip(1))
             possible = [total - behind, text_in_front]
         if not all(0 < n < total for n in possible):
             raise Unsure(f"no end of what its blocks ({self.path}) get is the same for two texts or for two pictures")
@@ -396,7 +357,7 @@ class _List:
 
     def _indices(self):
         for argument, value in self.given.items():
-            pairs = zip(_whole_numbers(value.long), _whole_numbers(value.short))
+            pairs = zip(whole_numbers(value.long), whole_numbers(value.short))
             if any(long - short == self.n_grown for long, short in pairs):
                 return argument
         return None
@@ -472,42 +433,3 @@ def _is_like(value, text):
 def _inside(frame: Frame, of: Frame) -> str:
     """The path of a module in another."""
     return frame.path.removeprefix(f"{of.path}.")
-
-
-def _grown(a, b):
-    return [i for i in range(a.ndim) if a.ndim == b.ndim and a.shape[i] != b.shape[i]]
-
-
-def _tensors(value):
-    if torch.is_tensor(value):
-        return [value]
-    return [each for each in value if torch.is_tensor(each)] if isinstance(value, (tuple, list)) else []
-
-
-def _whole_numbers(value):
-    """Those in an argument that is one, or has (start, stop, ...) of them."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return [value]
-    if isinstance(value, (list, tuple)) and all(isinstance(each, (list, tuple)) for each in value):
-        return [n for each in value for n in each[:2] if isinstance(n, int)]
-    return []
-
-
-def tolerance(dtype: torch.dtype) -> float:
-    """By how much two tensors that should be the same may be off, relative to what they are."""
-    return 1e-3 if dtype in (torch.float32, torch.float64) else 0.05
-
-
-def same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether they are, but for rounding."""
-    if a.shape != b.shape or not a.is_floating_point() or not a.numel():
-        return torch.equal(a, b)
-    return bool((a - b).abs().max() <= tolerance(a.dtype) * b.abs().max())
-
-
-def _agreeing(a, b) -> int:
-    """How many of the first tokens of two sequences, (rows, tokens, width), agree."""
-    n = min(a.shape[1], b.shape[1])
-    a, b = a[:, :n], b[:, :n]
-    agree = ((a - b).abs().amax((0, 2)) <= tolerance(a.dtype) * b.abs().amax((0, 2))).tolist()
-    return (agree + [False]).index(False)

@@ -6,7 +6,8 @@ from ..adapter import ModelCall
 from ..hooks import hooked
 from ..rehearsal import Rehearsals
 from .calls import Given, TinyCalls, copied
-from .reading import Found, Unsure, tolerance
+from .comparing import tolerance
+from .reading import Found, Unsure
 
 OFF = (
     "an image that follows one of two texts by the doors that were seen ({doors}) "

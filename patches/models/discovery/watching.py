@@ -14,7 +14,7 @@ NUMBERED = "argument_"  # how those are called that have no name
 MANY = 12  # arguments, which no forward() has as `*args`
 
 
-@dataclass
+@dataclass(eq=False)
 class Frame:
     """One call of a module: its arguments by name, and what it returned."""
 
