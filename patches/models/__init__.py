@@ -62,6 +62,9 @@ def find_adapter(model: torch.nn.Module, unknown_models: bool = True) -> Adapter
         RuntimeError: this ComfyUI lacks what the adapter stands on; it names that.
     """
     adapter, diffusion_model = adapter_of(model, unknown_models), plain(model.diffusion_model)
+    reason = adapter.unsupported(model)
+    if reason is not None:
+        raise ValueError(_refusal(model, f"can't guide it: {reason}"))
     if unknown_models and is_foreign(type(diffusion_model)) and not adapter.of_pack:
         try:
             check_forwards(_checked(adapter, model, diffusion_model), model)
@@ -72,9 +75,6 @@ def find_adapter(model: torch.nn.Module, unknown_models: bool = True) -> Adapter
 
 
 def _checked(adapter, model, diffusion_model):
-    reason = adapter.unsupported(model)
-    if reason is not None:
-        raise ValueError(_refusal(model, f"can't guide it: {reason}"))
     _refuse(missing(adapter.needed))
     _check_blocks(adapter, model)
     _refuse(adapter.missing(diffusion_model))
