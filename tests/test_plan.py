@@ -351,7 +351,9 @@ def of_wan():
 @pytest.fixture
 def unknown(part, model_folder, monkeypatch):
     """A loader of a file of a family that NAG does not know: ComfyUI's AuraFlow, forgotten."""
-    monkeypatch.delitem(part("patches.models").REGISTRY, "comfy.ldm.aura.mmdit.MMDiT")
+    models = part("patches.models")
+    known = {name: adapters for name, adapters in models.REGISTRY.items() if name != "comfy.ldm.aura.mmdit.MMDiT"}
+    monkeypatch.setattr(models, "REGISTRY", known)
     write_file(model_folder / "m.safetensors", of_aura_flow()[0])
     return with_file(CHECKPOINT, "m.safetensors")
 
