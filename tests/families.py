@@ -3,6 +3,7 @@
 A family more is a row more, and a file in `oracle/`.
 """
 import math
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from oracle.sampling import exact_model
 
 torch.set_num_threads(1)  # on tensors this small, and a busy machine, threads mostly wait for each other
 
+DEVICE = torch.device(os.environ.get("NAG_DEVICE", "cpu"))  # for families whose oracle is the model itself
 TEXT, POOLED = 24, 20  # widths of the text embeddings
 SIZE = (8, 12)  # of most latents; not square, to tell rows from columns
 
@@ -80,8 +82,8 @@ def _patcher(family, dtype):
         if name not in stored:
             continue
         tensor.requires_grad_(False).copy_(_random(tensor, not name.endswith(family.offsets)))
-    cpu = torch.device("cpu")
-    return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+    device = DEVICE if family.forward is None else torch.device("cpu")
+    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=torch.device("cpu"))
 
 
 def _random(tensor, is_gain):
