@@ -86,7 +86,8 @@ def run(guider, size, steps):
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     out = guider.sample(noise, size.latents(torch.zeros), timed_euler(stopwatch), sigmas, disable_pbar=True, seed=7)
-    if not out.isfinite().all():
+    parts = out.unbind() if getattr(out, "is_nested", False) else (out,)
+    if not all(part.isfinite().all() for part in parts):
         raise ArithmeticError("the result is not finite")
     return stopwatch.seconds(), torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
 
