@@ -272,4 +272,4 @@ def test_declaration_to_paste(nodes, patches, undeclared, discovery, name):
 def test_declaration_on_the_command_line():
     command = [sys.executable, "-m", "host.declare", "lumina2"]
     said = subprocess.run(command, cwd=PACK, capture_output=True, text=True, check=True, timeout=300).stdout
-    assert "Door(blocks='layers', sequence='x', places='freqs_cis')" in said and said.rstrip().endswith(")")
+    assert 'Door(blocks="layers", sequence="x", places="freqs_cis")' in said and said.rstrip().endswith(")")

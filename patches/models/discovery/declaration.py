@@ -1,6 +1,7 @@
 """A found adapter as source, to be pasted into `families` and reviewed there."""
 import dataclasses
 import inspect
+import json
 
 from ..doors import Door
 from ..projection import Projection
@@ -10,14 +11,15 @@ def declaration(adapter, name: str = "FOUND") -> str:
     """The source of a Transformer with the same doors."""
     doors = adapter.doors
     kinds = "".join(f"            {_call('Door', Door, door)},\n" for door in doors.kinds)
-    facts = [f"{each}={getattr(doors, each)!r}," for each in ("text_module", "image_module") if getattr(doors, each)]
+    modules = [each for each in ("text_module", "image_module") if getattr(doors, each)]
+    facts = [f"{each}={_source(getattr(doors, each))}," for each in modules]
     facts += ["image_is_behind=True,"] if doors.image_is_behind else []
     facts += ["image_first=lambda model: True,"] if doors.image_first(None) else []
-    width = repr(adapter.width) if isinstance(adapter.width, str) else f"lambda model: {adapter.width(None)}"
+    width = _source(adapter.width) if isinstance(adapter.width, str) else f"lambda model: {adapter.width(None)}"
     lines = [
         f"{name} = Transformer(",
-        f"    families={{{next(iter(adapter.families))!r}: NOBODYS}},",
-        "    text_encoder=\"...\",",
+        f"    families={{{_source(next(iter(adapter.families)))}: NOBODYS}},",
+        '    text_encoder="...",',
         "    doors=Doors(",
         f"        (\n{kinds}        ),",
         *(f"        {fact}" for fact in facts),
@@ -25,19 +27,24 @@ def declaration(adapter, name: str = "FOUND") -> str:
         f"    width={width},",
     ]
     if adapter.text_inputs != ("attention_mask",):
-        lines.append(f"    text_inputs={adapter.text_inputs!r},")
+        lines.append(f"    text_inputs={_source(adapter.text_inputs)},")
     if adapter.pooled_size is not None:
         lines.append(f"    pooled=...,  # the module that takes the pooled output, {adapter.pooled_size} wide")
     lines.append(f"    patch={adapter.patch},")
     made = adapter.made
     if made != type(made)():
-        more = f" + {made.more}" if made.more else ""
-        lines.append(f"    made=lambda model, n: padded({made.multiple}, max(n, {made.least})){more},")
+        n = f"max(n, {made.least})" if made.least else "n"
+        n = f"padded({made.multiple}, {n})" if made.multiple > 1 else n
+        lines.append(f"    made=lambda model, n: {n}{f' + {made.more}' if made.more else ''},")
     return "\n".join([*lines, ")"])
 
 
 def _source(value):
-    return _call("Projection", Projection, value) if isinstance(value, Projection) else repr(value)
+    if isinstance(value, Projection):
+        return _call("Projection", Projection, value)
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_source, value))}{',' * (len(value) == 1)})"
+    return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
 def _call(called, cls, value):
