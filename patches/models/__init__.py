@@ -135,4 +135,4 @@ def _refusal(model, reason):
     return f"The diffusion model is a {kind}, and NAG {reason}. Supported families: {families}."
 
 
-__all__ = ["Adapter", "ModelCall", "adapter_of", "adapters", "check_forwards", "find_adapter", "settled"]
+__all__ = ["Adapter", "ModelCall", "Undeclared", "adapter_of", "adapters", "check_forwards", "find_adapter", "settled"]

@@ -84,8 +84,7 @@ class SequenceModulation:
     @property
     def negatives(self) -> list[slice]:
         """Where the negative's tokens are."""
-        n = self.visit.n_negative
-        text = slice(-n, None) if self.visit.image_first else slice(0, n)
+        text = self.visit.negative
         return [text] if self.images is None else [text, slice(self.images.start, None)]
 
     def hooks(self, block) -> Iterator[RemovableHandle]:
@@ -173,11 +172,6 @@ class DoneOver:
         self.layer, self.n_parts, self.branches, self.before = layer, n_parts, branches, before
         self.tokens = self.modulation = None
 
-    @property
-    def negative(self) -> slice:
-        n = self.visit.n_negative
-        return slice(-n, None) if self.visit.image_first else slice(0, n)
-
     def hooks(self, block) -> Iterator[RemovableHandle]:
         layer = block.get_submodule(self.layer)
         yield in_front(block, self.enter)
@@ -190,22 +184,22 @@ class DoneOver:
         yield block.register_forward_hook(self.leave)
 
     def enter(self, given):
-        self.tokens = given[self.text][:, self.negative]
+        self.tokens = given[self.text][:, self.visit.negative]
 
     def keep_negatives_modulation(self, layer, args, modulations):
         self.modulation = modulations[:, :1].chunk(self.n_parts, -1)
         return modulations[:, 1]
 
     def modulate(self, branch, block, entrance, args):
-        args[branch.argument][:, self.negative] = branch.modulated(block, self.tokens, self.modulation)
+        args[branch.argument][:, self.visit.negative] = branch.modulated(block, self.tokens, self.modulation)
 
     def add(self, branch, module, args, out):
         out = out if branch.out is None else out[branch.out]
-        self.tokens = branch.added(self.tokens, out[:, self.negative], self.modulation)
+        self.tokens = branch.added(self.tokens, out[:, self.visit.negative], self.modulation)
 
     def leave(self, block, args, out):
         text = out if self.out is None else out[self.out]
-        text[:, self.negative] = self.tokens
+        text[:, self.visit.negative] = self.tokens
         self.tokens = self.modulation = None
 
 

@@ -114,6 +114,11 @@ class JointVisit:
     def n_negative(self) -> int:
         return self.sizes.negative
 
+    @property
+    def negative(self) -> slice:
+        """Where the negative's tokens are inside of a block: in its text, and in its sequence."""
+        return slice(-self.n_negative, None) if self.image_first else slice(0, self.n_negative)
+
     def hooks(self, door, block: torch.nn.Module, number: int, within=None) -> Iterator[RemovableHandle]:
         """number: of the block; within: see Door, its hooks see the block with the negative in it."""
         yield in_front(block, partial(self.enter, door, number), door.names)

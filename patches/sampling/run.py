@@ -7,7 +7,7 @@ import comfy.sampler_helpers
 from comfy.patcher_extension import WrappersMP
 
 from ..checks import check_inputs, check_text
-from ..models import Adapter, check_forwards, find_adapter, settled
+from ..models import Adapter, Undeclared, check_forwards, find_adapter, settled
 from ..models.compiled import plain
 from .call import ModelWrapper
 from .guidance import Guidance, GuidanceRows, Rows
@@ -139,6 +139,8 @@ def _settled(adapter, model, to_guide, guider, noise, model_options):
     Raises:
         UnknownFamily: none is found, or none is to be looked for.
     """
+    if not isinstance(adapter, Undeclared):
+        return adapter
     if not all(request.settings.options.unknown_models for request, _ in to_guide):
         adapter = find_adapter(model, unknown_models=False)
     request, (conditioning, *_) = to_guide[0]

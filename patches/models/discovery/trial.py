@@ -8,6 +8,7 @@ from ..rehearsal import Rehearsals
 from .calls import Given, TinyCalls, copied
 from .comparing import tolerance
 from .reading import Found, Unsure
+from .watching import axis_and_result
 
 OFF = (
     "an image that follows one of two texts by the doors that were seen ({doors}) "
@@ -40,9 +41,9 @@ class _Listening:
 
     def __call__(self, func, q, k, v, heads, *args, **options):
         out = func(q, k, v, heads, *args, **options)
-        by_head = len(args) > 2 and args[2] or options.get("skip_reshape", False)
-        self.sizes.append(tuple(t.shape[2 if by_head else 1] for t in (q, k)))
-        self.outs.append((out.transpose(1, 2).flatten(2) if options.get("skip_output_reshape") else out).clone())
+        tokens, result = axis_and_result(out, args, options)
+        self.sizes.append((q.shape[tokens], k.shape[tokens]))
+        self.outs.append(result.flatten(2).clone())
         return out
 
     def to_projections(self, adapter, net):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ...attention.override import named
 from ..arguments import Arguments, names_of
 from ..compiled import plain
 from ..hooks import hooked
@@ -129,16 +130,20 @@ class _Watcher:
 
     def attention(self, func, q, k, v, heads, *args, **options):
         out = func(q, k, v, heads, *args, **options)
-        by_head = len(args) > 2 and args[2] or options.get("skip_reshape", False)
-        tokens = 2 if by_head else 1
-        flat = v.transpose(1, 2) if by_head else v
-        result = out.transpose(1, 2) if options.get("skip_output_reshape") else out
+        tokens, result = axis_and_result(out, args, options)
+        flat = v.transpose(1, 2) if tokens == 2 else v
         for block in self.inside:
             block.attentions.append(
                 Attention(q.shape[tokens], k.shape[tokens], flat.flatten(2).clone(), result.flatten(2).clone(),
                           tuple(self.stack))
             )  # fmt: skip
         return out
+
+
+def axis_and_result(out: torch.Tensor, args: tuple, options: dict) -> tuple[int, torch.Tensor]:
+    """Of a call of attention: which axis of what it was given counts tokens, and `out` with its tokens in axis 1."""
+    options = named(args, options)
+    return 2 if options.get("skip_reshape") else 1, out.transpose(1, 2) if options.get("skip_output_reshape") else out
 
 
 def _kept(value):
