@@ -14,7 +14,7 @@ export class Panel {
     const widget = node.addDOMWidget("nag_picture", "nag_picture", this.root, {
       serialize: false, // not in the prompt
       hideOnZoom: false,
-      hideInPanel: true, // no row in the side panel
+      hideInPanel: true, // no row in the side panel, from frontend 1.48 on
       getValue: () => "",
       setValue: () => {},
       getMinHeight: () => HEIGHT,
@@ -24,6 +24,10 @@ export class Panel {
     widget.serialize = false // not in the graph
     // As wide as the node: side panels give widgets that they draw a width of their own.
     Object.defineProperty(widget, "width", { get: () => undefined, set: () => {}, configurable: true })
+    if (minorVersion() < 48) {
+      const get = () => !window.LiteGraph.vueNodesMode // else Nodes 2.0 would not show it at all
+      Object.defineProperty(widget.options, "canvasOnly", { get, set: () => {}, configurable: true, enumerable: true })
+    }
     const [width, height] = node.computeSize()
     node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)])
   }
@@ -171,6 +175,11 @@ function make(kind, className, content = "") {
   made.className = className
   made.textContent = content
   return made
+}
+
+// Of the frontend, whose versions are 1.x.
+function minorVersion() {
+  return Number(String(window.__COMFYUI_FRONTEND_VERSION__).split(".")[1] ?? Infinity)
 }
 
 function localeOf(app) {
