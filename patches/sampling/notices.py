@@ -30,7 +30,7 @@ NO_NEGATIVE = (
 NOT_CONNECTED = "NAG has no negative. Connect a prompt to {} that says what the picture should not show."
 NEGATIVE_IS_GUIDED = (
     "The output of NAG Conditioning goes into a sampler's negative, where it has no effect. It belongs into the "
-    "sampler's positive; what the picture should not show goes into the negative input of NAG Conditioning."
+    "positive; what the picture should not show goes into the negative of NAG Conditioning."
 )
 TWO_NAGS = (
     "ComfyUI's own node Normalized Attention Guidance is on this model, too. It does nothing beside this NAG, since it "
