@@ -47,8 +47,9 @@ class Node:
 
     @property
     def named(self) -> str:
-        """As people see it."""
-        return f"{nodes.NODE_DISPLAY_NAME_MAPPINGS.get(self.type, self.type)} #{self.id}"
+        """As people call it: of ours without what its name says to those who search."""
+        name = nodes.NODE_DISPLAY_NAME_MAPPINGS.get(self.type, self.type)
+        return f"{name.partition(' (')[0] if self.ours else name} #{self.id}"
 
     def takes(self, name: str) -> bool:
         """Whether it is declared to have this input."""

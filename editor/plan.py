@@ -17,8 +17,6 @@ from .models import Broken
 from .obstacles import of_model, of_prompts
 from .ways import guides, reached
 
-STRENGTH = ("nag_scale", "nag_tau", "nag_alpha")
-
 
 def plan(graph: Graph) -> dict:
     """What the editor shows, as JSON has it: of each NAG node by its id, and the families with their settings.
@@ -58,7 +56,6 @@ class _NodePlan:
         off, said = False, []
         if settings is not None:
             off, said = settings.off, of_settings(settings)
-        if settings is not None and self.recommended is not None:
             settings = settings.completed(self.recommended)
             off, said = off or settings.off, said or of_settings(settings)
         if said:
@@ -77,10 +74,11 @@ class _NodePlan:
     def _settings(self):
         """As the node's widgets and its NAG Options say; None if they can't be read or are wrong."""
         try:
-            numbers = {name: self.graph.value(self.node, name, inputs.AUTO) for name in STRENGTH}
-            has_end = self.node.takes("nag_sigma_end")
-            sigma_end = float(self.graph.value(self.node, "nag_sigma_end", 0.0)) if has_end else None
-            return inputs.settings(**numbers, nag_sigma_end=sigma_end, options=self._options())
+            numbers = {name: self.graph.value(self.node, name, inputs.AUTO) for name in inputs.STRENGTH}
+            has_end, has_dial = (self.node.takes(name) for name in ("nag_sigma_end", "strength"))
+            sigma_end = self.graph.value(self.node, "nag_sigma_end", inputs.AUTO) if has_end else inputs.AUTO
+            strength = self.graph.value(self.node, "strength", 1.0) if has_dial else 1.0
+            return inputs.settings(**numbers, nag_sigma_end=sigma_end, options=self._options(), strength=strength)
         except Unreadable:
             return None
         except (TypeError, ValueError, OverflowError) as error:
@@ -101,7 +99,7 @@ class _NodePlan:
 
     def _numbers(self, settings):
         options = settings.options
-        numbers = {name: getattr(settings, name) for name in (*STRENGTH, "nag_sigma_end")}
+        numbers = {name: getattr(settings, name) for name in (*inputs.STRENGTH, "nag_sigma_end")}
         percents = {"start_percent": options.start_percent, "end_percent": options.end_percent}
         return {**numbers, **percents, "statistics": options.statistics}
 
