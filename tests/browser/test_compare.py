@@ -1,18 +1,27 @@
 """The compare button: what a NAG node leads to, once more without NAG, in every frontend and renderer."""
 import pytest
+import test_editor
 from host.client import Client
-from test_editor import FIND, VALUES, Panel, add, connect, editor, notice, put, the, undo, with_nag  # noqa: F401
+from test_editor import FIND, VALUES, Panel, add, connect, notice, put, the, undo, with_nag
 
+editor = test_editor.editor  # a fixture
 STOCK = {"NAGSampler": "KSampler", "NAGGuider": "BasicGuider", "NAGCFGGuider": "CFGGuider"}
 NAG_INPUTS = {"nag_scale", "nag_tau", "nag_alpha", "strength", "nag_sigma_end", "nag_negative", "options"}
 PASSES = {"NAGModel": "model", "NAGConditioning": "positive"}
-# What is shown, but for the numbers that only ever grow, and what the frontend notes of the view.
+# What is shown, but for the numbers that only ever grow, and what a preview gets when it first shows a picture.
 SHOWN = """() => {
     const { nodes, links, groups } = JSON.parse(JSON.stringify(app.graph.serialize()))
-    for (const node of nodes) for (const output of node.outputs ?? []) output.links = output.links?.length ? output.links : null
+    for (const node of nodes.filter(node => node.type === "PreviewImage")) {
+        delete node.widgets_values
+        delete node.widgets_values_named
+    }
+    for (const output of nodes.flatMap(node => node.outputs ?? [])) if (!output.links?.length) output.links = null
     return { nodes: nodes.sort((a, b) => a.id - b.id), links: links.sort((a, b) => a[0] - b[0]), groups }
 }"""
 COMPARES = "() => LiteGraph.vueNodesMode && 'ImageCompare' in LiteGraph.registered_node_types"
+# The panel in the page is that of the node there is, not of the one that it was made of.
+IN_PLACE = """() => app.canvas.graph._nodes.find(node => node.type === "NAGModel")
+    .widgets.find(widget => widget.name === "nag_picture").element.isConnected"""
 # What was added covers nothing.
 COVERED = """() => {
     const added = app.graph._nodes.filter(node => node.properties.nag_compare && !/^NAG/.test(node.type))
@@ -238,8 +247,7 @@ def test_in_a_subgraph(editor):
         app.canvas.openSubgraph(node.subgraph, node)
     }""", inside)  # fmt: skip
     notice(editor)
-    panel = Panel(editor)
-    panel.says("in all 8 steps")
+    editor.page.wait_for_function(IN_PLACE, polling=50)
     shown = editor.page.evaluate(SHOWN.replace("app.graph.", "app.canvas.graph."))
     press(editor)
     prompt = editor.prompt()

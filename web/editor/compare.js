@@ -22,6 +22,7 @@ const SUBGRAPH_OUTPUT = -20
 const CONTROL = "control_after_generate"
 const LARGEST_SEED = 2 ** 63 // PrimitiveInt takes less than this
 const PADDING = 20 // px, of the group
+const NARROWEST = 225 // px, of a node in Nodes 2.0
 
 const isNag = (node) => node.comfyClass in PASSES || node.comfyClass in STOCK
 const isViewer = (node) => Object.values(VIEWERS).some((types) => types.includes(node.comfyClass))
@@ -248,30 +249,46 @@ class Comparison {
 
   // In columns, in a group below what is copied, where nothing is.
   place() {
-    const gap = 3 * window.LiteGraph.NODE_TITLE_HEIGHT // Nodes 2.0 draws nodes higher than they say
-    const seen = [...this.way.reached].map((node) => node.getBounding())
-    const left = Math.min(...seen.map(([x]) => x))
+    const gap = 3 * window.LiteGraph.NODE_TITLE_HEIGHT // a node may grow, as by a picture
     const top = 2.5 * window.LiteGraph.NODE_TITLE_HEIGHT // the group's title and a node's
+    const originals = new Map([...this.copies].map(([node, made]) => [made, node]))
     let [width, height] = [0, 0]
     const offsets = new Map()
     for (const column of this.columns.filter(Boolean)) {
+      const sizes = column.map((node) => [node, originals.get(node) ?? node].map(sizeOf))
       let below = top
-      for (const node of column) {
+      for (const [at, node] of column.entries()) {
         offsets.set(node, [width + PADDING, below])
-        below += node.size[1] + gap
+        below += Math.max(...sizes[at].map((size) => size[1])) + gap
       }
       height = Math.max(height, below)
-      width += Math.max(...column.map((node) => node.size[0])) + gap
+      width += Math.max(NARROWEST, ...sizes.flat().map((size) => size[0])) + gap
     }
+    const seen = [...this.way.reached].map(boxOf)
+    const left = Math.min(...seen.map(([x]) => x))
     const group = new window.LiteGraph.LGraphGroup(this.t("withoutNag"))
     group.size = [width - gap + 2 * PADDING, height - gap + PADDING]
     group.pos = [left, Math.max(...seen.map(([, y, , h]) => y + h)) + PADDING]
     const others = this.graph._nodes.filter((node) => !offsets.has(node))
-    const taken = [...others.map((node) => node.getBounding()), ...this.graph._groups.map((each) => [...each.pos, ...each.size])]
+    const taken = [...others.map(boxOf), ...this.graph._groups.map((each) => [...each.pos, ...each.size])]
     for (let other; (other = taken.find((box) => meets(box, group))); ) group.pos = [left, other[1] + other[3] + PADDING]
     for (const [node, [x, y]] of offsets) node.pos = [group.pos[0] + x, group.pos[1] + y]
     this.graph.add(group)
   }
+}
+
+// As the node is drawn: Nodes 2.0 draws it larger than it says.
+function sizeOf(node) {
+  const title = window.LiteGraph.NODE_TITLE_HEIGHT
+  const drawn = window.LiteGraph.vueNodesMode && document.querySelector(`[data-node-id="${node.id}"]`)
+  if (!drawn) return node.size
+  return [Math.max(node.size[0], drawn.offsetWidth), Math.max(node.size[1], drawn.offsetHeight - title)]
+}
+
+function boxOf(node) {
+  const title = window.LiteGraph.NODE_TITLE_HEIGHT
+  const [width, height] = sizeOf(node)
+  return [node.pos[0], node.pos[1] - title, width, height + title]
 }
 
 function meets([x, y, width, height], { pos, size }) {
