@@ -16,9 +16,7 @@ from host.inside import COMFYUI, start_comfyui
 from . import measure
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "web" / "docs" / "images"
-MARGIN, GAP, LABEL_WIDTH, CELL, COLUMNS = 8, 4, 118, 64, 6
-LABEL_SIZE, NOTE_SIZE, LINE = 23, 17, 30  # large: ComfyUI's help panel shows the pictures at half their width
-PAPER, INK, FAINT = "white", "#1c1c1c", "#6b6b6b"
+LABEL_WIDTH, CELL, COLUMNS = 118, 64, 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,23 +142,18 @@ def table(rows, shares):
 
 def compose(sheet, rows):
     """One PIL image. rows: for each row of the sheet (COLUMNS, 3, 32, 32) from -1 to 1."""
-    from PIL import Image, ImageDraw, ImageFont
+    from . import drawing
 
-    step = CELL + GAP
-    size = 2 * MARGIN + LABEL_WIDTH + COLUMNS * step - GAP, 2 * MARGIN + 2 * LINE + len(rows) * step - GAP
-    image = Image.new("RGB", size, PAPER)
-    draw = ImageDraw.Draw(image)
-    label, note = ImageFont.load_default(LABEL_SIZE), ImageFont.load_default(NOTE_SIZE)
-    for line, text in enumerate((sheet.prompt, f"negative: {sheet.negative}")):
-        draw.text((MARGIN, MARGIN + line * LINE), text, INK, label)
-    for y, (row, pictures) in zip(range(MARGIN + 2 * LINE, size[1], step), zip(sheet.rows, rows)):
-        middle = y + CELL // 2 - (NOTE_SIZE // 2 + 2 if row.note else 0)
-        draw.text((MARGIN, middle), row.label, INK, label, anchor="lm")
-        draw.text((MARGIN, middle + LABEL_SIZE), row.note, FAINT, note, anchor="lm")
-        for x, picture in zip(range(MARGIN + LABEL_WIDTH, size[0], step), pictures):
-            pixels = ((picture.clamp(-1, 1) + 1) * 127.5).byte().movedim(0, -1).numpy()
-            image.paste(Image.fromarray(pixels).resize((CELL, CELL), Image.Resampling.NEAREST), (x, y))
-    return image
+    pictures = [[_picture(pixels) for pixels in row] for row in rows]
+    labels, titles = [(row.label, row.note) for row in sheet.rows], (sheet.prompt, f"negative: {sheet.negative}")
+    return drawing.sheet(pictures, labels, titles=titles, label_width=LABEL_WIDTH)
+
+
+def _picture(pixels):
+    from PIL import Image
+
+    pixels = ((pixels.clamp(-1, 1) + 1) * 127.5).byte().movedim(0, -1).numpy()
+    return Image.fromarray(pixels).resize((CELL, CELL), Image.Resampling.NEAREST)
 
 
 if __name__ == "__main__":

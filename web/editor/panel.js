@@ -1,4 +1,5 @@
-// The panel on a node: the picture, what it says, and two controls. A DOM widget that no graph or prompt carries.
+// The panel on a node: the picture, what it says, and three controls. A DOM widget that no graph or prompt carries.
+import { isCompared, toggleCompare } from "./compare.js"
 import { draw } from "./picture.js"
 import { AUTO, STRENGTH, hasStatistics, setStrength, takesAuto, toggleStatistics } from "./settings.js"
 import { describe, describeWhole, headline, hint, means, stepsOf } from "./steps.js"
@@ -44,8 +45,11 @@ export class Panel {
     this.button = make("button", "nag-statistics", this.t("statistics"))
     this.button.type = "button"
     this.button.title = this.t("statisticsHint")
+    this.compare = make("button", "nag-compare", this.t("compare"))
+    this.compare.type = "button"
+    this.compare.title = this.t("compareHint")
     const controls = make("div", "nag-controls")
-    controls.append(this.select, this.button)
+    controls.append(this.select, this.button, this.compare)
     this.root = make("div", "nag-panel")
     this.root.append(this.headline, this.hint, svg, this.detail, controls)
     this.listen()
@@ -57,6 +61,10 @@ export class Panel {
       this.select.selectedIndex = 0
     })
     this.button.addEventListener("click", () => toggleStatistics(this.app, this.node))
+    this.compare.addEventListener("click", () => {
+      toggleCompare(this.app, this.node, this.t)
+      this.showCompare()
+    })
     this.svg.addEventListener("pointermove", (event) => this.point(event.target.parentNode.step))
     this.svg.addEventListener("pointerleave", () => this.point(undefined))
     this.root.addEventListener("wheel", (event) => this.passOn(event, "processMouseWheel"))
@@ -89,6 +97,7 @@ export class Panel {
     this.showTexts()
     this.showChoices(families)
     this.showButton()
+    this.showCompare()
   }
 
   // Nodes 2.0 leaves the panel of an earlier node in the place of this one's, if this node got its id, as by undo.
@@ -167,6 +176,12 @@ export class Panel {
     const on = hasStatistics(this.node)
     this.button.hidden = on === null
     this.button.setAttribute("aria-pressed", String(Boolean(on)))
+  }
+
+  showCompare() {
+    const on = isCompared(this.node)
+    this.compare.hidden = on === null || !(on || this.plan?.runs.length)
+    this.compare.setAttribute("aria-pressed", String(Boolean(on)))
   }
 }
 

@@ -4,7 +4,7 @@ export const STRENGTH = ["nag_scale", "nag_tau", "nag_alpha"]
 export const AUTO = "auto"
 const OPTIONS = "NAGOptions"
 
-const widgetOf = (node, name) => node.widgets?.find((widget) => widget.name === name)
+export const widgetOf = (node, name) => node.widgets?.find((widget) => widget.name === name)
 
 // Whether the node's numbers may be "auto".
 export function takesAuto(node) {
@@ -83,7 +83,7 @@ function set(app, node, widget, value) {
   widget.callback?.(value, app.canvas, node)
 }
 
-function change(app, make) {
+export function change(app, make) {
   app.canvas.emitBeforeChange()
   try {
     make()
