@@ -11,7 +11,7 @@ from ..patches.checks import UnknownFamily
 from ..patches.sampling.notices import of_settings
 from ..patches.settings import Options, single
 from . import sampling
-from .families import all_families, family_of
+from .families import VARIANTS, all_families, family_of
 from .graph import BYPASSED, MUTED, Graph, Node, Unreadable
 
 CARRIERS = ("MODEL", "CONDITIONING", "GUIDER")  # types that bring NAG to a sampler
@@ -31,7 +31,8 @@ def plan(graph: Graph) -> dict:
             is certain or a guess.
         message: what is wrong with the node or its model; None if nothing is.
     """
-    families = [{"name": name, **vars(strength)} for name, strength in all_families().items()]
+    known = all_families().items()
+    families = [{"name": name, "variant_of": VARIANTS.get(name), **vars(strength)} for name, strength in known]
     guides = [node for node in graph.nodes.values() if _guides(node)]
     return {"nodes": {node.id: _NodePlan(graph, node).answer() for node in guides}, "families": families}
 

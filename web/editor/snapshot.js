@@ -1,4 +1,5 @@
 // What the server is told of a graph: every node by the id under which it runs, with its widgets and what feeds it.
+import { wireValue } from "./numbers.js"
 
 const SUBGRAPH_INPUT = -10 // the id that LiteGraph gives to where a subgraph's inputs come in
 const PROMPT = "customtext" // the type of a widget for texts of several lines, which nobody needs
@@ -39,7 +40,8 @@ function inputsOf(place, node) {
   const inputs = {}
   for (const widget of node.widgets ?? []) {
     const counts = widget.name && widget.serialize !== false && widget.type !== PROMPT
-    if (counts && isPlain(widget.value)) inputs[widget.name] = widget.value
+    const value = wireValue(widget)
+    if (counts && isPlain(value)) inputs[widget.name] = value
   }
   for (const input of node.inputs ?? []) {
     const source = input.link == null ? undefined : follow(place, place.graph.getLink(input.link))
