@@ -1,7 +1,7 @@
 """NAG as a part of the conditioning: the model stays as it is."""
 from comfy_api.latest import io
 
-from . import comfyui, inputs
+from . import comfyui, inputs, search
 from .guiding import GuidingNode
 
 
@@ -10,7 +10,7 @@ class NAGConditioning(GuidingNode):
     def define_schema(cls):
         return io.Schema(
             node_id="NAGConditioning",
-            display_name="NAG Conditioning",
+            **search.named("NAG Conditioning", "negative prompt"),
             category=comfyui.category_of("CLIPTextEncode", "conditioning"),
             description="Gives a positive its own negative, by Normalized Attention Guidance. Any stock sampler then "
             "follows it, with an unpatched model. Combine several, each for its own area or range of steps.",

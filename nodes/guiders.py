@@ -6,7 +6,7 @@ import comfy.samplers
 from comfy_api.latest import io
 
 from ..patches.checks import check_not_empty
-from . import comfyui, inputs
+from . import comfyui, inputs, search
 from .guiding import GuidingNode
 from .shared import or_theirs
 
@@ -20,7 +20,7 @@ class NAGGuider(GuidingNode):
     def define_schema(cls):
         return io.Schema(
             node_id="NAGGuider",
-            display_name="NAG Guider",
+            **search.named("NAG Guider", "normalized guidance"),
             category=comfyui.category_of("CFGGuider", "sampling/custom_sampling/guiders"),
             description="A guider without CFG whose negative works by Normalized Attention Guidance, for models that "
             "sample in few steps.",
@@ -62,7 +62,7 @@ class NAGCFGGuider(GuidingNode):
     def define_schema(cls):
         return io.Schema(
             node_id="NAGCFGGuider",
-            display_name="NAG CFG Guider",
+            **search.named("NAG CFG Guider", "negative prompt"),
             category=comfyui.category_of("CFGGuider", "sampling/custom_sampling/guiders"),
             description="A CFG guider with Normalized Attention Guidance on top, each with a negative of its own.",
             inputs=[

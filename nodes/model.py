@@ -1,7 +1,7 @@
 """NAG as a patch of the model: the shortest way."""
 from comfy_api.latest import io
 
-from . import inputs
+from . import inputs, search
 from .guiding import GuidingNode
 
 
@@ -10,7 +10,7 @@ class NAGModel(GuidingNode):
     def define_schema(cls):
         return io.Schema(
             node_id="NAGModel",
-            display_name="NAG Model",
+            **search.named("NAG Model", "negative prompt"),
             category="advanced/guidance",
             description="Gives the model a working negative prompt, also at cfg 1 and in a few steps, by Normalized "
             "Attention Guidance. Put it between the loader and any sampler.",

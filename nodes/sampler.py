@@ -4,7 +4,7 @@ import nodes  # ComfyUI's module of this name
 from comfy_api.latest import io
 
 from ..patches.checks import check_not_empty
-from . import comfyui, inputs
+from . import comfyui, inputs, search
 from .guiding import GuidingNode
 
 
@@ -51,7 +51,7 @@ class NAGSampler(GuidingNode):
     def define_schema(cls):
         return io.Schema(
             node_id="NAGSampler",
-            display_name="NAG Sampler",
+            **search.named("NAG Sampler", "cfg 1, distilled"),
             category=comfyui.category_of("KSampler", "sampling"),
             description="KSampler whose negative works by Normalized Attention Guidance, also at cfg 1.",
             inputs=[

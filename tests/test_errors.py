@@ -20,14 +20,12 @@ from subject import out
 pytestmark = pytest.mark.usefixtures("inference_mode")
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
 SDXL = BY_NAME["sdxl"]
-SUPPORTED = ("Stable Diffusion 1.5", "Stable Diffusion 3", "Flux", "Wan")
 STRENGTH_NODES = ("NAGModel", "NAGConditioning", "NAGSampler", "NAGGuider", "NAGCFGGuider")
 
 
 def test_unsupported_model(nodes):
-    with pytest.raises(ValueError, match="Unknown") as raised:
+    with pytest.raises(ValueError, match="Unknown.*README lists the models"):
         out(nodes.NAGModel, unknown_model())
-    assert all(family in str(raised.value) for family in SUPPORTED)
 
 
 def test_unsupported_model_with_conditioning(nodes):
