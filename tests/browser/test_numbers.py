@@ -63,6 +63,7 @@ def test_numbers_by_hand(editor):
     assert editor.page.evaluate(LABELS, nag)["nag_scale"] == "nag_scale · auto"
     one_more(editor, nag, "nag_scale")
     panel.says("scale 5.1", ".nag-detail")
+    notice(editor)  # Nodes 2.0 does so one click later
     assert sent(editor, nag) == {**AUTO, "nag_scale": 5.1, "strength": 1}
     assert editor.page.evaluate(LABELS, nag) == {
         "nag_scale": "nag_scale", "nag_tau": "nag_tau · auto", "nag_alpha": "nag_alpha · auto", "strength": "strength"
@@ -70,6 +71,7 @@ def test_numbers_by_hand(editor):
     assert chosen(panel) == "custom: 5.1 / 2.5 / 0.25"
     one_more(editor, nag, "strength")
     panel.says("alpha 0.275", ".nag-detail")
+    notice(editor)
     assert sent(editor, nag)["strength"] == 1.05
     undo(editor)
     undo(editor)
