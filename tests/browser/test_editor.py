@@ -381,7 +381,7 @@ def test_other_states(editor):
     panel = with_nag(editor)
     nag, sampler = the(editor, "NAGModel"), the(editor, "KSampler")
     for node, name, value, back, says in (
-        (nag, "nag_scale", "1", "auto", "^off: "),
+        (nag, "nag_scale", "1", "auto", "^nag_scale is 1, which is off"),
         (nag, "nag_tau", "<img src=x>", "auto", 'nag_tau must be .*<img src=x>'),
         (nag, "mode", 4, 0, "^bypassed"),
         (nag, "mode", 2, 0, "^muted"),

@@ -2,7 +2,7 @@
 import { isCompared, toggleCompare } from "./compare.js"
 import { draw } from "./picture.js"
 import { AUTO, STRENGTH, hasStatistics, setStrength, takesAuto, toggleStatistics } from "./settings.js"
-import { describe, describeWhole, headline, means, stepsOf } from "./steps.js"
+import { describe, describeWhole, headline, hint, means, stepsOf } from "./steps.js"
 import { number, percent, text } from "./text.js"
 
 const HEIGHT = 126 // px
@@ -15,12 +15,16 @@ export class Panel {
     const widget = node.addDOMWidget("nag_picture", "nag_picture", this.root, {
       serialize: false, // not in the prompt
       hideOnZoom: false,
+      hideInPanel: true, // no row in the side panel
       getValue: () => "",
       setValue: () => {},
       getMinHeight: () => HEIGHT,
       getMaxHeight: () => HEIGHT,
     })
+    this.widget = widget
     widget.serialize = false // not in the graph
+    // As wide as the node: side panels give widgets that they draw a width of their own.
+    Object.defineProperty(widget, "width", { get: () => undefined, set: () => {}, configurable: true })
     const [width, height] = node.computeSize()
     node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)])
   }
@@ -30,6 +34,7 @@ export class Panel {
     svg.setAttribute("preserveAspectRatio", "none")
     this.svg = svg
     this.headline = make("div", "nag-headline")
+    this.hint = make("div", "nag-hint")
     this.detail = make("div", "nag-detail")
     this.select = make("select", "nag-recommended")
     this.select.title = this.t("recommendedHint")
@@ -42,7 +47,7 @@ export class Panel {
     const controls = make("div", "nag-controls")
     controls.append(this.select, this.button, this.compare)
     this.root = make("div", "nag-panel")
-    this.root.append(this.headline, svg, this.detail, controls)
+    this.root.append(this.headline, this.hint, svg, this.detail, controls)
     this.listen()
   }
 
@@ -71,10 +76,14 @@ export class Panel {
     this.app.canvas[method](event)
   }
 
-  // plan: the node's, undefined while it has none; statistics: its runs, see statistics.js; notices: see notices.js.
+  // plan: the node's, undefined while it has none; statistics: its runs, see statistics.js; notices: { said, idle }, see
+  // notices.js. Where NAG does nothing of use, a sentence stands in the place of the picture.
   show(plan, families, statistics, notices) {
     this.plan = plan
-    this.warning = plan?.message ?? (notices.join(" ") || null)
+    const said = notices.said.join(" ") || null
+    this.warning = notices.idle ? said ?? plan?.message ?? null : plan?.message ?? said
+    const idle = Boolean(plan?.message) || (notices.idle && said !== null)
+    this.root.classList.toggle("nag-idle", idle)
     this.runs = stepsOf(plan, statistics)
     this.root.classList.toggle("nag-empty", !plan)
     this.root.classList.toggle("nag-off", !plan || plan.off || Boolean(this.node.mode))
@@ -98,7 +107,8 @@ export class Panel {
     this.headline.textContent = warning ?? headline(t, plan, this.node.mode, runs)
     this.headline.title = warning ?? (runs.flat().some((step) => !step.exact) ? t("guess") : "")
     this.headline.classList.toggle("nag-warning", warning !== null)
-    const mean = means(runs)
+    this.hint.textContent = warning === null ? hint(t, this.node, runs) : ""
+    const mean = this.root.classList.contains("nag-idle") ? null : means(runs)
     this.detail.replaceChildren(...(mean ? this.legend(mean) : [this.summary()]))
   }
 
