@@ -163,6 +163,6 @@ function make(kind, className, content = "") {
   return made
 }
 
-function localeOf(app) {
+export function localeOf(app) {
   return app.extensionManager?.setting?.get("Comfy.Locale") ?? app.ui?.settings?.getSettingValue("Comfy.Locale")
 }
