@@ -30,7 +30,7 @@ def adapter_of(model: torch.nn.Module, unknown_models: bool = True) -> Adapter:
         unknown_models: whether to give one that is still to be `settled` where there is none, if the model has blocks.
 
     Raises:
-        UnknownFamily: there is none; it names the class and the supported families.
+        UnknownFamily: there is none; it names the class.
         ValueError: no text guides the model; it says what it follows instead.
     """
     reason, diffusion_model = refused(model), plain(model.diffusion_model)
@@ -130,9 +130,8 @@ def check_forwards(adapter: Adapter, model: torch.nn.Module) -> None:
 
 
 def _refusal(model, reason):
-    families = ", ".join(adapter.name for adapter in adapters())
     kind = named(type(plain(model.diffusion_model)))
-    return f"The diffusion model is a {kind}, and NAG {reason}. Supported families: {families}."
+    return f"The diffusion model is a {kind}, and NAG {reason}. Its README lists the models that it guides."
 
 
 __all__ = ["Adapter", "ModelCall", "Undeclared", "adapter_of", "adapters", "check_forwards", "find_adapter", "settled"]

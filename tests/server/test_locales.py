@@ -52,12 +52,14 @@ def said(pack):
 
 
 @pytest.fixture(scope="module")
-def english():
-    return flat(read("en"))
+def english(said):
+    """The names of the nodes are theirs alone, as they differ between ComfyUI's versions: see nodes/search.py."""
+    return {**{key: text for key, text in said.items() if key.endswith("> display_name")}, **flat(read("en"))}
 
 
 def test_english_is_what_the_nodes_say(said, english):
     """Else a translation may be of a text that has changed: where this fails, translate the texts that it names."""
+    assert not any("display_name" in node for node in read("en").values()), "it would hide the nodes' own"
     stale = [
         f"{key}\n  nodes/:     {said.get(key)}\n  locales/en: {english.get(key)}"
         for key in sorted(said.keys() | english.keys())
