@@ -171,6 +171,6 @@ function minorVersion() {
   return Number(String(window.__COMFYUI_FRONTEND_VERSION__).split(".")[1] ?? Infinity)
 }
 
-function localeOf(app) {
+export function localeOf(app) {
   return app.extensionManager?.setting?.get("Comfy.Locale") ?? app.ui?.settings?.getSettingValue("Comfy.Locale")
 }
