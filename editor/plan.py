@@ -17,7 +17,6 @@ from .graph import BYPASSED, MUTED, Graph, Node, Unreadable
 CARRIERS = ("MODEL", "CONDITIONING", "GUIDER")  # types that bring NAG to a sampler
 RANGE = "ConditioningSetTimestepRange"  # the node that limits a conditioning to a part of the sampling
 WHOLE = (0.0, 1.0)  # of the sampling, in percents as ComfyUI counts them
-STRENGTH = ("nag_scale", "nag_tau", "nag_alpha")
 
 
 def plan(graph: Graph) -> dict:
@@ -58,14 +57,15 @@ class _NodePlan:
             for sampler, parts in self._samplers():
                 with suppress(Unreadable):
                     runs.append(self._run(sampler, parts, settings))
-        if settings is not None and self.recommended is not None:
+        off = settings is not None and settings.off
+        if settings is not None:
             settings = settings.completed(self.recommended)
         said = settings and of_settings(settings)
         return {
             "family": self.family,
             "recommended": self.recommended and vars(self.recommended),
             "settings": settings and self._numbers(settings),
-            "off": settings is not None and settings.off,
+            "off": off,
             "runs": runs,
             "message": self.message or (said[0] if said else None),
         }
@@ -73,10 +73,11 @@ class _NodePlan:
     def _settings(self):
         """As the node's widgets and its NAG Options say; None if they can't be read or are wrong."""
         try:
-            numbers = {name: self.graph.value(self.node, name, inputs.AUTO) for name in STRENGTH}
-            has_end = _has_input(self.node, "nag_sigma_end")
-            sigma_end = float(self.graph.value(self.node, "nag_sigma_end", 0.0)) if has_end else None
-            return inputs.settings(**numbers, nag_sigma_end=sigma_end, options=self._options())
+            numbers = {name: self.graph.value(self.node, name, inputs.AUTO) for name in inputs.STRENGTH}
+            has_end, has_dial = (_has_input(self.node, name) for name in ("nag_sigma_end", "strength"))
+            sigma_end = self.graph.value(self.node, "nag_sigma_end", inputs.AUTO) if has_end else inputs.AUTO
+            strength = self.graph.value(self.node, "strength", 1.0) if has_dial else 1.0
+            return inputs.settings(**numbers, nag_sigma_end=sigma_end, options=self._options(), strength=strength)
         except Unreadable:
             return None
         except (TypeError, ValueError, OverflowError) as error:
@@ -97,7 +98,7 @@ class _NodePlan:
 
     def _numbers(self, settings):
         options = settings.options
-        numbers = {name: getattr(settings, name) for name in (*STRENGTH, "nag_sigma_end")}
+        numbers = {name: getattr(settings, name) for name in (*inputs.STRENGTH, "nag_sigma_end")}
         percents = {"start_percent": options.start_percent, "end_percent": options.end_percent}
         return {**numbers, **percents, "statistics": options.statistics}
 

@@ -2,10 +2,10 @@
 from comfy_api.latest import io
 
 from . import comfyui, inputs, search
-from .guiding import StrengthNode
+from .guiding import GuidingNode
 
 
-class NAGConditioning(StrengthNode):
+class NAGConditioning(GuidingNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -16,9 +16,12 @@ class NAGConditioning(StrengthNode):
             "follows it, with an unpatched model. Combine several, each for its own area or range of steps.",
             inputs=[
                 io.Conditioning.Input("positive", tooltip="What the picture should show."),
-                io.Conditioning.Input("negative", tooltip="What NAG moves this positive away from."),
+                io.Conditioning.Input(
+                    "negative", display_name="nag_negative", tooltip="What NAG moves this positive away from."
+                ),
                 *inputs.strength_inputs(),
                 inputs.options_input(inputs.STOPS),
+                inputs.dial_input(),
             ],
             outputs=[io.Conditioning.Output(tooltip="The positive with its NAG, for a sampler's positive input.")],
             **inputs.OWN_NAME,
@@ -26,7 +29,14 @@ class NAGConditioning(StrengthNode):
 
     @classmethod
     def execute(
-        cls, positive, negative, nag_scale=inputs.AUTO, nag_tau=inputs.AUTO, nag_alpha=inputs.AUTO, options=None
+        cls,
+        positive,
+        negative,
+        nag_scale=inputs.AUTO,
+        nag_tau=inputs.AUTO,
+        nag_alpha=inputs.AUTO,
+        options=None,
+        strength=1.0,
     ) -> io.NodeOutput:
-        settings = inputs.settings(nag_scale, nag_tau, nag_alpha, options=options)
+        settings = inputs.settings(nag_scale, nag_tau, nag_alpha, options=options, strength=strength)
         return io.NodeOutput(cls.guided_conditioning(positive, negative, settings))

@@ -1,4 +1,7 @@
-"""Guiders for SamplerCustomAdvanced, with the inputs of ComfyUI-NAG's nodes of these names, in their order."""
+"""Guiders for SamplerCustomAdvanced, with the inputs of ComfyUI-NAG's nodes of these names, in their order.
+
+Its latent_image, which nothing needs, is taken where a prompt has it, and no new node shows it.
+"""
 import comfy.samplers
 from comfy_api.latest import io
 
@@ -9,11 +12,7 @@ from .shared import or_theirs
 
 
 def _nag_inputs():
-    return [
-        *inputs.number_inputs(),
-        inputs.unused_latent_input(),
-        inputs.options_input(),
-    ]
+    return [*inputs.strength_inputs("nag_sigma_end"), inputs.options_input(), inputs.dial_input()]
 
 
 class NAGGuider(GuidingNode):
@@ -27,7 +26,7 @@ class NAGGuider(GuidingNode):
             "sample in few steps.",
             inputs=[
                 io.Model.Input("model", tooltip="The model to sample with."),
-                io.Conditioning.Input("conditioning", tooltip="What the picture should show."),
+                io.Conditioning.Input("conditioning", display_name="positive", tooltip="What the picture should show."),
                 inputs.negative_input(),
                 *_nag_inputs(),
             ],
@@ -42,15 +41,16 @@ class NAGGuider(GuidingNode):
         model,
         conditioning,
         nag_negative,
-        nag_scale,
-        nag_tau,
-        nag_alpha,
-        nag_sigma_end,
+        nag_scale=inputs.AUTO,
+        nag_tau=inputs.AUTO,
+        nag_alpha=inputs.AUTO,
+        nag_sigma_end=inputs.AUTO,
         latent_image=None,
         options=None,
+        strength=1.0,
     ) -> io.NodeOutput:
         check_not_empty("conditioning", conditioning)
-        settings = inputs.settings(nag_scale, nag_tau, nag_alpha, nag_sigma_end, options)
+        settings = inputs.settings(nag_scale, nag_tau, nag_alpha, nag_sigma_end, options, strength)
         guided = cls.guided_model(model, nag_negative, settings)
         guider = comfy.samplers.CFGGuider(guided)
         guider.inner_set_conds({"positive": conditioning})
@@ -86,15 +86,16 @@ class NAGCFGGuider(GuidingNode):
         negative,
         nag_negative,
         cfg,
-        nag_scale,
-        nag_tau,
-        nag_alpha,
-        nag_sigma_end,
+        nag_scale=inputs.AUTO,
+        nag_tau=inputs.AUTO,
+        nag_alpha=inputs.AUTO,
+        nag_sigma_end=inputs.AUTO,
         latent_image=None,
         options=None,
+        strength=1.0,
     ) -> io.NodeOutput:
         check_not_empty("positive", positive)
-        settings = inputs.settings(nag_scale, nag_tau, nag_alpha, nag_sigma_end, options)
+        settings = inputs.settings(nag_scale, nag_tau, nag_alpha, nag_sigma_end, options, strength)
         guided = cls.guided_model(model, nag_negative, settings)
         guider = comfy.samplers.CFGGuider(guided)
         guider.set_conds(positive, negative)

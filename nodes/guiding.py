@@ -6,7 +6,6 @@ from comfy_api.latest import io
 from ..patches import capabilities
 from ..patches.sampling.request import Request
 from ..patches.settings import Settings
-from . import inputs
 from .prompt import has_blank_negative
 from .report import advice_of, report_of
 
@@ -29,18 +28,6 @@ class GuidingNode(io.ComfyNode):
         """What the node asks for."""
         node_id = cls.hidden and cls.hidden.unique_id
         return Request(settings, negative, report_of(node_id), advice_of(node_id), lambda: has_blank_negative(node_id))
-
-
-class StrengthNode(GuidingNode):
-    """A node with the inputs of strength_inputs, which are checked before anything runs."""
-
-    @classmethod
-    def validate_inputs(cls, nag_scale=inputs.AUTO, nag_tau=inputs.AUTO, nag_alpha=inputs.AUTO) -> bool | str:
-        try:
-            inputs.settings(nag_scale, nag_tau, nag_alpha)
-        except ValueError as error:
-            return str(error)
-        return True
 
 
 def engine() -> ModuleType:

@@ -7,38 +7,87 @@ AUTO = "auto"
 # Of a schema: the id by which the editor knows a node, and that ComfyUI's cache tells it from one with the same inputs.
 OWN_NAME = {"hidden": [io.Hidden.unique_id], "not_idempotent": True}
 NagOptions = io.Custom("NAG_OPTIONS")
-STOPS = "Not connected: NAG stops where that is recommended for the model, see this node's help."
+STOPS = "Not connected: NAG stops where that suits the model."
 
 _TOOLTIPS = {
-    "nag_scale": "How far the attention is moved away from the negative. 1 is off; more is stronger; below 1 it moves "
-    "towards the negative.",
-    "nag_tau": "How large the moved features may grow, as a multiple of the positive's. Lower is tamer.",
-    "nag_alpha": "How much of the moved features goes into the result. 0 is off, 1 takes them whole.",
-    "nag_sigma_end": "NAG acts while sigma is at least this. 0: until the end. More: it stops early, which is faster.",
+    "nag_scale": "How far the picture is moved away from the negative. 1 is off, more is stronger.",
+    "nag_tau": "How large the moved features may grow. Lower is tamer.",
+    "nag_alpha": "How much of the moved features goes into the picture. 0 is off.",
+    "nag_sigma_end": "NAG stops once sigma is below this. 0: it acts until the end.",
 }
+_STEPS = {"nag_scale": 0.1, "nag_tau": 0.1, "nag_alpha": 0.01, "nag_sigma_end": 0.01}
+STRENGTH = ("nag_scale", "nag_tau", "nag_alpha")
+# Where nobody says what suits the model: Flux's, which most families have, and as ComfyUI-NAG's nodes begin.
+_DEFAULTS = {"nag_scale": 5.0, "nag_tau": 2.5, "nag_alpha": 0.25, "nag_sigma_end": 0.0}
 
 
-def strength_inputs() -> list[io.Input]:
-    """nag_scale, nag_tau and nag_alpha, each a number or "auto"."""
+class Limit(float):
+    """The least or the most of a number that may be "auto" as well, for an input's min or max.
+
+    ComfyUI compares a prompt's values with them before anything runs, and names the one input that is wrong. What a
+    validate_inputs refuses it would say once for each input that was looked at.
+    """
+
+    def __gt__(self, value):
+        return _lies_outside(value, lambda number: not number >= float(self))  # nan, too
+
+    def __lt__(self, value):
+        return _lies_outside(value, lambda number: not number <= float(self))
+
+    def __format__(self, _):
+        return f'{float(self):g}, and not "{AUTO}"'
+
+
+def _lies_outside(value, is_outside):
+    try:
+        number = _number("", value)
+    except ValueError:
+        return True
+    return number is not None and is_outside(number)
+
+
+def strength_inputs(*more: str) -> list[io.Input]:
+    """nag_scale, nag_tau, nag_alpha, and more of the settings by name, each a number or "auto"."""
     return [
-        io.MultiType.Input(
-            io.String.Input(
-                name,
-                default=AUTO,
-                optional=True,
-                tooltip=f"{_TOOLTIPS[name]} {AUTO}: what suits the model, see this node's help; the recommended "
-                "settings below have those of variants, too. Or a number from {:g} to {:g}.".format(*RANGES[name]),
-            ),
-            types=[io.Float, io.Int],
-        )
-        for name in ("nag_scale", "nag_tau", "nag_alpha")
+        _number_or_auto(name, _DEFAULTS[name], _STEPS[name], f"{_TOOLTIPS[name]} {AUTO}: what suits the model.")
+        for name in (*STRENGTH, *more)
     ]
 
 
-def number_input(name: str, default: float, step: float = 0.01) -> io.Input:
-    """One of the settings as a plain number, as in the nodes of ComfyUI-NAG."""
-    low, high = RANGES[name]
-    return io.Float.Input(name, default=default, min=low, max=high, step=step, round=0.01, tooltip=_TOOLTIPS[name])
+def dial_input() -> io.Input:
+    """`strength`. It comes last: a saved graph carries its widgets' values as a list."""
+    return _number_or_auto(
+        "strength",
+        1.0,
+        0.05,
+        "How strong NAG is on the whole: 0 is off, 1 as the numbers say, 2 the most. It turns nag_alpha first, "
+        "then nag_scale.",
+    )
+
+
+def _number_or_auto(name, default, step, tooltip):
+    low, high = map(Limit, RANGES[name])
+    number = io.Float.Input(
+        name, default=default, min=low, max=high, step=step, round=0.001, optional=True, tooltip=tooltip
+    )
+    return io.MultiType.Input(number, types=[io.String, io.Int])
+
+
+def plain_numbers(given: dict) -> dict[str, float]:
+    """The numbers of `given`, by name, for a node that knows no "auto": in its place they are Flux's."""
+    numbers = {name: _number(name, given.get(name)) for name in _DEFAULTS}
+    return {name: _DEFAULTS[name] if number is None else number for name, number in numbers.items()}
+
+
+def number_inputs() -> list[io.Input]:
+    """The numbers as ComfyUI-NAG's samplers have them."""
+    return [
+        io.Float.Input(
+            name, default=default, min=RANGES[name][0], max=RANGES[name][1], step=_STEPS[name], round=0.01,
+            tooltip=_TOOLTIPS[name],
+        )
+        for name, default in _DEFAULTS.items()
+    ]  # fmt: skip
 
 
 def negative_input(otherwise: str | None = None) -> io.Input:
@@ -51,61 +100,50 @@ def negative_input(otherwise: str | None = None) -> io.Input:
 
 def options_input(otherwise: str = "") -> io.Input:
     """otherwise: what holds where it is not connected, a sentence."""
-    what = "From NAG Options: when NAG acts, how Flux computes its image stream, and statistics."
+    what = "From NAG Options: when NAG acts, and statistics."
     return NagOptions.Input("options", optional=True, tooltip=f"{what} {otherwise}".rstrip())
-
-
-def unused_latent_input() -> io.Input:
-    return io.Latent.Input(
-        "latent_image", optional=True, tooltip="Not needed. It is here so that graphs made with ComfyUI-NAG still load."
-    )
 
 
 def settings(
     nag_scale: float | str | None = AUTO,
     nag_tau: float | str | None = AUTO,
     nag_alpha: float | str | None = AUTO,
-    nag_sigma_end: float | None = None,
+    nag_sigma_end: float | str | None = AUTO,
     options: Options | None = None,
+    strength: float | str | None = None,
 ) -> Settings:
-    """The settings that widgets stand for. None is "auto", too: before a prompt runs, ComfyUI has it for every value
-    that another node is to bring. Without nag_sigma_end and options NAG stops where that is recommended.
+    """The settings that widgets stand for: each a number, also as text, or "auto", which None and an empty text are,
+    too. Without nag_sigma_end and options NAG stops where that is recommended. "auto" as a strength is 1.
 
     Raises:
         ValueError: a value is neither a number nor "auto", or out of range; the options are not of NAG Options.
     """
+    sigma_end, strength = _number("nag_sigma_end", nag_sigma_end), _number("strength", strength)
     if options is None:
         options = Options()
-    elif nag_sigma_end is None:
-        nag_sigma_end = 0.0
+    elif sigma_end is None:
+        sigma_end = 0.0
     if not isinstance(options, Options):
         raise ValueError(f"options must come from a NAG Options node, and is {options!r}.")
     return Settings(
         nag_scale=_number("nag_scale", nag_scale),
         nag_tau=_number("nag_tau", nag_tau),
         nag_alpha=_number("nag_alpha", nag_alpha),
-        nag_sigma_end=nag_sigma_end,
+        nag_sigma_end=sigma_end,
         options=options,
+        strength=1.0 if strength is None else strength,
     )
 
 
 def _number(name, value):
-    if value is None or isinstance(value, str) and value.strip().lower() == AUTO:
+    """A number, or None for "auto". A text may have blanks around it and a decimal comma."""
+    text = value.strip().lower() if isinstance(value, str) else None
+    if value is None or text in ("", AUTO):
         return None
     try:
-        return float(value)
+        return float(value if text is None else text.replace(",", ".", 1))
     except (TypeError, ValueError, OverflowError, RuntimeError):  # the last is a tensor's
         raise ValueError(f'{name} must be a number or "{AUTO}", not {value!r}.') from None
-
-
-def number_inputs() -> list[io.Input]:
-    """The strength as ComfyUI-NAG's nodes have it: four plain numbers."""
-    return [
-        number_input("nag_scale", 5.0, step=0.1),
-        number_input("nag_tau", 2.5, step=0.1),
-        number_input("nag_alpha", 0.25),
-        number_input("nag_sigma_end", 0.0),
-    ]
 
 
 def cfg_input(default: float = 1.0) -> io.Input:

@@ -28,36 +28,34 @@ class NAGOptions(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.001,
-                    tooltip="Where in the sampling NAG stops. Most of the effect comes from the first quarter, and the "
-                    "steps after the end cost nothing extra.",
+                    tooltip="Where in the sampling NAG stops. The first quarter does most, and the steps after the end "
+                    "cost nothing extra.",
                 ),
                 io.Combo.Input(
                     "image_stream",
                     options=list(IMAGE_STREAMS),
                     default=IMAGE_STREAMS[0],
-                    tooltip="Flux only. shared: one image for both prompts, much faster. separate: an image for each "
-                    "in the single blocks, to reproduce pictures made with the authors' code.",
+                    tooltip="Flux only. shared is much faster, separate paints as the authors' code does.",
                 ),
                 io.Boolean.Input(
                     "statistics",
                     default=False,
                     optional=True,
-                    tooltip="Shows on the NAG node, step by step, how far NAG moved the features and how often nag_tau "
-                    "held them back. Takes a little time.",
+                    tooltip="Shows on the NAG node what NAG did at each step. Takes a little time.",
                 ),
                 io.Combo.Input(
                     "modality",
                     options=list(MODALITIES),
                     default=MODALITIES[0],
                     optional=True,
-                    tooltip="LTX-2 only. What NAG moves away from the negative: picture and sound, or one of the two.",
+                    tooltip="LTX-2 only. What NAG guides: picture and sound, or one of the two.",
                 ),
                 io.Boolean.Input(
                     "unknown_models",
                     default=True,
                     optional=True,
-                    tooltip="For models that are not in NAG's list: NAG looks at the first blocks for where text and "
-                    "picture meet, tries it, and guides with generic values. Off: they are refused.",
+                    tooltip="For models that are not in NAG's list: NAG looks for its way in by itself. Off: they are "
+                    "refused.",
                 ),
             ],
             outputs=[NagOptions.Output(display_name="options", tooltip="For the options input of a NAG node.")],

@@ -5,7 +5,7 @@ from comfy_api.latest import io
 
 from ..patches.checks import check_not_empty
 from . import comfyui, inputs, search
-from .guiding import StrengthNode
+from .guiding import GuidingNode
 
 
 def model_input() -> io.Input:
@@ -46,7 +46,7 @@ def denoise_input() -> io.Input:
     )
 
 
-class NAGSampler(StrengthNode):
+class NAGSampler(GuidingNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -67,6 +67,7 @@ class NAGSampler(StrengthNode):
                 inputs.negative_input("negative, for NAG and CFG both"),
                 *inputs.strength_inputs(),
                 inputs.options_input(inputs.STOPS),
+                inputs.dial_input(),
             ],
             outputs=[io.Latent.Output(tooltip="The denoised latent.")],
             **inputs.OWN_NAME,
@@ -90,9 +91,10 @@ class NAGSampler(StrengthNode):
         nag_tau=inputs.AUTO,
         nag_alpha=inputs.AUTO,
         options=None,
+        strength=1.0,
     ) -> io.NodeOutput:
         check_not_empty("positive", positive)
-        settings = inputs.settings(nag_scale, nag_tau, nag_alpha, options=options)
+        settings = inputs.settings(nag_scale, nag_tau, nag_alpha, options=options, strength=strength)
         guided = cls.guided_model(model, negative if nag_negative is None else nag_negative, settings)
         (latent,) = nodes.common_ksampler(
             guided, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise=denoise

@@ -6,7 +6,7 @@ import logging
 from comfy_api.latest import io
 
 from ..patches.checks import UnknownFamily
-from . import comfyui
+from . import comfyui, inputs
 from .names import other_packs_node, whose_instead
 
 
@@ -26,12 +26,12 @@ def or_theirs(execute):
             node_id = cls.define_schema().node_id  # GET_SCHEMA would be for the class, of which this is a locked clone
             theirs = other_packs_node(node_id)
             given = _by_name(signature.bind(cls, *args, **kwargs))
-            inputs = theirs and _inputs_of(theirs, given)
-            if inputs is None:
+            taken = theirs and _inputs_of(theirs, {**given, **inputs.plain_numbers(given)})
+            if taken is None:
                 raise
-            ignored = " NAG Options has no effect on it." if "options" in given.keys() - inputs.keys() else ""
+            ignored = " NAG Options has no effect on it." if "options" in given.keys() - taken.keys() else ""
             logging.warning("NAG: %s %s%s", refusal, whose_instead(node_id), ignored)
-        return io.NodeOutput(*comfyui.run(theirs, **inputs))
+        return io.NodeOutput(*comfyui.run(theirs, **taken))
 
     return ours_or_theirs
 

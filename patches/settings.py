@@ -13,6 +13,7 @@ RANGES = {
     "nag_tau": (1.0, 10.0),
     "nag_alpha": (0.0, 1.0),
     "nag_sigma_end": (0.0, 20.0),
+    "strength": (0.0, 2.0),
     "start_percent": (0.0, 1.0),
     "end_percent": (0.0, 1.0),
 }
@@ -24,6 +25,27 @@ def check_range(name: str, value: float) -> None:
     if not isinstance(value, (int, float)) or not low <= value <= high:  # also refuses nan
         found = f"{value:g}" if isinstance(value, float) else repr(value)
         raise ValueError(f"{name} must lie between {low:g} and {high:g}, not {found}.")
+
+
+def at_strength(strength: float, nag_scale: float | None, nag_alpha: float | None) -> tuple[float | None, float | None]:
+    """nag_scale and nag_alpha as one dial turns them: 0 is off, 1 leaves them, 2 is the most.
+
+    Up to 1 less is blended in: nag_alpha is multiplied by the strength. From 1 to 1.5 nag_alpha grows to twice, at most
+    to 1, and then, up to 2, nag_scale - 1 does: in the order in which more of them pays. nag_tau stays, so that it caps
+    what the others do.
+
+    Args:
+        strength: 0 to 2.
+        nag_scale, nag_alpha: see Settings; None stays None.
+    """
+    of_alpha = strength if strength <= 1 else min(2 * strength - 1, 2.0)
+    of_scale = max(2 * strength - 2, 1.0)
+    if nag_alpha is not None:
+        nag_alpha = min(nag_alpha * of_alpha, RANGES["nag_alpha"][1])
+    if nag_scale is not None:
+        low, high = RANGES["nag_scale"]
+        nag_scale = min(max(1 + (nag_scale - 1) * of_scale, low), high)
+    return nag_scale, nag_alpha
 
 
 def single(sigma: float) -> float:
@@ -95,6 +117,7 @@ class Settings:
         nag_alpha: blending factor, 0 to 1; 0 is off. None: as recommended.
         nag_sigma_end: NAG acts while sigma is at least this, 0 to 20. None: as recommended.
         options: see Options.
+        strength: of the whole, 0 to 2; 0 is off, 1 leaves the numbers as they are. See at_strength.
 
     Raises:
         ValueError: a value is out of range.
@@ -105,9 +128,10 @@ class Settings:
     nag_alpha: float | None = None
     nag_sigma_end: float | None = 0.0
     options: Options = field(default_factory=Options)
+    strength: float = 1.0
 
     def __post_init__(self):
-        for name in ("nag_scale", "nag_tau", "nag_alpha", "nag_sigma_end"):
+        for name in ("nag_scale", "nag_tau", "nag_alpha", "nag_sigma_end", "strength"):
             if getattr(self, name) is not None:
                 check_range(name, getattr(self, name))
 
@@ -119,12 +143,19 @@ class Settings:
     @property
     def off(self) -> bool:
         """Whether these settings leave every feature as it is."""
-        return self.nag_scale == 1 or self.nag_alpha == 0
+        return self.nag_scale == 1 or self.nag_alpha == 0 or self.strength == 0
 
-    def completed(self, recommended: Strength) -> "Settings":
-        """The same settings with every None replaced by what is recommended for the model's family."""
+    def completed(self, recommended: Strength | None) -> "Settings":
+        """What is in effect: every None replaced by what is recommended for the model's family, then the strength
+        brought into the numbers, so that it is 1. recommended: None where the family is not known; None then stays."""
         names = ("nag_scale", "nag_tau", "nag_alpha", "nag_sigma_end")
-        return dataclasses.replace(self, **{n: getattr(recommended, n) for n in names if getattr(self, n) is None})
+        chosen = {name: getattr(self, name) for name in names}
+        if recommended is not None:
+            chosen = {name: getattr(recommended, name) if value is None else value for name, value in chosen.items()}
+        if self.strength != 1:
+            scale, alpha = at_strength(self.strength, chosen["nag_scale"], chosen["nag_alpha"])
+            chosen |= {"nag_scale": scale, "nag_alpha": alpha}
+        return dataclasses.replace(self, **chosen, strength=1.0)
 
     def sigma_range(self, percent_to_sigma: Callable[[float], float]) -> tuple[float, float]:
         """The lowest and the highest sigma at which NAG acts, both included; (0, inf) where it always does."""

@@ -1,8 +1,12 @@
 """What a user reads when something can't work."""
+import asyncio
+import importlib
 import re
 
 import comfy.ldm.modules.attention
 import comfy.supported_models
+import execution
+import nodes as comfy_nodes
 import pytest
 import torch
 
@@ -16,7 +20,7 @@ from subject import out
 pytestmark = pytest.mark.usefixtures("inference_mode")
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
 SDXL = BY_NAME["sdxl"]
-STRENGTH_NODES = ("NAGModel", "NAGConditioning", "NAGSampler")
+STRENGTH_NODES = ("NAGModel", "NAGConditioning", "NAGSampler", "NAGGuider", "NAGCFGGuider")
 
 
 def test_unsupported_model(nodes):
@@ -51,44 +55,71 @@ def call_with(nodes, name, **settings):
     return out(getattr(nodes, name), *inputs[name], **settings)
 
 
+@pytest.fixture
+def refused(nodes, monkeypatch):
+    """The inputs of a node whose values ComfyUI refuses before a prompt runs, each as often as it says so."""
+
+    def refused(name, **values):
+        node = getattr(nodes, name)
+        monkeypatch.setitem(comfy_nodes.NODE_CLASS_MAPPINGS, name, node)
+        prompt = {"nag": {"class_type": name, "inputs": values}}
+        _, errors, _ = asyncio.run(execution.validate_inputs("prompt", prompt, "nag", {}))
+        return [e["extra_info"]["input_name"] for e in errors if e["type"] != "required_input_missing"]
+
+    return refused
+
+
 OUT_OF_RANGE = [
     ("nag_scale", -0.1), ("nag_scale", 100.1), ("nag_scale", float("nan")), ("nag_tau", 0.9), ("nag_tau", 10.1),
-    ("nag_alpha", -0.1), ("nag_alpha", 1.1),
+    ("nag_alpha", -0.1), ("nag_alpha", 1.1), ("strength", -0.1), ("strength", 2.1),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("node", STRENGTH_NODES)
 @pytest.mark.parametrize(("name", "value"), OUT_OF_RANGE)
 @pytest.mark.parametrize("as_text", [False, True], ids=["number", "text"])
-def test_out_of_range(nodes, node, name, value, as_text):
+def test_out_of_range(nodes, refused, node, name, value, as_text):
     value = str(value) if as_text else value
     with pytest.raises(ValueError, match=name):
         call_with(nodes, node, **{name: value})
-    assert name in getattr(nodes, node).validate_inputs(**{name: value})
+    others = {"nag_scale": "auto", "nag_tau": 2.5, "nag_alpha": "0.25", "strength": 1}
+    assert refused(node, **{**others, name: value}) == [name]
 
 
 @pytest.mark.parametrize("node", ["NAGGuider", "NAGCFGGuider"])
 @pytest.mark.parametrize(("name", "value"), [*OUT_OF_RANGE, ("nag_sigma_end", -0.1), ("nag_sigma_end", 20.1)])
-def test_guiders_out_of_range(nodes, node, name, value):
+def test_guiders_out_of_range(nodes, refused, node, name, value):
     settings = {"nag_scale": 5.0, "nag_tau": 2.5, "nag_alpha": 0.25, "nag_sigma_end": 0.0}
     with pytest.raises(ValueError, match=name):
         call_with(nodes, node, **{**settings, name: value})
+    assert refused(node, **{**settings, name: value}) == [name]
 
 
 @pytest.mark.parametrize("node", STRENGTH_NODES)
-@pytest.mark.parametrize("name", ["nag_scale", "nag_tau", "nag_alpha"])
-@pytest.mark.parametrize("value", ["abc", ""])
-def test_not_a_number(nodes, node, name, value):
+@pytest.mark.parametrize("name", ["nag_scale", "nag_tau", "nag_alpha", "strength"])
+@pytest.mark.parametrize("value", ["abc", "1,5,2", "auto 5"])
+def test_not_a_number(nodes, refused, node, name, value):
     with pytest.raises(ValueError, match=f"{name}.*auto.*{re.escape(repr(value))}"):
         call_with(nodes, node, **{name: value})
-    assert name in getattr(nodes, node).validate_inputs(**{name: value})
+    assert refused(node, **{name: value}) == [name]
 
 
 @pytest.mark.parametrize("node", STRENGTH_NODES)
-@pytest.mark.parametrize("value", ["auto", " AUTO ", None, "3", "3.0", 3, 3.0])
-def test_what_counts_as_a_number(nodes, node, value):
-    assert getattr(nodes, node).validate_inputs(nag_scale=value) is True
+@pytest.mark.parametrize("value", ["auto", " AUTO ", None, "3", "3.0", 3, 3.0, "", "  ", "2,5", " 2,5 ", "25e-1"])
+def test_what_counts_as_a_number(nodes, refused, node, value):
+    assert refused(node, nag_scale=value) == []
     call_with(nodes, node, nag_scale=value)
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [("auto", None), (None, None), ("", None), (" ", None), ("1,5", 1.5), (" 1.5\n", 1.5), (2, 2.0), ("1", 1.0)],
+)
+def test_what_a_value_stands_for(pack, value, number):
+    inputs = importlib.import_module(f"{pack.__name__}.nodes.inputs")
+    settings = inputs.settings(nag_scale=value, nag_tau=value, nag_sigma_end=value, strength=value)
+    assert settings.nag_scale == settings.nag_tau == settings.nag_sigma_end == number and settings.nag_alpha is None
+    assert settings.strength == (1.0 if number is None else number)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from subject import out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
-OFF = {"scale 1": {"nag_scale": 1.0}, "alpha 0": {"nag_alpha": 0.0}}
+OFF = {"scale 1": {"nag_scale": 1.0}, "alpha 0": {"nag_alpha": 0.0}, "strength 0": {"strength": 0.0}}
 
 
 @every_family

@@ -23,7 +23,7 @@ SOMETHINGS = (
     "a latent without samples",
 )  # fmt: skip
 NOT_FINITE = {"not a number", "infinite"}
-AUTO = {"nag_scale": "auto", "nag_tau": "auto", "nag_alpha": "auto"}
+AUTO = {"nag_scale": "auto", "nag_tau": "auto", "nag_alpha": "auto", "strength": 1.0}
 OPTIONS = {"options": ["options", 0]}
 ONE_STEP = {**SAMPLING, "steps": 1}
 COMMON = {"model": ["model", 0], **PROMPTS, **NAG_NEGATIVE, **OPTIONS, "latent_image": ["latent", 0]}

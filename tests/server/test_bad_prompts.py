@@ -18,7 +18,7 @@ def with_options(**options):
 
 REJECTED = {
     "a strength out of range": (painting(nag_scale=1e6), "nag", "nag_scale"),
-    "a strength that is no number": (painting(nag_tau="abc"), "nag", "nag_tau.*abc"),
+    "a strength that is no number": (painting(nag_tau="abc"), "nag", 'abc .* min of 1, and not "auto": nag_tau'),
     "not a number": (painting(nag_alpha="nan"), "nag", "nag_alpha"),
     "a guider's strength out of range": (custom_painting("NAGGuider", **GUIDER | {"nag_scale": 1e6}), "guider",
                                          "nag_scale"),
@@ -34,6 +34,7 @@ def test_rejected(client, graph, culprit, words):
     with pytest.raises(PromptRejected, match=words) as caught:
         client.submit(graph)
     assert list(caught.value.node_errors) == [culprit]
+    assert len(caught.value.node_errors[culprit]["errors"]) == (2 if "start_percent" in words else 1)
 
 
 FAILING = {

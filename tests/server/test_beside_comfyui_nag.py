@@ -107,13 +107,14 @@ def inputs_of(node_id):
     """Something for each input of one of our nodes of a shared name, with a model that NAG can't guide."""
     numbers = {"nag_scale": 5.0, "nag_tau": 2.5, "nag_alpha": 0.25, "nag_sigma_end": 0.0}
     conditioning = [[torch.zeros(1, 4, 8), {}]]
-    known = {"model": unknown_model(), "latent_image": {}, **numbers, "options": None}
+    known = {"model": unknown_model(), "latent_image": {}, **numbers, "options": None, "strength": 1.0}
     declared = comfy_nodes.NODE_CLASS_MAPPINGS[node_id].INPUT_TYPES()
     kinds = {name: kind for group in ("required", "optional") for name, (kind, *_) in declared[group].items()}
-    return {
+    given = {
         name: known[name] if name in known else conditioning if kind == "CONDITIONING" else object()
         for name, kind in kinds.items()
     }
+    return {"latent_image": known["latent_image"], **given}  # their graphs have it for the guiders, too
 
 
 def called(node_id, inputs):
@@ -129,6 +130,7 @@ def test_theirs_do_what_ours_can_not(host, caplog, order):
         caplog.clear()
         given = called(node_id, inputs)["inputs"]
         del inputs["options"]
+        inputs.pop("strength", None)
         assert given.keys() == inputs.keys() and all(given[name] is value for name, value in inputs.items())
         (line,) = said(caplog)
         assert Unknown.__qualname__ in line and line.endswith(f"{OTHER}'s {node_id} does it instead.")
@@ -146,6 +148,15 @@ def test_where_theirs_can_not_either_ours_say_so(host, node_id):
     host.start(PACK_NAME)
     with pytest.raises(ValueError, match="has no adapter for it yet"):
         called(node_id, inputs_of(node_id))
+
+
+def test_theirs_get_numbers_for_auto(host):
+    host.start(OTHER, PACK_NAME)
+    inputs = {**inputs_of("NAGGuider"), "nag_scale": "auto", "nag_tau": "", "nag_alpha": "0,5"}
+    del inputs["nag_sigma_end"]
+    given = called("NAGGuider", inputs)["inputs"]
+    numbers = {name: value for name, value in given.items() if name.startswith("nag_") and name != "nag_negative"}
+    assert numbers == {"nag_scale": 5.0, "nag_tau": 2.5, "nag_alpha": 0.5, "nag_sigma_end": 0.0}
 
 
 def test_theirs_are_not_called_without_what_they_need(host):
