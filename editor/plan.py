@@ -11,7 +11,7 @@ from ..patches.checks import UnknownFamily
 from ..patches.sampling.notices import of_settings
 from ..patches.settings import Options, single
 from . import sampling
-from .families import all_families, family_of
+from .families import VARIANTS, all_families, family_of
 from .graph import BYPASSED, MUTED, Graph, Node, Unreadable
 from .models import Broken
 from .obstacles import of_inputs, of_model, of_prompts
@@ -30,7 +30,8 @@ def plan(graph: Graph) -> dict:
             is certain or a guess; "why", a sentence if it acts at none for a reason other than when it is to act.
         message: why NAG acts nowhere, and what to do; None if it acts.
     """
-    families = [{"name": name, **vars(strength)} for name, strength in all_families().items()]
+    known = all_families().items()
+    families = [{"name": name, "variant_of": VARIANTS.get(name), **vars(strength)} for name, strength in known]
     nodes = {node.id: _NodePlan(graph, node) for node in graph.nodes.values() if guides(node)}
     silent = {node_id for node_id, each in nodes.items() if each.settings is not None and each.settings.off}
     return {"nodes": {node_id: each.answer(silent) for node_id, each in nodes.items()}, "families": families}

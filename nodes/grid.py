@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..patches.checks import check_not_empty
 from ..patches.settings import Options, Settings
-from . import comfyui, inputs
+from . import comfyui, inputs, search
 from .guiding import GuidingNode
 from .sampler import denoise_input, latent_input, model_input, sampler_inputs, seed_input, steps_input
 
@@ -63,6 +63,7 @@ def _of_sampling(cell, name, value):
 
 # What can vary along a side: (cell, name, value) gives the cell with the value.
 AXES: dict[str, Callable[[Cell, str, float], Cell]] = {
+    "strength": _of_nag,
     "nag_scale": _of_nag,
     "nag_alpha": _of_nag,
     "nag_tau": _of_nag,
@@ -150,7 +151,7 @@ class NAGGrid(GuidingNode):
     def define_schema(cls):
         return io.Schema(
             node_id="NAGGrid",
-            display_name="NAG Grid",
+            **search.named("NAG Grid", "compare settings"),
             category=comfyui.category_of("KSampler", "sampling"),
             description="Samples with every combination of two of NAG's settings, and draws the pictures side by side "
             "with labels, to find what suits a prompt.",
@@ -176,18 +177,6 @@ class NAGGrid(GuidingNode):
             ],
             **inputs.OWN_NAME,
         )
-
-    @classmethod
-    def validate_inputs(
-        cls, columns=NONE, column_values=None, rows=NONE, row_values=None, seed=None, cfg=None
-    ) -> bool | str:
-        # None stands for what another node is to bring; it is checked when the node runs.
-        try:
-            if None not in (columns, column_values, rows, row_values):
-                cells_of(columns, column_values, rows, row_values, None, seed or 0, 1.0 if cfg is None else cfg)
-        except ValueError as error:
-            return str(error)
-        return True
 
     @classmethod
     def execute(

@@ -99,6 +99,7 @@ def main():
     model, clip, vae = network.load()
     nodes = measure.pack_nodes()
     options.folder.mkdir(parents=True, exist_ok=True)
+    save(grid(nodes, model, clip, vae), options.folder / "nag_grid.webp")
     tabled = []
     for name, sheet in SHEETS.items():
         prompts = [measure.encode(clip, text) for text in (sheet.prompt, sheet.negative)]
@@ -106,13 +107,29 @@ def main():
         pictures = [
             measure.paint(m, vae, *prompts, list(range(COLUMNS)), row.cfg) for m, row in zip(guided, sheet.rows)
         ]
-        path = options.folder / f"{name}.webp"
-        compose(sheet, pictures).save(path, quality=88, method=6)
-        print(f"{path}  ({path.stat().st_size / 1000:.0f} kB)")
+        save(compose(sheet, pictures), options.folder / f"{name}.webp")
         if options.seeds and sheet.rows not in tabled:
             tabled.append(sheet.rows)
             shares = [measured(m, row.cfg, clip, vae, options.seeds) for m, row in zip(guided, sheet.rows)]
             print(table(sheet.rows, shares))
+
+
+def save(image, path):
+    image.save(path, quality=88, method=6)
+    print(f"{path}  ({path.stat().st_size / 1000:.0f} kB)")
+
+
+def grid(nodes, model, clip, vae):
+    """What NAG Grid draws, of its own defaults and seed 0."""
+    from PIL import Image
+
+    inputs = {part.id: getattr(part, "default", None) for part in nodes["NAGGrid"].GET_SCHEMA().inputs}
+    positive, negative = (measure.encode(clip, text) for text in SQUARE)
+    inputs |= {"model": model, "vae": vae, "positive": positive, "negative": negative, "steps": measure.STEPS,
+               "sampler_name": "euler", "scheduler": "simple", "latent_image": {"samples": torch.zeros(1, 4, 16, 16)}}
+    with torch.inference_mode():
+        image = nodes["NAGGrid"].execute(**inputs).result[0]
+    return Image.fromarray((image[0] * 255).round().byte().numpy())
 
 
 def parse():

@@ -1,7 +1,7 @@
 """NAG Grid on a server: pixel by pixel what NAG Sampler makes there; and what it refuses before it runs."""
 import pytest
 from graphs import node, painting
-from host.client import ExecutionError, PromptRejected
+from host.client import ExecutionError
 
 SAMPLING = {"seed": 3, "steps": 2, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0,
             "model": ["loader", 0], "positive": ["prompt", 0], "negative": ["negative", 0], "latent_image": ["latent", 0]}
@@ -39,13 +39,8 @@ def test_each_picture_is_nag_samplers(client):
     ({"columns": "nag_scale", "column_values": "1, 200"}, "nag_scale must lie between 0 and 100"),
     ({"columns": "seed", "column_values": "1..50", "rows": "cfg", "row_values": "1..3"}, "150 pictures"),
 ])  # fmt: skip
-def test_refused_before_it_runs(client, sides, says):
-    with pytest.raises(PromptRejected, match=says):
-        client.submit(grid(**sides))
-
-
-def test_values_that_another_node_brings(client):
-    graph = grid(columns="nag_scale", column_values=["text", 0])
-    graph["text"] = node("PrimitiveString", value="1, 200")
-    with pytest.raises(ExecutionError, match="nag_scale must lie between 0 and 100"):
-        client.run(graph)
+def test_refused_before_anything_is_sampled(client, sides, says):
+    progress = []
+    with pytest.raises(ExecutionError, match=f"NAGGrid #grid: .*{says}"):
+        client.run(grid(**sides), on_progress=lambda *told: progress.append(told))
+    assert progress == []

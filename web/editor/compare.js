@@ -1,5 +1,6 @@
 // The "compare" button: what a NAG node leads to, once more without NAG, so that one run makes both.
-import { change, widgetOf } from "./settings.js"
+import { widgetOf } from "./numbers.js"
+import { change } from "./settings.js"
 
 // What takes a NAG node's place: what comes into this input of it, or ComfyUI's own node.
 const PASSES = { NAGModel: "model", NAGConditioning: "positive" }
@@ -19,14 +20,14 @@ const VIEWERS = {
 const MARK = "nag_compare" // a property that the NAG nodes and what was added for them have in common
 const SUBGRAPH_INPUT = -10 // the ids that LiteGraph gives to where a subgraph begins and ends
 const SUBGRAPH_OUTPUT = -20
-const CONTROL = "control_after_generate"
 const LARGEST_SEED = 2 ** 63 // PrimitiveInt takes less than this
 const PADDING = 20 // px, of the group
 const NARROWEST = 225 // px, of a node in Nodes 2.0
 
 const isNag = (node) => node.comfyClass in PASSES || node.comfyClass in STOCK
 const isViewer = (node) => Object.values(VIEWERS).some((types) => types.includes(node.comfyClass))
-const controlOf = (widget) => widget.linkedWidgets?.find(({ name }) => name === CONTROL)
+// What a number does after a run; not by its name, which is another in some frontends.
+const controlOf = (widget) => widget.linkedWidgets?.find(({ options }) => options?.values?.includes?.("increment"))
 
 // Whether the comparison is there; null if there is nothing to compare.
 export function isCompared(node) {
