@@ -254,22 +254,23 @@ def test_from_the_search_box_to_the_statistics(editor):
 
 
 def test_what_was_wrong_with_a_run_is_said_until_it_is_right(editor):
-    panel = with_nag(editor)
-    no = editor.page.evaluate(FIND, "CLIPTextEncode")[1]
-    for text, said, warns in [("", "negative is empty.*nothing", True), ("white", "NAG on in all 8 steps", False)]:
+    """The plan does not know that another loader's text encoder is the same."""
+    panel, (yes, no) = with_nag(editor), editor.page.evaluate(FIND, "CLIPTextEncode")
+    loader = add(editor, "NAGPlaygroundLoader", 0, 900)
+    connect(editor, loader, "CLIP", no, "clip")
+    text_of = editor.page.evaluate(VALUES, yes)["text"]
+    same = "same as the positive"
+    for text, said, warns in [(text_of, same, True), ("white", "NAG on in all 8 steps", False), (text_of, same, True)]:
         put(editor, no, text=text)
         put(editor, the(editor, "KSampler"), seed=next(SEEDS))
-        panel.says("NAG on in all 8 steps" if warns else "negative is empty")  # of before
+        panel.says("NAG on in all 8 steps" if warns else same)  # of before
         editor.run()
         panel.says(said)
         assert panel.root.locator(".nag-headline.nag-warning").count() == warns
-        editor.screenshot(f"editor {text or 'empty'}{' Nodes 2.0' * editor.vue_nodes}")
-    put(editor, no, text="")
-    put(editor, the(editor, "KSampler"), seed=next(SEEDS))
-    editor.run()
-    panel.says("negative is empty")
-    yes = editor.page.evaluate(FIND, "CLIPTextEncode")[0]
-    connect(editor, yes, "CONDITIONING", the(editor, "NAGModel"), "nag_negative")
+        assert panel.root.locator("svg").is_visible() == (not warns)
+    another = add(editor, "CLIPTextEncode", 0, 1050, text="red")
+    connect(editor, loader, "CLIP", another, "clip")
+    connect(editor, another, "CONDITIONING", the(editor, "NAGModel"), "nag_negative")
     notice(editor)
     panel.says("NAG on in all 8 steps")  # of another graph nothing is known yet
 
