@@ -222,7 +222,7 @@ def test_from_the_search_box_to_the_statistics(editor):
     panel.says("NAG on in all 9 steps")
     assert panel.bars() == ["on"] * 9
 
-    panel.root.get_by_role("button").click()
+    panel.root.get_by_role("button", name="statistics").click()
     options = the(editor, "NAGOptions")
     put(editor, options, end_percent=0.5)
     panel.says(r"NAG on in steps 1–\d of 9 · σ 1 → 0\.\d+$")
@@ -376,17 +376,17 @@ def test_statistics_button(editor):
     panel = with_nag(editor)
     panel.says("NAG on")
     before = len(editor.graph()["nodes"])
-    panel.root.get_by_role("button").click()
+    panel.root.get_by_role("button", name="statistics").click()
     options, nag = the(editor, "NAGOptions"), the(editor, "NAGModel")
     assert editor.page.evaluate(VALUES, options)["statistics"] is True
     assert editor.prompt()[str(nag)]["inputs"]["options"] == [str(options), 0]
     covers = """id => app.graph._nodes.filter(node => node.id !== id && LiteGraph.overlapBounding(
         [...node.pos, ...node.size], [...app.graph.getNodeById(id).pos, ...app.graph.getNodeById(id).size])).length"""
     assert editor.page.evaluate(covers, options) == 0
-    pressed = panel.root.locator("button[aria-pressed=true]")
+    pressed = panel.root.locator(".nag-statistics[aria-pressed=true]")
     pressed.wait_for()
     pressed.click()
-    panel.root.locator("button[aria-pressed=false]").wait_for()
+    panel.root.locator(".nag-statistics[aria-pressed=false]").wait_for()
     assert editor.page.evaluate(VALUES, options)["statistics"] is False
     undo(editor)
     undo(editor)
