@@ -14,7 +14,7 @@ from . import sampling
 from .families import VARIANTS, all_families, family_of
 from .graph import BYPASSED, MUTED, Graph, Node, Unreadable
 from .models import Broken
-from .obstacles import of_model, of_prompts
+from .obstacles import of_inputs, of_model, of_prompts
 from .ways import guides, reached
 
 
@@ -105,15 +105,16 @@ class _NodePlan:
         return {**numbers, **percents, "statistics": options.statistics}
 
     def _run(self, reach, settings, silent):
-        sampler, model, why = reach.sampler, None, None
+        sampler, model, why = reach.sampler, None, of_inputs(self.graph, self.node)
         try:
             model = sampling.model_of(self.graph, sampler)
         except Broken as broken:
-            why = str(broken)
+            why = why or str(broken)
         except Unreadable:
             pass
         if model is not None:
-            why = self._note_family(model, settings is None or settings.options.unknown_models)
+            unguided = self._note_family(model, settings is None or settings.options.unknown_models)
+            why = why or unguided
         why = why or of_model(self.graph, sampler, model) or of_prompts(self.graph, self.node, sampler, silent)
         self.whys.append(why)
         schedule = sampling.schedule_of(self.graph, sampler, model)

@@ -1,4 +1,5 @@
-// The panel on a node: the picture, what it says, and two controls. A DOM widget that no graph or prompt carries.
+// The panel on a node: the picture, what it says, and three controls. A DOM widget that no graph or prompt carries.
+import { isCompared, toggleCompare } from "./compare.js"
 import { draw } from "./picture.js"
 import { STRENGTH } from "./numbers.js"
 import { Presets } from "./presets.js"
@@ -16,7 +17,7 @@ export class Panel {
     const widget = node.addDOMWidget("nag_picture", "nag_picture", this.root, {
       serialize: false, // not in the prompt
       hideOnZoom: false,
-      hideInPanel: true, // no row in the side panel
+      hideInPanel: true, // no row in the side panel, from frontend 1.48 on
       getValue: () => "",
       setValue: () => {},
       getMinHeight: () => HEIGHT,
@@ -26,6 +27,10 @@ export class Panel {
     widget.serialize = false // not in the graph
     // As wide as the node: side panels give widgets that they draw a width of their own.
     Object.defineProperty(widget, "width", { get: () => undefined, set: () => {}, configurable: true })
+    if (minorVersion() < 48) {
+      const get = () => !window.LiteGraph.vueNodesMode // else Nodes 2.0 would not show it at all
+      Object.defineProperty(widget.options, "canvasOnly", { get, set: () => {}, configurable: true, enumerable: true })
+    }
     const [width, height] = node.computeSize()
     node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)])
   }
@@ -41,8 +46,11 @@ export class Panel {
     this.button = make("button", "nag-statistics", this.t("statistics"))
     this.button.type = "button"
     this.button.title = this.t("statisticsHint")
+    this.compare = make("button", "nag-compare", this.t("compare"))
+    this.compare.type = "button"
+    this.compare.title = this.t("compareHint")
     const controls = make("div", "nag-controls")
-    controls.append(this.presets.select, this.button)
+    controls.append(this.presets.select, this.button, this.compare)
     this.root = make("div", "nag-panel")
     this.root.append(this.headline, this.hint, svg, this.detail, controls)
     this.listen()
@@ -50,6 +58,10 @@ export class Panel {
 
   listen() {
     this.button.addEventListener("click", () => toggleStatistics(this.app, this.node))
+    this.compare.addEventListener("click", () => {
+      toggleCompare(this.app, this.node, this.t)
+      this.showCompare()
+    })
     this.svg.addEventListener("pointermove", (event) => this.point(event.target.parentNode.step))
     this.svg.addEventListener("pointerleave", () => this.point(undefined))
     this.root.addEventListener("wheel", (event) => this.passOn(event, "processMouseWheel"))
@@ -82,6 +94,7 @@ export class Panel {
     this.showTexts()
     this.presets.show(plan, families)
     this.showButton()
+    this.showCompare()
   }
 
   // Nodes 2.0 leaves the panel of an earlier node in the place of this one's, if this node got its id, as by undo.
@@ -138,6 +151,12 @@ export class Panel {
     this.button.hidden = on === null
     this.button.setAttribute("aria-pressed", String(Boolean(on)))
   }
+
+  showCompare() {
+    const on = isCompared(this.node)
+    this.compare.hidden = on === null || !(on || this.plan?.runs.length)
+    this.compare.setAttribute("aria-pressed", String(Boolean(on)))
+  }
 }
 
 function make(kind, className, content = "") {
@@ -147,6 +166,11 @@ function make(kind, className, content = "") {
   return made
 }
 
-function localeOf(app) {
+// Of the frontend, whose versions are 1.x.
+function minorVersion() {
+  return Number(String(window.__COMFYUI_FRONTEND_VERSION__).split(".")[1] ?? Infinity)
+}
+
+export function localeOf(app) {
   return app.extensionManager?.setting?.get("Comfy.Locale") ?? app.ui?.settings?.getSettingValue("Comfy.Locale")
 }
