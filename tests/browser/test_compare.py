@@ -2,12 +2,20 @@
 import pytest
 import test_editor
 from host.client import Client
+from host.export import graphs, lacking, put_stand_ins
 from test_editor import FIND, VALUES, Panel, add, connect, notice, put, the, undo, with_nag
 
 editor = test_editor.editor  # a fixture
 STOCK = {"NAGSampler": "KSampler", "NAGGuider": "BasicGuider", "NAGCFGGuider": "CFGGuider"}
 NAG_INPUTS = {"nag_scale", "nag_tau", "nag_alpha", "strength", "nag_sigma_end", "nag_negative", "options"}
 PASSES = {"NAGModel": "model", "NAGConditioning": "positive"}
+NAG_NODES = {*STOCK, *PASSES}
+READY_TO_COMPARE = """() => {
+    const nodes = app.graph._nodes.filter(node => node.widgets?.some(widget => widget.name === "nag_picture"))
+    const buttons = nodes.map(node => node.widgets.find(widget => widget.name === "nag_picture").element
+        .querySelector(".nag-compare"))
+    return buttons.length && buttons.every(button => button.offsetParent && button.ariaPressed)
+}"""
 # What is shown, but for the numbers that only ever grow, and what a preview gets when it first shows a picture.
 SHOWN = """() => {
     const { nodes, links, groups } = JSON.parse(JSON.stringify(app.graph.serialize()))
@@ -58,6 +66,13 @@ def without_nag(prompt):
         if kind not in PASSES:
             left[node_id] = {**node, "class_type": kind, "inputs": inputs}
     return left
+
+
+def kinds_before(prompt, node_id):
+    """The types of a node and of all that it is made of."""
+    node = prompt[node_id]
+    links = [value for value in node["inputs"].values() if isinstance(value, list)]
+    return {node["class_type"]}.union(*(kinds_before(prompt, link[0]) for link in links))
 
 
 def shown_by(prompt):
@@ -266,3 +281,30 @@ def test_no_sampler_no_button(editor):
     editor.page.evaluate("id => { app.graph.getNodeById(id).disconnectInput(0) }", the(editor, "KSampler"))
     notice(editor)
     button.wait_for(state="hidden")
+
+
+def test_each_shipped_workflow(browser, server):
+    """Of what the button adds nothing has to do with NAG but what shows the two, and the server takes it."""
+    from host.browser import Editor
+
+    put_stand_ins(server.base)
+    client = Client(server.url)
+    nodes = client.object_info()
+    tried = {name: graph for name, graph in graphs().items() if not lacking(graph, nodes)}
+    with Editor(browser, server.url) as editor:
+        for name, graph in tried.items():
+            if not any(node["type"] in (*STOCK, *PASSES) for node in graph["nodes"]):
+                continue
+            editor.load(graph)
+            editor.page.wait_for_function(READY_TO_COMPARE, polling=50)
+            before = editor.prompt()
+            press(editor)
+            prompt = editor.prompt()
+            added = {key: node for key, node in prompt.items() if key not in before}
+            assert len(added) > 1, name
+            guided = [node for key, node in added.items() if NAG_NODES & kinds_before(prompt, key)]
+            assert {node["_meta"]["title"] for node in guided} <= {"with NAG", "without NAG | with NAG"}, name
+            assert editor.page.evaluate(COVERED) == [], name
+            prompt_id = client.submit(prompt)  # raises if it is not accepted
+            client.post("/queue", {"delete": [prompt_id]})
+            client.post("/interrupt", {})

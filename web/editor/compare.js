@@ -196,7 +196,9 @@ class Comparison {
       for (const widget of made.widgets ?? []) widget.value = widgetOf(node, widget.name)?.value ?? widget.value
     }
     const prefix = widgetOf(made, "filename_prefix")
-    if (prefix) prefix.value = `${prefix.value}_without_NAG`
+    if (!prefix) return
+    prefix.value = `${prefix.value}_without_NAG`
+    made.title = this.t("withoutNag")
   }
 
   wire(node) {
