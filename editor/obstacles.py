@@ -8,6 +8,7 @@ from ..patches.sampling.notices import (
     NEGATIVE_IS_GUIDED,
     NO_NEGATIVE,
     NOT_CONNECTED,
+    NOTHING_GIVEN,
     OTHER_NAG,
     REPLACED,
     SAME,
@@ -20,6 +21,15 @@ from .graph import Graph, Node
 
 COMFYUIS = "NAGuidance"  # ComfyUI's own node
 OTHERS = ("LTX2_NAG", "WanVideoNAG", "WanVideoNAGSecure")  # KJNodes', with a forward() of their own in the model
+
+
+def of_inputs(graph: Graph, node: Node) -> str | None:
+    """Of what must be connected to a NAG node beside the negative; None if it is."""
+    given = graph.prompt[node.id]["inputs"]
+    for name, what in (("model", "a model"), ("positive", "a prompt"), ("conditioning", "a prompt")):
+        if _is_required(node, name) and not is_link(given.get(name)):
+            return NOTHING_GIVEN.format(name, what)
+    return None
 
 
 def of_model(graph: Graph, sampler: Node, model: sampling.Model | None) -> str | None:

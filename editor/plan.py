@@ -11,10 +11,10 @@ from ..patches.checks import UnknownFamily
 from ..patches.sampling.notices import of_settings
 from ..patches.settings import Options, single
 from . import sampling
-from .families import all_families, family_of
+from .families import VARIANTS, all_families, family_of
 from .graph import BYPASSED, MUTED, Graph, Node, Unreadable
 from .models import Broken
-from .obstacles import of_model, of_prompts
+from .obstacles import of_inputs, of_model, of_prompts
 from .ways import guides, reached
 
 
@@ -30,7 +30,8 @@ def plan(graph: Graph) -> dict:
             is certain or a guess; "why", a sentence if it acts at none for a reason other than when it is to act.
         message: why NAG acts nowhere, and what to do; None if it acts.
     """
-    families = [{"name": name, **vars(strength)} for name, strength in all_families().items()]
+    known = all_families().items()
+    families = [{"name": name, "variant_of": VARIANTS.get(name), **vars(strength)} for name, strength in known]
     nodes = {node.id: _NodePlan(graph, node) for node in graph.nodes.values() if guides(node)}
     silent = {node_id for node_id, each in nodes.items() if each.settings is not None and each.settings.off}
     return {"nodes": {node_id: each.answer(silent) for node_id, each in nodes.items()}, "families": families}
@@ -104,15 +105,16 @@ class _NodePlan:
         return {**numbers, **percents, "statistics": options.statistics}
 
     def _run(self, reach, settings, silent):
-        sampler, model, why = reach.sampler, None, None
+        sampler, model, why = reach.sampler, None, of_inputs(self.graph, self.node)
         try:
             model = sampling.model_of(self.graph, sampler)
         except Broken as broken:
-            why = str(broken)
+            why = why or str(broken)
         except Unreadable:
             pass
         if model is not None:
-            why = self._note_family(model, settings is None or settings.options.unknown_models)
+            unguided = self._note_family(model, settings is None or settings.options.unknown_models)
+            why = why or unguided
         why = why or of_model(self.graph, sampler, model) or of_prompts(self.graph, self.node, sampler, silent)
         self.whys.append(why)
         schedule = sampling.schedule_of(self.graph, sampler, model)

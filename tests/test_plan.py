@@ -630,6 +630,7 @@ def test_where_another_packs_node_takes_over_it_says_so(plan, part, unknown, mon
 
 @pytest.mark.parametrize(("numbers", "says"), [
     ({"nag_scale": 0.5}, "nag_scale is 0.5. Below 1"), ({"nag_scale": 0.0}, "nag_scale is 0. Below 1"),
+    ({"strength": 0.0}, "strength is 0, which is off"), ({"strength": 0.05}, None),
     ({"nag_scale": 1.0}, "nag_scale is 1, which is off"), ({"nag_alpha": "0"}, "nag_alpha is 0, which is off"),
     ({"nag_scale": 1.5}, None), ({"nag_alpha": 0.01}, None), ({}, None),
 ])  # fmt: skip
@@ -981,6 +982,8 @@ IDLE = {
         custom(changed(custom(CFG_GUIDER), "nag", nag_negative=None)["nag"]), {"nag": GIVE.format("nag_negative")}),
     "NAG Conditioning without": (
         changed(with_conditioning(), "nag", negative=None), {"nag": GIVE.format("negative")}),
+    "no model": (changed(with_ksampler(), "nag", model=None), {"nag": "Nothing is connected to model"}),
+    "no positive": (changed(with_conditioning(), "nag", positive=None), {"nag": "Nothing is connected to positive"}),
     # it names nothing
     "empty": (changed(with_ksampler(), "no", text=" \n"), {"nag": BLANK}),
     "empty, by way of a node": (
@@ -1025,7 +1028,8 @@ def test_what_keeps_nag_from_acting(plan, name):
 NOT_RUN = {  # a node or an input is missing there, there are two ends, or what differs is the same but for its name
     "into the negative of a node with both", "into the positive of a node with both", "the second is bypassed",
     "for one of two samplers", "a negative that is muted", "another pack's guider", "NAG CFG Guider without",
-    "NAG Conditioning without", "empty in a text node", "a text node", "the same text of another encoder",
+    "NAG Conditioning without", "no model", "no positive", "empty in a text node", "a text node",
+    "the same text of another encoder",
 }  # fmt: skip
 NOBODY_ASKS = {name for name, (_, says) in IDLE.items() if "behind it" in str(says)} | {
     "into the negative of another NAG", "the second is off",

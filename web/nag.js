@@ -1,6 +1,7 @@
 // The live picture on NAG nodes: where NAG acts, and after a run with statistics, what it did.
 import { app } from "../../scripts/app.js"
 import { api } from "../../scripts/api.js"
+import { attachNumbers } from "./editor/numbers.js"
 import { Panel } from "./editor/panel.js"
 import { Notices } from "./editor/notices.js"
 import { Planner } from "./editor/planner.js"
@@ -104,6 +105,7 @@ app.registerExtension({
 
   nodeCreated(node) {
     if (!NODES.has(node.comfyClass)) return
+    attachNumbers(node)
     const panel = new Panel(app, node)
     panel.widget.beforeQueued = watchRefusal
     panels.set(node, panel)

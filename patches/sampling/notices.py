@@ -28,6 +28,7 @@ NO_NEGATIVE = (
     "NAG has no negative: this sampler or guider brings none. Connect one to the nag_negative input of the NAG node."
 )
 NOT_CONNECTED = "NAG has no negative. Connect a prompt to {} that says what the picture should not show."
+NOTHING_GIVEN = "Nothing is connected to {}, so this node can't run. Connect {} to it."
 NEGATIVE_IS_GUIDED = (
     "The output of NAG Conditioning goes into a sampler's negative, where it has no effect. It belongs into the "
     "positive; what the picture should not show goes into the negative of NAG Conditioning."
@@ -64,7 +65,7 @@ def of_request(
 
 def of_settings(settings: Settings) -> list[str]:
     """What to say of settings, some of which may be None."""
-    if getattr(settings, "strength", 1.0) == 0:
+    if settings.strength == 0:
         return [OFF.format("strength", 0)]
     if settings.off:
         return [OFF.format(*(("nag_scale", 1) if settings.nag_scale == 1 else ("nag_alpha", 0)))]

@@ -54,8 +54,7 @@ class SamplingWrapper:
         model = guider.inner_model
         adapter = find_adapter(model)
         check_forwards(adapter, model)
-        if not adapter.mixes_rows:
-            _check_alone(model_options)
+        check_alone(adapter, model_options)
         # Our hook has done its work; left there, it would keep ComfyUI from batching positive and negative.
         drop_hook(itertools.chain(*guider.conds.values()), KEY)
         to_guide, guidances = self._to_guide(guider.conds), []
@@ -170,10 +169,11 @@ def _watched(guider, model_options, adapter):
     return wrapper.witness
 
 
-def _check_alone(model_options):
+def check_alone(adapter: Adapter, model_options: dict) -> None:
     """Raise a ValueError if ComfyUI's own NAG is on a model whose positives and negatives are kept apart."""
     patches = model_options.get("transformer_options", {}).get("patches", {}).get("attn1_output_patch", ())
-    if any(getattr(patch, "__qualname__", "").startswith("NAGuidance.") for patch in patches):
+    theirs = any(getattr(patch, "__qualname__", "").startswith("NAGuidance.") for patch in patches)
+    if theirs and not adapter.mixes_rows:
         raise ValueError(TWO_NAGS)
 
 

@@ -10,12 +10,9 @@ STOCK = {"NAGSampler": "KSampler", "NAGGuider": "BasicGuider", "NAGCFGGuider": "
 NAG_INPUTS = {"nag_scale", "nag_tau", "nag_alpha", "strength", "nag_sigma_end", "nag_negative", "options"}
 PASSES = {"NAGModel": "model", "NAGConditioning": "positive"}
 NAG_NODES = {*STOCK, *PASSES}
-READY_TO_COMPARE = """() => {
-    const nodes = app.graph._nodes.filter(node => node.widgets?.some(widget => widget.name === "nag_picture"))
-    const buttons = nodes.map(node => node.widgets.find(widget => widget.name === "nag_picture").element
-        .querySelector(".nag-compare"))
-    return buttons.length && buttons.every(button => button.offsetParent && button.ariaPressed)
-}"""
+# Of the graph that is shown: a panel of one before it may still be in the page.
+BUTTON = """() => app.canvas.graph._nodes.flatMap(node => node.widgets ?? [])
+    .find(widget => widget.name === "nag_picture")?.element.querySelector(".nag-compare")"""
 # What is shown, but for the numbers that only ever grow, and what a preview gets when it first shows a picture.
 SHOWN = """() => {
     const { nodes, links, groups } = JSON.parse(JSON.stringify(app.graph.serialize()))
@@ -27,9 +24,6 @@ SHOWN = """() => {
     return { nodes: nodes.sort((a, b) => a.id - b.id), links: links.sort((a, b) => a[0] - b[0]), groups }
 }"""
 COMPARES = "() => LiteGraph.vueNodesMode && 'ImageCompare' in LiteGraph.registered_node_types"
-# The panel in the page is that of the node there is, not of the one that it was made of.
-IN_PLACE = """() => app.canvas.graph._nodes.find(node => node.type === "NAGModel")
-    .widgets.find(widget => widget.name === "nag_picture").element.isConnected"""
 # What was added covers nothing.
 COVERED = """() => {
     const added = app.graph._nodes.filter(node => node.properties.nag_compare && !/^NAG/.test(node.type))
@@ -85,13 +79,15 @@ def shown_by(prompt):
     return found
 
 
-def press(editor, number=0):
-    button = Panel(editor, number).root.locator("button.nag-compare")
+def press(editor):
+    """By the keyboard, the button of the first node that has one."""
+    page = editor.page
+    page.wait_for_function(f"() => ({BUTTON})()?.offsetParent && ({BUTTON})().ariaPressed", polling=50)
+    button = page.evaluate_handle(BUTTON)
     before = button.get_attribute("aria-pressed")
     button.focus()
-    editor.page.keyboard.press("Enter")
-    editor.page.wait_for_function("([at, was]) => document.querySelectorAll('.nag-compare')[at]"
-                                  ".getAttribute('aria-pressed') !== was", arg=[number, before], polling=50)
+    page.keyboard.press("Enter")
+    page.wait_for_function("([button, was]) => button.ariaPressed !== was", arg=[button, before], polling=50)
     notice(editor)
 
 
@@ -262,7 +258,6 @@ def test_in_a_subgraph(editor):
         app.canvas.openSubgraph(node.subgraph, node)
     }""", inside)  # fmt: skip
     notice(editor)
-    editor.page.wait_for_function(IN_PLACE, polling=50)
     shown = editor.page.evaluate(SHOWN.replace("app.graph.", "app.canvas.graph."))
     press(editor)
     prompt = editor.prompt()
@@ -296,7 +291,6 @@ def test_each_shipped_workflow(browser, server):
             if not any(node["type"] in (*STOCK, *PASSES) for node in graph["nodes"]):
                 continue
             editor.load(graph)
-            editor.page.wait_for_function(READY_TO_COMPARE, polling=50)
             before = editor.prompt()
             press(editor)
             prompt = editor.prompt()

@@ -4,7 +4,7 @@ import json
 import pytest
 import test_editor
 from host.browser import PromptRejected
-from host.client import ExecutionError
+from host.client import Client, ExecutionError
 from test_editor import FIND, SEEDS, Panel, add, connect, notice, put, the, with_nag
 
 editor = test_editor.editor
@@ -200,3 +200,41 @@ def test_what_to_do_first(editor, kind, hint):
     put(editor, node, mode=2)
     panel.says("^muted")
     assert not hint.is_visible()
+
+
+SIDE_PANEL = "Comfy.RightSidePanel.IsOpen"  # frontends from 1.34 on have it
+
+
+@pytest.fixture
+def with_side_panel(editor):
+    """The editor with the panel at the right open, which shows the parameters of what is selected."""
+    client = Client(editor.url)
+    client.post("/settings", {SIDE_PANEL: True})
+    try:
+        graph = editor.graph()
+        editor.open()
+        editor.load(graph)
+        yield editor
+    finally:
+        client.post("/settings", {SIDE_PANEL: False})
+
+
+def test_the_side_panel(with_side_panel):
+    """It shows no row for the picture, which stays as wide as the node."""
+    editor = with_side_panel
+    panel = with_nag(editor)
+    panel.says("in all 8 steps")
+    nag = the(editor, "NAGModel")
+    editor.page.evaluate("id => app.canvas.selectNode(app.graph.getNodeById(id))", nag)
+    editor.page.wait_for_timeout(1500)  # until it shows the node, with each of its widgets
+    editor.screenshot(f"side panel{' Nodes 2.0' * editor.vue_nodes}")
+    for width in (500, 300):
+        editor.page.evaluate("""([id, width]) => {
+            const node = app.graph.getNodeById(id)
+            node.setSize([width, node.size[1]])
+            app.graph.setDirtyCanvas(true, true)
+        }""", [nag, width])  # fmt: skip
+        editor.page.wait_for_timeout(700)
+        shown = panel.root.bounding_box()["width"] / editor.page.evaluate("() => app.canvas.ds.scale")
+        assert width - 60 < shown <= width
+    assert editor.page.get_by_text("nag_picture").count() == 0

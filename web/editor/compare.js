@@ -1,5 +1,6 @@
 // The "compare" button: what a NAG node leads to, once more without NAG, so that one run makes both.
-import { change, widgetOf } from "./settings.js"
+import { widgetOf } from "./numbers.js"
+import { change } from "./settings.js"
 
 // What takes a NAG node's place: what comes into this input of it, or ComfyUI's own node.
 const PASSES = { NAGModel: "model", NAGConditioning: "positive" }

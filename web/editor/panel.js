@@ -1,7 +1,9 @@
 // The panel on a node: the picture, what it says, and three controls. A DOM widget that no graph or prompt carries.
 import { isCompared, toggleCompare } from "./compare.js"
 import { draw } from "./picture.js"
-import { AUTO, STRENGTH, hasStatistics, setStrength, takesAuto, toggleStatistics } from "./settings.js"
+import { STRENGTH } from "./numbers.js"
+import { Presets } from "./presets.js"
+import { hasStatistics, toggleStatistics } from "./settings.js"
 import { describe, describeWhole, headline, hint, means, stepsOf } from "./steps.js"
 import { number, percent, text } from "./text.js"
 
@@ -15,7 +17,7 @@ export class Panel {
     const widget = node.addDOMWidget("nag_picture", "nag_picture", this.root, {
       serialize: false, // not in the prompt
       hideOnZoom: false,
-      hideInPanel: true, // no row in the side panel
+      hideInPanel: true, // no row in the side panel, from frontend 1.48 on
       getValue: () => "",
       setValue: () => {},
       getMinHeight: () => HEIGHT,
@@ -25,6 +27,10 @@ export class Panel {
     widget.serialize = false // not in the graph
     // As wide as the node: side panels give widgets that they draw a width of their own.
     Object.defineProperty(widget, "width", { get: () => undefined, set: () => {}, configurable: true })
+    if (minorVersion() < 48) {
+      const get = () => !window.LiteGraph.vueNodesMode // else Nodes 2.0 would not show it at all
+      Object.defineProperty(widget.options, "canvasOnly", { get, set: () => {}, configurable: true, enumerable: true })
+    }
     const [width, height] = node.computeSize()
     node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)])
   }
@@ -36,8 +42,7 @@ export class Panel {
     this.headline = make("div", "nag-headline")
     this.hint = make("div", "nag-hint")
     this.detail = make("div", "nag-detail")
-    this.select = make("select", "nag-recommended")
-    this.select.title = this.t("recommendedHint")
+    this.presets = new Presets(this.app, this.node, this.t)
     this.button = make("button", "nag-statistics", this.t("statistics"))
     this.button.type = "button"
     this.button.title = this.t("statisticsHint")
@@ -45,17 +50,13 @@ export class Panel {
     this.compare.type = "button"
     this.compare.title = this.t("compareHint")
     const controls = make("div", "nag-controls")
-    controls.append(this.select, this.button, this.compare)
+    controls.append(this.presets.select, this.button, this.compare)
     this.root = make("div", "nag-panel")
     this.root.append(this.headline, this.hint, svg, this.detail, controls)
     this.listen()
   }
 
   listen() {
-    this.select.addEventListener("change", () => {
-      setStrength(this.app, this.node, this.choices[this.select.selectedIndex])
-      this.select.selectedIndex = 0
-    })
     this.button.addEventListener("click", () => toggleStatistics(this.app, this.node))
     this.compare.addEventListener("click", () => {
       toggleCompare(this.app, this.node, this.t)
@@ -91,7 +92,7 @@ export class Panel {
     if (!plan) return
     draw(this.svg, this.runs, plan.settings?.nag_tau ?? null, (step) => describeWhole(this.t, step))
     this.showTexts()
-    this.showChoices(families)
+    this.presets.show(plan, families)
     this.showButton()
     this.showCompare()
   }
@@ -145,29 +146,6 @@ export class Panel {
     if (step?.done) this.detail.replaceChildren(...this.legend(step.done))
   }
 
-  showChoices(families) {
-    const { family } = this.plan
-    const strengthOf = ({ nag_scale, nag_tau, nag_alpha }) => ({ nag_scale, nag_tau, nag_alpha })
-    const ordered = [...families].sort((a, b) => (b.name === family) - (a.name === family))
-    const auto = takesAuto(this.node) ? [[AUTO, Object.fromEntries(STRENGTH.map((name) => [name, AUTO]))]] : []
-    const choices = [
-      [this.t("recommended"), null],
-      ...auto,
-      ...ordered.map((each) => {
-        const mark = each.name === family ? ` (${this.t("thisModel")})` : ""
-        const numbers = STRENGTH.map((name) => number(each[name])).join(" / ")
-        return [`${each.name}${mark}: ${numbers} (${each.whose})`, strengthOf(each)]
-      }),
-    ]
-    this.choices = choices.map(([, strength]) => strength)
-    const words = choices.map(([label]) => label)
-    if (words.join("\n") === this.words) return // it may be open
-    this.words = words.join("\n")
-    this.select.replaceChildren(...words.map((label) => make("option", "", label)))
-    this.select.options[0].hidden = true
-    this.select.selectedIndex = 0
-  }
-
   showButton() {
     const on = hasStatistics(this.node)
     this.button.hidden = on === null
@@ -188,6 +166,11 @@ function make(kind, className, content = "") {
   return made
 }
 
-function localeOf(app) {
+// Of the frontend, whose versions are 1.x.
+function minorVersion() {
+  return Number(String(window.__COMFYUI_FRONTEND_VERSION__).split(".")[1] ?? Infinity)
+}
+
+export function localeOf(app) {
   return app.extensionManager?.setting?.get("Comfy.Locale") ?? app.ui?.settings?.getSettingValue("Comfy.Locale")
 }

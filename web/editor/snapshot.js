@@ -1,4 +1,5 @@
 // What the server is told of a graph: every node by the id under which it runs, with its widgets and what feeds it.
+import { wireValue } from "./numbers.js"
 
 const SUBGRAPH_INPUT = -10 // the id that LiteGraph gives to where a subgraph's inputs come in
 const PROMPT = "customtext" // the type of a widget for texts of several lines
@@ -35,7 +36,8 @@ class Texts {
   }
 
   // What stands for the value of a widget, undefined for what nobody needs.
-  told(node, { type, value }) {
+  told(node, widget) {
+    const [type, value] = [widget.type, wireValue(widget)]
     if (typeof value === "string" && (type === PROMPT || (HOLDS_TEXT.test(node.type) && !NO_TEXT.test(value)))) {
       if (!value.trim()) return ""
       if (!this.numbers.has(value)) this.numbers.set(value, `text ${this.numbers.size + 1}`)
