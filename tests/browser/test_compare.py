@@ -291,6 +291,8 @@ def test_each_shipped_workflow(browser, server):
             if not any(node["type"] in (*STOCK, *PASSES) for node in graph["nodes"]):
                 continue
             editor.load(graph)
+            if any("nag_compare" in node["properties"] for node in graph["nodes"]):
+                press(editor)  # it has it, and is to be without
             before = editor.prompt()
             press(editor)
             prompt = editor.prompt()
