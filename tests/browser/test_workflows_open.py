@@ -16,7 +16,7 @@ VUE_NODES = "Comfy.VueNodes.Enabled"
 LOCALE = "Comfy.Locale"
 LANGUAGES = {"en", "ko", "zh", "ja"}
 ZOOM = 0.7  # at which a workflow opens, at least, in a window of 1600 by 1000
-NODES = {"NAGModel", "NAGConditioning", "NAGGuider", "NAGCFGGuider", "NAGSampler", "NAGOptions"}
+NODES = {"NAGModel", "NAGConditioning", "NAGGuider", "NAGCFGGuider", "NAGSampler", "NAGGrid", "NAGOptions"}
 GROUPS = ["Models", "Prompts", "NAG", "Sampling", "Result"]
 # Nodes that came after the oldest ComfyUI which must pass. A graph that needs one is tested where it is there.
 NEWER = {"EmptyAceStep1.5LatentAudio", "EmptyFlux2LatentImage", "EmptyHunyuanVideo15Latent", "Flux2Scheduler",
@@ -205,7 +205,7 @@ def test_each_is_explained():
         assert note["widgets_values"] == [texts["en"]], name
         files = [model for node in graph["nodes"] for model in node["properties"].get("models", [])]
         packs = packs_of(graph)  # whose nodes may fetch their files by themselves
-        assert bool(files) == (name != "playground" and not packs)
+        assert bool(files) == (name not in ("playground", "nag_grid") and not packs)
         for text in texts.values():
             assert all(address in text for address in packs), name
             for model in files:
