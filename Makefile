@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+GALLERY_ARGS ?=
 MEASURE_ARGS ?=
 BENCHMARK_ARGS ?=
 WORKFLOWS_ARGS ?=
@@ -10,10 +11,13 @@ IN_HOST = $(PYTHON) host/install.py
 # What starts processes of its own has the machine to itself; all other tests share it, two at a time.
 APART = tests/server tests/browser tests/test_install.py
 
-.PHONY: demo test measure benchmark workflows tables clean
+.PHONY: demo gallery test measure benchmark workflows tables clean
 
 demo:  ## paint one picture of what NAG does; DEMO_ARGS="--save FILE"
 	@$(IN_HOST) -m host.demo $(DEMO_ARGS)
+
+gallery:  ## paint each workflow whose models are there, with and without NAG; GALLERY_ARGS="--only flux_dev --seeds 1 2"
+	@$(IN_HOST) -m host.gallery $(GALLERY_ARGS)
 
 test:  ## run the tests; PYTEST_ARGS="tests/server -x"
 ifneq ($(strip $(PYTEST_ARGS)),)

@@ -65,11 +65,11 @@ def make_base_directory(base, packs=()):
         link_pack(base / "custom_nodes" / pack.name, pack)
 
 
-def host_arguments(comfyui, base, packs=()):
-    """Command-line arguments that keep a host on the CPU, off the network and out of its own folder."""
+def host_arguments(comfyui, base, packs=(), cpu=True):
+    """Command-line arguments that keep a host off the network and out of its own folder, and on the CPU if told so."""
     known = (comfyui / "comfy" / "cli_args.py").read_text(encoding="utf-8")
     wanted = [
-        ["--cpu"],
+        *([["--cpu"]] if cpu else []),
         ["--disable-auto-launch"],
         ["--base-directory", str(base)],
         ["--database-url", f"sqlite:///{(base / 'user' / 'comfyui.db').as_posix()}"],
@@ -96,18 +96,20 @@ class ComfyServer:
 
     comfyui: the checkout, default the one that COMFYUI_PATH names; python: its interpreter, default this one;
     arguments: further command-line arguments; packs: paths of custom nodes beside this pack; patience: how many
-    seconds it may take to come up.
+    seconds it may take to come up; cpu: whether it is to leave a GPU alone.
     """
 
     def __init__(
-        self, base_directory=ROOT / "base", comfyui=None, python=sys.executable, arguments=(), packs=(), patience=300
-    ):
+        self, base_directory=ROOT / "base", comfyui=None, python=sys.executable, arguments=(), packs=(), patience=300,
+        cpu=True,
+    ):  # fmt: skip
         self.base = Path(base_directory).resolve()
         self.comfyui = Path(comfyui or os.environ["COMFYUI_PATH"]).resolve()
         self.python = python
         self.arguments = list(arguments)
         self.packs = [Path(pack).resolve() for pack in packs]
         self.patience = patience
+        self.cpu = cpu
         self.log = self.base / "server.log"
         self.url = None
         self._process = None
@@ -132,8 +134,9 @@ class ComfyServer:
     def _launch(self):
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        command = [self.python, self.comfyui / "main.py", *host_arguments(self.comfyui, self.base, self.packs),
-                   "--listen", "127.0.0.1", "--port", port, *self.arguments]
+        common = host_arguments(self.comfyui, self.base, self.packs, self.cpu)
+        command = [self.python, self.comfyui / "main.py", *common, "--listen", "127.0.0.1", "--port", port,
+                   *self.arguments]
         with open(self.log, "w", encoding="utf-8") as log:
             self._process = subprocess.Popen(
                 [str(part) for part in command], cwd=self.base, env=environment_variables(self.comfyui),
