@@ -157,6 +157,7 @@ def test_the_playground_runs(workflow_editor):
     assert all(len(set(picture)) > 10 for picture in pictures), "a picture is plain"
     workflow_editor.page.wait_for_timeout(1500)  # for the pictures to be fetched and drawn
     workflow_editor.screenshot(f"playground after a run{', Nodes 2.0' if workflow_editor.vue_nodes else ''}")
+    assert in_the_way(workflow_editor.page.evaluate(DRAWN)) == []  # pictures make nodes taller
 
 
 def note_of(graph):
