@@ -26,10 +26,10 @@ BUILD = """() => {
     load.connect(0, guided, 0); load.connect(1, yes, 0); load.connect(1, no, 0); no.connect(0, guided, 1)
     for (const [at, model] of [load, guided].entries()) {
         const sampler = add("KSampler", 900, at * 400,
-            { seed: 1, steps: 4, cfg: 1, sampler_name: "euler", scheduler: "simple", "control_after_generate": "fixed" })
+            { seed: 1, control_after_generate: "fixed", steps: 4, cfg: 1, sampler_name: "euler", scheduler: "simple" })
         const decode = add("VAEDecode", 1240, at * 400)
         const preview = add("PreviewImage", 1240, at * 400 + 100)
-        model.connect(0, sampler, 0); yes.connect(0, sampler, 1); no.connect(0, sampler, 2); latent.connect(0, sampler, 3)
+        for (const [slot, node] of [model, yes, no, latent].entries()) node.connect(0, sampler, slot)
         sampler.connect(0, decode, 0); load.connect(2, decode, 1); decode.connect(0, preview, 0)
     }
 }"""
