@@ -1,8 +1,9 @@
 // The panel on a node: the picture, what it says, and two controls. A DOM widget that no graph or prompt carries.
-import { draw } from "./picture.js"
+import { advice, dialOf, legend } from "./legend.js"
+import { draw, makePicture } from "./picture.js"
 import { AUTO, STRENGTH, hasStatistics, setStrength, takesAuto, toggleStatistics } from "./settings.js"
 import { describe, describeWhole, headline, means, stepsOf } from "./steps.js"
-import { number, percent, text } from "./text.js"
+import { number, text } from "./text.js"
 
 const HEIGHT = 126 // px
 
@@ -25,9 +26,7 @@ export class Panel {
   }
 
   build() {
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg")
-    svg.setAttribute("preserveAspectRatio", "none")
-    this.svg = svg
+    this.picture = makePicture()
     this.headline = make("div", "nag-headline")
     this.detail = make("div", "nag-detail")
     this.select = make("select", "nag-recommended")
@@ -38,7 +37,7 @@ export class Panel {
     const controls = make("div", "nag-controls")
     controls.append(this.select, this.button)
     this.root = make("div", "nag-panel")
-    this.root.append(this.headline, svg, this.detail, controls)
+    this.root.append(this.headline, this.picture.root, this.detail, controls)
     this.listen()
   }
 
@@ -48,8 +47,9 @@ export class Panel {
       this.select.selectedIndex = 0
     })
     this.button.addEventListener("click", () => toggleStatistics(this.app, this.node))
-    this.svg.addEventListener("pointermove", (event) => this.point(event.target.parentNode.step))
-    this.svg.addEventListener("pointerleave", () => this.point(undefined))
+    const { svg } = this.picture
+    svg.addEventListener("pointermove", (event) => this.point(event.target.parentNode.step))
+    svg.addEventListener("pointerleave", () => this.point(undefined))
     this.root.addEventListener("wheel", (event) => this.passOn(event, "processMouseWheel"))
     this.root.addEventListener("pointerdown", (event) => {
       if (event.button === 1) this.passOn(event, "processMouseDown")
@@ -72,7 +72,7 @@ export class Panel {
     this.root.classList.toggle("nag-off", !plan || plan.off || Boolean(this.node.mode))
     this.takePlace()
     if (!plan) return
-    draw(this.svg, this.runs, plan.settings?.nag_tau ?? null, (step) => describeWhole(this.t, step))
+    draw(this.picture, this.runs, plan.settings?.nag_tau ?? null, (step) => describeWhole(this.t, step))
     this.showTexts()
     this.showChoices(families)
     this.showButton()
@@ -90,10 +90,12 @@ export class Panel {
     this.headline.title = warning ?? (runs.flat().some((step) => !step.exact) ? t("guess") : "")
     this.headline.classList.toggle("nag-warning", warning !== null)
     const mean = means(runs)
-    this.detail.replaceChildren(...(mean ? this.legend(mean) : [this.summary()]))
+    this.showMeasures(mean)
+    this.detail.replaceChildren(mean ? make("span", "nag-advice", advice(t, mean, dialOf(this.node))) : this.summary())
+    this.detail.title = this.detail.textContent
   }
 
-  // In place of the legend before a run: the family, and the numbers in effect.
+  // In place of the advice before a run: the family, and the numbers in effect.
   summary() {
     const { family, settings } = this.plan
     const known = STRENGTH.filter((name) => settings?.[name] != null)
@@ -101,21 +103,10 @@ export class Panel {
     return make("span", "", [family, numbers].filter(Boolean).join(": "))
   }
 
-  // measured: { ratio, clipped, moved }, of a step or on average.
-  legend(measured) {
-    const { t } = this
-    const tau = this.plan.settings?.nag_tau
-    const verdict = measured.clipped > 0 ? t("tauClipped", percent(measured.clipped)) : t("tauDidNothing")
-    const items = [
-      ["clipped", verdict, t("clippedHint")],
-      ["ratio", `r ${measured.ratio.toFixed(2)}`, t("ratioHint", tau == null ? "?" : number(tau))],
-      ["moved", `${t("moved")} ${percent(measured.moved)}`, t("movedHint")],
-    ]
-    return items.map(([name, words, hint]) => {
-      const item = make("span", `nag-legend nag-${name}`, words)
-      item.title = hint
-      return item
-    })
+  // measured: { ratio, clipped, moved }, of a step or on average; null if there is none.
+  showMeasures(measured) {
+    const tau = this.plan.settings?.nag_tau ?? null
+    this.picture.measures.replaceChildren(...(measured ? legend(this.t, measured, tau) : []))
   }
 
   // While a step is pointed at, the words are of it.
@@ -123,7 +114,7 @@ export class Panel {
     if (!this.plan) return
     this.showTexts()
     if (step) this.headline.textContent = describe(this.t, step)
-    if (step?.done) this.detail.replaceChildren(...this.legend(step.done))
+    if (step?.done) this.showMeasures(step.done)
   }
 
   showChoices(families) {
