@@ -1,5 +1,6 @@
 """A graph as the editor holds it: what is connected to what, past the nodes that are bypassed."""
 from dataclasses import dataclass
+from functools import cached_property
 
 import nodes  # ComfyUI's module of this name
 
@@ -43,6 +44,17 @@ class Node:
     def ours(self) -> bool:
         """Whether it is of this pack."""
         return self.cls is not None and self.cls.__module__.startswith(f"{__package__.rpartition('.')[0]}.")
+
+    @property
+    def named(self) -> str:
+        """As people call it: of ours without what its name says to those who search."""
+        name = nodes.NODE_DISPLAY_NAME_MAPPINGS.get(self.type, self.type)
+        return f"{name.partition(' (')[0] if self.ours else name} #{self.id}"
+
+    def takes(self, name: str) -> bool:
+        """Whether it is declared to have this input."""
+        groups = self.cls.INPUT_TYPES() if self.cls else {}
+        return any(name in groups.get(group, {}) for group in ("required", "optional"))
 
     def gives(self, kind: str) -> bool:
         return kind in self.output_types or ANY in self.output_types
@@ -101,17 +113,30 @@ class Graph:
             return found[0].value("value")
         return node.value(name, default)
 
-    def consumers(self) -> dict[str, list[tuple[Node, str]]]:
-        """For each node that feeds others: these, and the type of what they get from it."""
+    @cached_property
+    def consumers(self) -> dict[str, list[tuple[Node, str, int]]]:
+        """For each node that feeds others: these, the input at which they get it, and the output that it comes from."""
         found = {}
-        for node in self.nodes.values():
-            if node.mode in (MUTED, BYPASSED):
-                continue
+        for node in self._at_work():
             for name in node.inputs:
                 source = self.source(node, name)
                 if source is not None:
-                    found.setdefault(source[0].id, []).append((node, _output_type(*source)))
+                    found.setdefault(source[0].id, []).append((node, name, source[1]))
         return found
+
+    @cached_property
+    def prompt(self) -> dict[str, dict]:
+        """The graph as ComfyUI's API takes it."""
+        return {node.id: {"class_type": node.type, "inputs": self._given(node)} for node in self._at_work()}
+
+    def _at_work(self):
+        return [node for node in self.nodes.values() if node.mode not in (MUTED, BYPASSED)]
+
+    def _given(self, node):
+        """A node's inputs: values, or [id, slot] of what feeds them; without those that nothing feeds."""
+        sources = {name: self.source(node, name) for name, value in node.inputs.items() if isinstance(value, tuple)}
+        links = {name: [found[0].id, found[1]] for name, found in sources.items() if found}
+        return {name: value for name, value in node.inputs.items() if name not in sources} | links
 
     def before(self, node: Node) -> set[str]:
         """The ids of all nodes that must run before one."""

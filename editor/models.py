@@ -14,6 +14,7 @@ import comfy.utils
 import folder_paths
 import torch
 
+from ..patches.sampling.notices import UNREADABLE
 from .graph import Graph, Node, Unreadable
 
 SMALL = 4096  # elements; values that a model's kind depends on are in tensors smaller than this
@@ -22,18 +23,25 @@ DTYPES = {
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
+BROKEN = "broken"
 META, CPU = torch.device("meta"), torch.device("cpu")
 
 
+class Broken(Unreadable):
+    """A file that ComfyUI does not know as a model; says so in a sentence."""
+
+
 def load(loader: Node, graph: Graph) -> comfy.model_patcher.ModelPatcher:
-    """What a loader node would give. Raises Unreadable if that can't be known from here."""
+    """What a loader node would give. Raises Unreadable if that can't be known from here, Broken if it gives nothing."""
     if loader.type == "NAGPlaygroundLoader":
         return playground()
     for name, folder in (("ckpt_name", "checkpoints"), ("unet_name", "diffusion_models")):
         if name in loader.inputs:
             path = _find(folder, graph.value(loader, name))
             model = path and from_file(path, os.stat(path).st_mtime_ns, is_checkpoint=folder == "checkpoints")
-            if model is not None:
+            if model is BROKEN and loader.stock:  # others may read what ComfyUI does not
+                raise Broken(UNREADABLE.format(graph.value(loader, name), loader.named))
+            if model not in (None, BROKEN):
                 return model
     raise Unreadable(f"the model of {loader.type} #{loader.id}")
 
@@ -53,20 +61,33 @@ def playground():
 
 
 @lru_cache(maxsize=16)
-def from_file(path: str, modified: int, is_checkpoint: bool) -> comfy.model_patcher.ModelPatcher | None:
-    """The model of a safetensors file, without weights; None if ComfyUI would not know it.
+def from_file(path: str, modified: int, is_checkpoint: bool) -> comfy.model_patcher.ModelPatcher | str | None:
+    """The model of a safetensors file, without weights. BROKEN if ComfyUI knows no model in it; None if nobody can say.
 
     modified: when the file was changed last, so that another file of the same name is looked at anew.
     """
+    found = None
     with _quiet():
         # The shapes are enough for most. Reading values, of which few are needed, is slow from a slow disk.
         for read_small in (False, True):
             try:
-                tensors, metadata = read_header(path, read_small)
-                return _model(tensors, metadata, is_checkpoint)
+                found = _read(path, read_small, is_checkpoint)
             except Exception as error:  # whatever a file may hold
                 logging.getLogger(__name__).debug("%s: %r", path, error)
-    return None
+                found = None
+            if found is not None:
+                break
+    return found
+
+
+def _read(path, read_small, is_checkpoint):
+    try:
+        tensors, metadata = read_header(path, read_small)
+    except OSError:  # of a disk that is away
+        raise
+    except Exception:
+        return BROKEN
+    return _model(tensors, metadata, is_checkpoint) or BROKEN
 
 
 def read_header(path: str, read_small: bool = False) -> tuple[dict[str, torch.Tensor], dict | None]:

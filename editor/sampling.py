@@ -63,15 +63,18 @@ def model_of(graph: Graph, sampler: Node) -> Model:
     return model_into(graph, guider[0] if guider else sampler)
 
 
+def way_of(graph: Graph, sampler: Node) -> list[Node]:
+    """The nodes through which a sampler's model comes, the last one first; none where they go in circles."""
+    guider = graph.source(sampler, "guider")
+    try:
+        return _way(graph, guider[0] if guider else sampler)
+    except Unreadable:
+        return []
+
+
 def model_into(graph: Graph, node: Node) -> Model:
     """The model that a node gets. Raises Unreadable."""
-    way, passed = [], {node.id}
-    while origins := graph.sources(node, "MODEL"):
-        node = origins[0]
-        if node.id in passed:
-            raise Unreadable("a graph that goes in circles")
-        passed.add(node.id)
-        way.append(node)
+    way = _way(graph, node)
     if not way:
         raise Unreadable("an input without a model")
     loader, *nodes = reversed(way)
@@ -79,6 +82,17 @@ def model_into(graph: Graph, node: Node) -> Model:
     for each in nodes:
         model = _through(graph, each, model)
     return model
+
+
+def _way(graph, node):
+    way, passed = [], {node.id}
+    while origins := graph.sources(node, "MODEL"):
+        node = origins[0]
+        if node.id in passed:
+            raise Unreadable("a graph that goes in circles")
+        passed.add(node.id)
+        way.append(node)
+    return way
 
 
 def _through(graph, node, model):

@@ -47,6 +47,7 @@ OWN_ERRORS = (
     "^(\\[Jobs API\\] Error fetching jobs|Failed to fetch queue): JobsApiError: Failed to fetch jobs: 404",  # as above
     r"^TypeError: Cannot read properties of undefined \(reading 'id'\)\s+at onChange ",  # 1.32, as it starts
     "^ComfyApp graph accessed before initialization",  # 1.49, as it starts
+    "^Attempted to cleanup event listeners for graph that was never set up",  # 1.32, as a subgraph is opened
     r"^(CompileError: )?WebAssembly\.compile\(\): .* Content Security Policy",  # the host's policy, and three.js
 )
 # The frontend's own files ask elsewhere for what is newer. Most hosts' policy keeps the page from it; on the others the

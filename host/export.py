@@ -13,18 +13,9 @@ from PIL import Image
 from .browser import BrowserFailed, BrowserMissing, Editor, chromium
 from .client import Client
 from .server import PACK, ComfyServer, ServerFailed, packs_beside
+from .shipped import api_path, graphs
 
-WORKFLOWS = PACK / "workflows"
 OF_THE_EDITOR = {"MarkdownNote"}  # no node of the server's
-
-
-def graphs():
-    """The graphs in editor format, by name."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(WORKFLOWS.glob("*.json"))}
-
-
-def api_path(name):
-    return WORKFLOWS / "api" / f"{name}.json"
 
 
 def as_text(prompt):

@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from ..patches import capabilities
 from .conditioning import NAGConditioning
+from .grid import NAGGrid
 from .guiders import NAGCFGGuider, NAGGuider
 from .legacy import KSamplerAdvancedWithNAG, KSamplerWithNAG, SamplerCustomWithNAG
 from .model import NAGModel
@@ -19,6 +20,7 @@ NODES = [
     NAGGuider,
     NAGCFGGuider,
     NAGSampler,
+    NAGGrid,
     NAGOptions,
     NAGPlaygroundLoader,
     KSamplerWithNAG,

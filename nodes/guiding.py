@@ -7,7 +7,7 @@ from ..patches import capabilities
 from ..patches.sampling.request import Request
 from ..patches.settings import Settings
 from .prompt import has_blank_negative
-from .report import advice_of, report_of
+from .report import advice_of, failure_of, report_of
 
 
 class GuidingNode(io.ComfyNode):
@@ -27,7 +27,14 @@ class GuidingNode(io.ComfyNode):
     def request(cls, settings: Settings, negative: list | None) -> Request:
         """What the node asks for."""
         node_id = cls.hidden and cls.hidden.unique_id
-        return Request(settings, negative, report_of(node_id), advice_of(node_id), lambda: has_blank_negative(node_id))
+        return Request(
+            settings,
+            negative,
+            report=report_of(node_id),
+            advise=advice_of(node_id),
+            fail=failure_of(node_id),
+            has_blank_negative=lambda: has_blank_negative(node_id),
+        )
 
 
 def engine() -> ModuleType:

@@ -1,9 +1,40 @@
-"""What the prompt that runs says of a negative, and its conditioning does not show: whether its text is empty."""
+"""What a prompt says of a conditioning, and its tensors do not show: whose text it is, and whether that is empty."""
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+
 import nodes  # ComfyUI's module of this name
 
 from .comfyui import running_prompt
 
 NEGATIVES = ("nag_negative", "negative")  # inputs, the first that is connected counts
+FARTHEST = 10  # nodes that a text may come through
+ZERO_OUT, NAG = "ConditioningZeroOut", "NAGConditioning"  # nodes
+KEEPING = {
+    "ConditioningSetArea", "ConditioningSetAreaPercentage", "ConditioningSetAreaPercentageVideo",
+    "ConditioningSetAreaStrength", "ConditioningSetMask", "ConditioningSetTimestepRange", "ControlNetApply",
+    "ControlNetApplyAdvanced", "ControlNetApplySD3", "FluxGuidance", "LTXVConditioning", "ReferenceLatent", NAG,
+}  # fmt: skip  # ComfyUI's nodes that leave the text's embedding as it is
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a conditioning.
+
+    Args:
+        identity: equal where the embedding is the same.
+        blank: its text is empty. False where that can't be read from the prompt.
+        zeroed: it went through Conditioning Zero Out.
+        guided_by: the id of the NAG Conditioning whose NAG it brings; None if there is none.
+    """
+
+    identity: Hashable
+    blank: bool = False
+    zeroed: bool = False
+    guided_by: str | None = None
+
+    @property
+    def names_nothing(self) -> bool:
+        return self.blank or self.zeroed
 
 
 def has_blank_negative(node_id: str | None) -> bool:
@@ -14,41 +45,84 @@ def has_blank_negative(node_id: str | None) -> bool:
     prompt, sampler_id = running_prompt()
     if node_id not in prompt:  # a node that another one has expanded to
         return False
-    links = [link for each in (node_id, sampler_id) for link in _negatives_of(prompt, each)]
-    return bool(links) and _is_blank(prompt, links[0], set())
+    links = [link for each in (node_id, sampler_id) for link in negatives_of(prompt, each)]
+    return bool(links) and all(entry.names_nothing for entry in entries(prompt, links[0]))
 
 
-def _negatives_of(prompt, node_id):
-    """The links to a node's negative, or to that of its guider."""
+def negatives_of(prompt: dict, node_id: str | None) -> list[list]:
+    """The links to a node's negative, or to that of its guider. prompt: as ComfyUI's API takes it."""
     inputs = prompt.get(node_id, {}).get("inputs", {})
-    links = [inputs[name] for name in NEGATIVES if _is_link(inputs.get(name))]
-    if not links and _is_link(inputs.get("guider")):
-        return _negatives_of(prompt, inputs["guider"][0])
+    links = [inputs[name] for name in NEGATIVES if is_link(inputs.get(name))]
+    if not links and is_link(inputs.get("guider")):
+        return negatives_of(prompt, inputs["guider"][0])
     return links
 
 
-def _is_blank(prompt, link, passed):
-    """Whether a conditioning is the encoding of an empty text, or made of such only."""
+def entries(prompt: dict, link: list, silent: frozenset[str] = frozenset(), passed: frozenset[str] = frozenset()):
+    """The entries that a link to a conditioning brings.
+
+    silent: ids of the NAG Conditionings that bring no NAG, being off.
+    """
     node_id, slot = link
     node = prompt.get(node_id)
     if node is None or node_id in passed:
-        return False
-    declared, outputs = _schema(node["class_type"])
-    inputs = node["inputs"]
-    names = [name for name, kind in declared.items() if kind == "CONDITIONING" and _is_link(inputs.get(name))]
-    if names:
-        if len(names) == outputs.count("CONDITIONING"):  # as of nodes that take a positive and a negative
-            names = names[outputs[:slot].count("CONDITIONING") :][:1]
-        return bool(names) and all(_is_blank(prompt, inputs[name], passed | {node_id}) for name in names)
-    texts = [_text(prompt, inputs[name]) for name, kind in declared.items() if kind == "text" and name in inputs]
-    return "CLIP" in declared.values() and bool(texts) and all(text is not None and not text.strip() for text in texts)
+        return [Entry((node_id, slot))]
+    kind, inputs = node["class_type"], node["inputs"]
+    declared, outputs = _schema(kind)
+    names = [name for name, type_ in declared.items() if type_ == "CONDITIONING" and is_link(inputs.get(name))]
+    if not names:
+        return [_encoded(prompt, link)]
+    names = ["positive"] if kind == NAG and "positive" in names else paired(names, outputs, slot)
+    brought = [entries(prompt, inputs[name], silent, passed | {node_id}) for name in names]
+    if "Combine" in kind:
+        return [entry for of_one in brought for entry in of_one]
+    blank, zeroed = (
+        all(getattr(entry, state) for of_one in brought for entry in of_one) for state in ("blank", "zeroed")
+    )
+    if "STYLE_MODEL" in declared.values():  # a picture's embedding goes beside the text's
+        blank = zeroed = False
+    made = [
+        entry if kind in KEEPING else replace(entry, identity=(node_id, slot, i), blank=blank, zeroed=zeroed)
+        for i, entry in enumerate(brought[0])
+    ]
+    if kind == ZERO_OUT:
+        return [replace(entry, zeroed=True) for entry in made]
+    return [replace(entry, guided_by=node_id) for entry in made] if kind == NAG and node_id not in silent else made
 
 
-def _text(prompt, value):
-    """A text, or that of a primitive node; None where another node makes it."""
-    if _is_link(value):
-        value = prompt.get(value[0], {}).get("inputs", {}).get("value")
-    return value if isinstance(value, str) else None
+def paired(inputs: list, outputs: tuple[str, ...], slot: int) -> list:
+    """Those of a node's conditionings that go into one of its outputs: of nodes with a positive and a negative each,
+    those of the same place."""
+    n = outputs.count("CONDITIONING")
+    return inputs[outputs[:slot].count("CONDITIONING") :: n] if n > 1 and len(inputs) % n == 0 else inputs
+
+
+def _encoded(prompt, link):
+    """The entry that an encoder makes of a text."""
+    node_id, slot = link
+    kind, inputs = prompt[node_id]["class_type"], prompt[node_id]["inputs"]
+    declared, _ = _schema(kind)
+    lines = [name for name, type_ in declared.items() if type_ == "text" and name in inputs]
+    texts = {name: text_of(prompt, inputs[name]) for name in lines}
+    if "CLIP" not in declared.values() or not texts or None in texts.values():
+        return Entry((node_id, slot))
+    blank = not any(text.strip() for text in texts.values())
+    others = {name: tuple(value) if is_link(value) else value for name, value in inputs.items()}
+    return Entry((kind, slot, *sorted((name, str(value)) for name, value in {**others, **texts}.items())), blank)
+
+
+def text_of(prompt: dict, value, nodes_left: int = FARTHEST) -> str | None:
+    """A text, also that of a node that holds one, or puts two together; None where another node makes it."""
+    if not is_link(value):
+        return value if isinstance(value, str) else None
+    if not nodes_left:
+        return None
+    node = prompt.get(value[0], {})
+    inputs = node.get("inputs", {})
+    if node.get("class_type") != "StringConcatenate":
+        return text_of(prompt, inputs.get("value"), nodes_left - 1)
+    parts = [text_of(prompt, inputs.get(name), nodes_left - 1) for name in ("string_a", "delimiter", "string_b")]
+    return None if None in parts else "".join(parts)
 
 
 def _schema(class_type):
@@ -66,5 +140,5 @@ def _takes_lines(kind, options=None, *_):
     return kind == "STRING" and bool(options and options.get("multiline"))
 
 
-def _is_link(value):
+def is_link(value) -> bool:
     return isinstance(value, list) and len(value) == 2

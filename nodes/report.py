@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ..patches.sampling.statistics import Step
 from .comfyui import send
 
-STATISTICS, NOTICES = "nag.statistics", "nag.notices"  # events
+STATISTICS, NOTICES, ERROR = "nag.statistics", "nag.notices", "nag.error"  # events
 
 
 def report_of(node_id: str | None) -> Callable[[Step], None] | None:
@@ -13,6 +13,16 @@ def report_of(node_id: str | None) -> Callable[[Step], None] | None:
     return None if node_id is None else lambda step: send(STATISTICS, node_id, dataclasses.asdict(step))
 
 
-def advice_of(node_id: str | None) -> Callable[[list[str]], None]:
-    """What sends what is to be said of a node's NAG in one run."""
-    return lambda sentences: None if node_id is None else send(NOTICES, node_id, {"notices": sentences})
+def advice_of(node_id: str | None) -> Callable[[list[str], bool], None]:
+    """What sends what is to be said of a node's NAG in one run, and whether for that it does nothing of use."""
+
+    def advise(sentences, idle):
+        if node_id is not None:
+            send(NOTICES, node_id, {"notices": sentences, "idle": idle})
+
+    return advise
+
+
+def failure_of(node_id: str | None) -> Callable[[str], None]:
+    """What sends the message of an error of a node's NAG."""
+    return lambda message: None if node_id is None else send(ERROR, node_id, {"message": message})

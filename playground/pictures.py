@@ -16,9 +16,7 @@ from host.inside import COMFYUI, start_comfyui
 from . import measure
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "web" / "docs" / "images"
-MARGIN, GAP, LABEL_WIDTH, CELL, COLUMNS = 8, 4, 118, 64, 6
-LABEL_SIZE, NOTE_SIZE, LINE = 23, 17, 30  # large: ComfyUI's help panel shows the pictures at half their width
-PAPER, INK, FAINT = "white", "#1c1c1c", "#6b6b6b"
+LABEL_WIDTH, CELL, COLUMNS = 118, 64, 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +99,7 @@ def main():
     model, clip, vae = network.load()
     nodes = measure.pack_nodes()
     options.folder.mkdir(parents=True, exist_ok=True)
+    save(grid(nodes, model, clip, vae), options.folder / "nag_grid.webp")
     tabled = []
     for name, sheet in SHEETS.items():
         prompts = [measure.encode(clip, text) for text in (sheet.prompt, sheet.negative)]
@@ -108,13 +107,29 @@ def main():
         pictures = [
             measure.paint(m, vae, *prompts, list(range(COLUMNS)), row.cfg) for m, row in zip(guided, sheet.rows)
         ]
-        path = options.folder / f"{name}.webp"
-        compose(sheet, pictures).save(path, quality=88, method=6)
-        print(f"{path}  ({path.stat().st_size / 1000:.0f} kB)")
+        save(compose(sheet, pictures), options.folder / f"{name}.webp")
         if options.seeds and sheet.rows not in tabled:
             tabled.append(sheet.rows)
             shares = [measured(m, row.cfg, clip, vae, options.seeds) for m, row in zip(guided, sheet.rows)]
             print(table(sheet.rows, shares))
+
+
+def save(image, path):
+    image.save(path, quality=88, method=6)
+    print(f"{path}  ({path.stat().st_size / 1000:.0f} kB)")
+
+
+def grid(nodes, model, clip, vae):
+    """What NAG Grid draws, of its own defaults and seed 0."""
+    from PIL import Image
+
+    inputs = {part.id: getattr(part, "default", None) for part in nodes["NAGGrid"].GET_SCHEMA().inputs}
+    positive, negative = (measure.encode(clip, text) for text in SQUARE)
+    inputs |= {"model": model, "vae": vae, "positive": positive, "negative": negative, "steps": measure.STEPS,
+               "sampler_name": "euler", "scheduler": "simple", "latent_image": {"samples": torch.zeros(1, 4, 16, 16)}}
+    with torch.inference_mode():
+        image = nodes["NAGGrid"].execute(**inputs).result[0]
+    return Image.fromarray((image[0] * 255).round().byte().numpy())
 
 
 def parse():
@@ -144,23 +159,18 @@ def table(rows, shares):
 
 def compose(sheet, rows):
     """One PIL image. rows: for each row of the sheet (COLUMNS, 3, 32, 32) from -1 to 1."""
-    from PIL import Image, ImageDraw, ImageFont
+    from . import drawing
 
-    step = CELL + GAP
-    size = 2 * MARGIN + LABEL_WIDTH + COLUMNS * step - GAP, 2 * MARGIN + 2 * LINE + len(rows) * step - GAP
-    image = Image.new("RGB", size, PAPER)
-    draw = ImageDraw.Draw(image)
-    label, note = ImageFont.load_default(LABEL_SIZE), ImageFont.load_default(NOTE_SIZE)
-    for line, text in enumerate((sheet.prompt, f"negative: {sheet.negative}")):
-        draw.text((MARGIN, MARGIN + line * LINE), text, INK, label)
-    for y, (row, pictures) in zip(range(MARGIN + 2 * LINE, size[1], step), zip(sheet.rows, rows)):
-        middle = y + CELL // 2 - (NOTE_SIZE // 2 + 2 if row.note else 0)
-        draw.text((MARGIN, middle), row.label, INK, label, anchor="lm")
-        draw.text((MARGIN, middle + LABEL_SIZE), row.note, FAINT, note, anchor="lm")
-        for x, picture in zip(range(MARGIN + LABEL_WIDTH, size[0], step), pictures):
-            pixels = ((picture.clamp(-1, 1) + 1) * 127.5).byte().movedim(0, -1).numpy()
-            image.paste(Image.fromarray(pixels).resize((CELL, CELL), Image.Resampling.NEAREST), (x, y))
-    return image
+    pictures = [[_picture(pixels) for pixels in row] for row in rows]
+    labels, titles = [(row.label, row.note) for row in sheet.rows], (sheet.prompt, f"negative: {sheet.negative}")
+    return drawing.sheet(pictures, labels, titles=titles, label_width=LABEL_WIDTH)
+
+
+def _picture(pixels):
+    from PIL import Image
+
+    pixels = ((pixels.clamp(-1, 1) + 1) * 127.5).byte().movedim(0, -1).numpy()
+    return Image.fromarray(pixels).resize((CELL, CELL), Image.Resampling.NEAREST)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,12 @@ def asking(patches):
     def request(negative=None, nag_scale=None, blank=False):
         settings = patches("settings").Settings(nag_scale=nag_scale)
         told = []
-        made = patches("sampling.request").Request(settings, negative, None, told.append, lambda: blank)
+
+        def advise(sentences, idle):
+            assert idle == bool(sentences)  # each of these says that NAG does nothing of use
+            told.append(sentences)
+
+        made = patches("sampling.request").Request(settings, negative, advise=advise, has_blank_negative=lambda: blank)
         return made, told
 
     return request

@@ -1,7 +1,9 @@
 """What the editor is told of a graph, held against what ComfyUI does when the graph runs."""
 import asyncio
+import contextlib
 import importlib
 import json
+import re
 import struct
 from pathlib import Path
 
@@ -35,12 +37,15 @@ def _registered(pack):
     for name in ("custom_sampler", "model_advanced"):
         path = COMFY_EXTRAS / f"nodes_{name}.py"
         assert asyncio.run(comfy_nodes.load_custom_node(str(path), module_parent="comfy_extras"))
-    before = dict(comfy_nodes.NODE_CLASS_MAPPINGS)
-    ours = importlib.import_module(f"{pack.__name__}.nodes").NODES
-    comfy_nodes.NODE_CLASS_MAPPINGS.update({node.GET_SCHEMA().node_id: node for node in ours})
+    classes, names = comfy_nodes.NODE_CLASS_MAPPINGS, comfy_nodes.NODE_DISPLAY_NAME_MAPPINGS
+    before = dict(classes), dict(names)
+    for node in importlib.import_module(f"{pack.__name__}.nodes").NODES:
+        schema = node.GET_SCHEMA()
+        classes[schema.node_id], names[schema.node_id] = node, schema.display_name
     yield
-    comfy_nodes.NODE_CLASS_MAPPINGS.clear()
-    comfy_nodes.NODE_CLASS_MAPPINGS.update(before)
+    for mapping, was in zip((classes, names), before):
+        mapping.clear()
+        mapping.update(was)
 
 
 @pytest.fixture(name="part", scope="module")
@@ -67,14 +72,20 @@ def plan(part):
 
 @pytest.fixture
 def really(part, monkeypatch):
-    """Runs a graph's nodes for real; gives for each NAG node its sampler runs, each a list of (sigma, on)."""
+    """Runs a graph's nodes for real; gives for each NAG node its sampler runs, each a list of (sigma, on).
 
-    def really(graph, last):
-        steps, outputs = {}, {}
+    said: a dict for what each NAG node is told, in sentences.
+    """
+
+    def really(graph, last, said=None):
+        steps, outputs, said = {}, {}, {} if said is None else said
 
         def request(node_id):
             report = lambda step: steps.setdefault(node_id, {}).setdefault(step.run, []).append((step.sigma, step.on))
-            return classmethod(lambda cls, *wanted: part("patches.sampling.request").Request(*wanted, report))
+            told = said.setdefault(node_id, [])
+            advise, fail = lambda sentences, idle: told.extend(sentences), told.append
+            new = part("patches.sampling.request").Request
+            return classmethod(lambda cls, *wanted: new(*wanted, report, advise, fail))
 
         def output(link):
             node_id, slot = link
@@ -617,11 +628,27 @@ def test_where_another_packs_node_takes_over_it_says_so(plan, part, unknown, mon
     assert "has no adapter for it yet" in message and message.endswith("Other-NAG's NAGCFGGuider does it instead.")
 
 
-def test_a_strength_below_1_is_said(plan):
-    graph = lambda scale: {**playground(), "nag": nag_model(nag_scale=scale), "last": ksampler()}
-    said = {scale: plan(graph(scale))["nodes"]["nag"]["message"] for scale in (0.0, 0.5, 1.0, 1.5, "auto")}
-    assert all(scale in (0.0, 0.5) or message is None for scale, message in said.items())
-    assert "nag_scale is 0.5. Below 1" in said[0.5] and "nag_scale is 0. Below 1" in said[0.0]
+@pytest.mark.parametrize(("numbers", "says"), [
+    ({"nag_scale": 0.5}, "nag_scale is 0.5. Below 1"), ({"nag_scale": 0.0}, "nag_scale is 0. Below 1"),
+    ({"strength": 0.0}, "strength is 0, which is off"), ({"strength": 0.05}, None),
+    ({"nag_scale": 1.0}, "nag_scale is 1, which is off"), ({"nag_alpha": "0"}, "nag_alpha is 0, which is off"),
+    ({"nag_scale": 1.5}, None), ({"nag_alpha": 0.01}, None), ({}, None),
+])  # fmt: skip
+def test_numbers_that_do_nothing_or_the_contrary(plan, numbers, says):
+    graph = {**playground(), "nag": nag_model(**numbers), "last": ksampler()}
+    assert_says(plan(graph)["nodes"]["nag"], says)
+    for mode in (MUTED, BYPASSED):
+        asleep = plan({**graph, "nag": (*graph["nag"], mode)})["nodes"]["nag"]
+        assert asleep["message"] is None
+
+
+def assert_says(node, says):
+    """The one message that a node has, and no step at which NAG acts; says: a part of it, or None if it has none."""
+    on = [on for run in node["runs"] for on in run["on"]]
+    if says is None:
+        assert node["message"] is None and any(on)
+    else:
+        assert says in (node["message"] or "") and node["message"].count(says) == 1 and not any(on)
 
 
 def test_a_model_that_an_adapter_can_not_read(plan, part, model_folder, monkeypatch):
@@ -660,16 +687,36 @@ def cut_off(path):
         file.truncate(1000)
 
 
-@pytest.mark.parametrize("make", [no_file, empty_file, not_safetensors, not_a_model, cut_off])
+def without_its_pack(path):
+    """As GGUF's loader has it: read by a node that nobody here knows."""
+    empty_file(path)
+
+
+@pytest.mark.parametrize("make", [no_file, without_its_pack])
 def test_unreadable_file_gives_a_guess(plan, model_folder, caplog, make):
     make(model_folder / "m.safetensors")
-    node = plan(with_file(DIFFUSION_MODEL, "m.safetensors", steps=10))["nodes"]["nag"]
+    loader = DIFFUSION_MODEL if make is no_file else ("AnotherPacksLoader", "unet_name")
+    node = plan(with_file(loader, "m.safetensors", steps=10))["nodes"]["nag"]
     assert (node["family"], node["recommended"], node["message"]) == (None, None, None)
     assert node["settings"]["nag_scale"] is None and node["settings"]["end_percent"] == 0.6
     (run,) = node["runs"]
     assert not run["exact"] and run["sigmas"] is None
     assert run["on"] == [False] + [True] * 5 + [False] * 4
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("make", [empty_file, not_safetensors, not_a_model, cut_off])
+@pytest.mark.parametrize("loader", ["CheckpointLoaderSimple", "UNETLoader"])
+def test_broken_file(plan, part, model_folder, caplog, make, loader):
+    make(model_folder / "m.safetensors")
+    loader = CHECKPOINT if loader.startswith("Checkpoint") else DIFFUSION_MODEL
+    node = plan(with_file(loader, "m.safetensors"))["nodes"]["nag"]
+    assert_says(node, "m.safetensors can't be read as a model")
+    assert f"Choose another in {comfy_nodes.NODE_DISPLAY_NAME_MAPPINGS[loader[0]]} #load." in node["message"]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    with pytest.raises(Exception, match="."):  # nor can ComfyUI
+        weights = {} if loader is CHECKPOINT else {"weight_dtype": "default"}
+        part("nodes.comfyui").run(comfy_nodes.NODE_CLASS_MAPPINGS[loader[0]], **{loader[1]: "m.safetensors"}, **weights)
 
 
 @pytest.mark.parametrize("name", ["../m.safetensors", "/m.safetensors", "..\\m.safetensors", "a\0.safetensors", 7, []])
@@ -726,6 +773,8 @@ def test_last_nag_node_on_a_model_counts(plan):
     graph["last"] = ksampler(model="second")
     answer = plan(graph)["nodes"]
     assert answer["nag"]["runs"] == [] and len(answer["second"]["runs"]) == 1
+    assert answer["nag"]["message"].startswith("Replaced by NAG Model #second behind it")
+    assert answer["second"]["message"] is None
 
 
 def test_number_from_a_primitive_node(plan):
@@ -799,6 +848,249 @@ def test_graph_that_goes_in_circles(plan):
     assert not run["exact"]
     sigmas = {"sigmas": ("FlipSigmas", {"sigmas": ["flip", 0]}), "flip": ("FlipSigmas", {"sigmas": ["sigmas", 0]})}
     assert plan_of(plan, custom(**sigmas))["runs"] == []
+
+
+# ---------------------------------------------------------------- where NAG will not act
+
+
+def changed(graph, node_id, **inputs):
+    kind, before, *mode = graph[node_id]
+    return {**graph, node_id: (kind, {**before, **inputs}, *mode)}
+
+
+def behind(graph, node_id, kind, sampler="last", name="negative", **inputs):
+    """The graph with a node in front of an input of the sampler; inputs: in which {} stands for what was there."""
+    was = graph[sampler][1][name]
+    made = {each: was if value == {} else value for each, value in inputs.items()}
+    return changed({**graph, node_id: (kind, made)}, sampler, **{name: [node_id, 0]})
+
+
+def encode(text, clip="load"):
+    return ("CLIPTextEncode", {"text": text, "clip": [clip, 1]})
+
+
+def nag_conditioning(positive="yes", negative="no", **inputs):
+    return ("NAGConditioning", {"positive": [positive, 0], "negative": [negative, 0], **AUTO, **inputs})
+
+
+def with_words(text):
+    graph = {**with_ksampler(), "words": ("PrimitiveStringMultiline", {"value": text})}
+    return changed(graph, "no", text=["words", 0])
+
+
+def combined(*texts, positive=("a blue square",)):
+    """The sampler's negative of several texts, and its positive."""
+    graph = with_ksampler()
+    for name, of_one in (("negative", texts), ("positive", positive)):
+        graph[f"{name}0"] = encode(of_one[0])
+        last = f"{name}0"
+        for i, text in enumerate(of_one[1:], 1):
+            graph[f"{name}{i}"] = encode(text)
+            both = {"conditioning_1": [last, 0], "conditioning_2": [f"{name}{i}", 0]}
+            last = f"{name}both{i}"
+            graph[last] = ("ConditioningCombine", both)
+        graph = changed(graph, "last", **{name: [last, 0]})
+    return graph
+
+
+def two_nags(kind="NAGModel", **inputs):
+    """NAG Model, and another node with NAG's settings behind it."""
+    graph = {**with_ksampler(), "behind": (kind, {"model": ["nag", 0], **AUTO, **inputs})}
+    return changed(graph, "last", model=["behind", 0])
+
+
+def with_both(positive="nag2", silent=False):
+    """NAG Model, and NAG Conditioning on the positive."""
+    numbers = {"nag_scale": 1.0} if silent else {}
+    return {**with_ksampler(positive=[positive, 0]), "nag2": nag_conditioning(**numbers)}
+
+
+def guided_by(kind, **inputs):
+    """SamplerCustomAdvanced with a guider that gets NAG Model's model."""
+    graph = custom((kind, {"model": ["model", 0], **inputs}))
+    return {**graph, "model": nag_model()}
+
+
+CONTROL = {"positive": ["yes", 0], "negative": ["nag", 0], "strength": 1.0}
+POSITIVE_TOO = {"positive": ["nag", 0], "negative": ["nag", 0]}
+ON_NEGATIVE = {**playground(), "nag": nag_conditioning(), "last": ksampler(model="load", negative=["nag", 0])}
+BLANK, ZEROED, SAME = "text of the NAG negative is empty", "negative is zeroed", "negative is the same as the positive"
+NONE, GIVE = "NAG has no negative: this sampler or guider brings none", "NAG has no negative. Connect a prompt to {} "
+IN_NEGATIVE = "output of NAG Conditioning goes into a sampler's negative"
+RANGE_OF = {"conditioning": {}, "start": 0.0, "end": 1.0}
+ZERO = {"conditioning": {}}
+
+# By name: the graph, and what is said of which nodes.
+IDLE = {
+    "a negative": (with_ksampler(), {"nag": None}),
+    # wired into a negative
+    "into a sampler's negative": (ON_NEGATIVE, {"nag": IN_NEGATIVE}),
+    "into the negative by way of a node": (
+        behind(ON_NEGATIVE, "part", "ConditioningSetTimestepRange", **RANGE_OF), {"nag": IN_NEGATIVE}),
+    "into the negative of a node with both": (
+        {**changed(ON_NEGATIVE, "last", positive=["both", 0], negative=["both", 1]),
+         "both": ("ControlNetApplyAdvanced", CONTROL)}, {"nag": IN_NEGATIVE}),
+    "into the positive of a node with both": (
+        {**changed(ON_NEGATIVE, "last", positive=["both", 0], negative=["both", 1]),
+         "both": ("ControlNetApplyAdvanced", {**CONTROL, "positive": ["nag", 0], "negative": ["no", 0]})},
+        {"nag": None}),
+    "into a guider's negative": (
+        {**custom(("CFGGuider", {"model": ["load", 0], "positive": ["yes", 0], "negative": ["it", 0], "cfg": 1.0})),
+         "it": nag_conditioning()}, {"it": IN_NEGATIVE}),
+    "into the negative, zeroed, and the positive": (
+        behind(changed(ON_NEGATIVE, "last", **POSITIVE_TOO), "zero", "ConditioningZeroOut", **ZERO), {"nag": None}),
+    "into the negative of another NAG": (
+        {**with_both(), "nag2": nag_conditioning("no", "yes"), "nag3": nag_conditioning(negative="nag2"),
+         "last": ksampler(model="load", positive=["nag3", 0])}, {"nag2": IN_NEGATIVE, "nag3": None}),
+    "another's in the negative, which ends the run": (
+        {**with_ksampler(negative=["other", 0]), "other": nag_conditioning("no", "yes")},
+        {"nag": IN_NEGATIVE, "other": IN_NEGATIVE}),
+    # replaced
+    "two on a model": (two_nags(), {"nag": "Replaced by NAG Model #behind behind it", "behind": None}),
+    "the second is off": (
+        two_nags(nag_alpha=0.0), {"nag": "Replaced by NAG Model #behind", "behind": "nag_alpha is 0"}),
+    "the second is bypassed": (
+        {**two_nags(), "behind": (*two_nags()["behind"], BYPASSED)}, {"nag": None}),
+    "in front of NAG Sampler": (
+        {**with_ksampler(), "last": ksampler("NAGSampler", **AUTO)},
+        {"nag": "Replaced by NAG Sampler #last behind it", "last": None}),
+    "in front of a NAG guider": (
+        {**custom(changed(custom(CFG_GUIDER), "nag", model=["model", 0])["nag"]), "model": nag_model()},
+        {"model": "Replaced by NAG CFG Guider #nag behind it", "nag": None}),
+    "on the positive": (with_both(), {"nag": "Replaced by NAG Conditioning #nag2 on the positive", "nag2": None}),
+    "off on the positive": (with_both(silent=True), {"nag": None, "nag2": "nag_scale is 1"}),
+    "on one of two positives": (
+        {**with_both("both"), "both": ("ConditioningCombine", {"conditioning_1": ["yes", 0],
+                                                              "conditioning_2": ["nag2", 0]})},
+        {"nag": None, "nag2": None}),
+    "one conditioning behind another": (
+        {**with_both("nag3"), "nag3": nag_conditioning("nag2")},
+        {"nag": "Replaced by NAG Conditioning #nag3 on", "nag2": "Replaced by NAG Conditioning #nag3 behind it",
+         "nag3": None}),
+    "for one of two samplers": (
+        {**two_nags(), "first": ksampler(steps=3)}, {"nag": None, "behind": None}),
+    # no negative
+    "BasicGuider": (guided_by("BasicGuider", conditioning=["yes", 0]), {"model": NONE}),
+    "BasicGuider, its own": (
+        changed(guided_by("BasicGuider", conditioning=["yes", 0]), "model", nag_negative=["no", 0]), {"model": None}),
+    "CFGGuider": (
+        guided_by("CFGGuider", positive=["yes", 0], negative=["no", 0], cfg=1.0), {"model": None}),
+    "a negative that is muted": (
+        {**with_ksampler(), "no": (*with_ksampler()["no"], MUTED)}, {"nag": NONE}),
+    "another pack's guider": (guided_by("SomeGuider", cond_neg=["no", 0]), {}),
+    "NAG CFG Guider without": (
+        custom(changed(custom(CFG_GUIDER), "nag", nag_negative=None)["nag"]), {"nag": GIVE.format("nag_negative")}),
+    "NAG Conditioning without": (
+        changed(with_conditioning(), "nag", negative=None), {"nag": GIVE.format("negative")}),
+    "no model": (changed(with_ksampler(), "nag", model=None), {"nag": "Nothing is connected to model"}),
+    "no positive": (changed(with_conditioning(), "nag", positive=None), {"nag": "Nothing is connected to positive"}),
+    # it names nothing
+    "empty": (changed(with_ksampler(), "no", text=" \n"), {"nag": BLANK}),
+    "empty, by way of a node": (
+        behind(changed(with_ksampler(), "no", text=""), "part", "ConditioningSetTimestepRange", **RANGE_OF),
+        {"nag": BLANK}),
+    "empty in a text node": (with_words(""), {"nag": BLANK}),
+    "a text node": (with_words("white"), {"nag": None}),
+    "one of two empty": (combined("", "white"), {"nag": None}),
+    "both empty": (combined("", " "), {"nag": BLANK}),
+    "zeroed": (behind(with_ksampler(), "zero", "ConditioningZeroOut", **ZERO), {"nag": ZEROED}),
+    "its own, empty": (
+        {**changed(with_ksampler(), "nag", nag_negative=["own", 0]), "own": encode("")}, {"nag": BLANK}),
+    "its own beside an empty one": (
+        {**changed(changed(with_ksampler(), "no", text=""), "nag", nag_negative=["own", 0]), "own": encode("white")},
+        {"nag": None}),
+    "NAG Conditioning's, empty": (changed(with_conditioning(), "no", text=""), {"nag": BLANK}),
+    # the same
+    "the same node": (with_ksampler(negative=["yes", 0]), {"nag": SAME}),
+    "the same text": (changed(with_ksampler(), "no", text="a blue square"), {"nag": SAME}),
+    "the same text by a node that keeps it": (
+        behind(changed(with_ksampler(), "no", text="a blue square"), "part", "ConditioningSetTimestepRange",
+               name="positive", **RANGE_OF), {"nag": SAME}),
+    "the same text of another encoder": (
+        {**changed(changed(with_ksampler(), "no", text="a blue square"), "no", clip=["another", 1]),
+         "another": ("NAGPlaygroundLoader", {})}, {"nag": None}),
+    "the same texts": (combined("red", "white", positive=("red", "white")), {"nag": SAME}),
+    "one text of two": (combined("red", positive=("red", "white")), {"nag": None}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_what_keeps_nag_from_acting(plan, name):
+    graph, says = IDLE[name]
+    answer = plan({node_id: (kind, {n: v for n, v in inputs.items() if v is not None}, *mode)
+                   for node_id, (kind, inputs, *mode) in graph.items()})["nodes"]  # fmt: skip
+    for node_id, said in says.items():
+        assert_says(answer[node_id], said)
+    if not says:
+        assert not [node for node in answer.values() if node["message"]]
+
+
+NOT_RUN = {  # a node or an input is missing there, there are two ends, or what differs is the same but for its name
+    "into the negative of a node with both", "into the positive of a node with both", "the second is bypassed",
+    "for one of two samplers", "a negative that is muted", "another pack's guider", "NAG CFG Guider without",
+    "NAG Conditioning without", "no model", "no positive", "empty in a text node", "a text node",
+    "the same text of another encoder",
+}  # fmt: skip
+NOBODY_ASKS = {name for name, (_, says) in IDLE.items() if "behind it" in str(says)} | {
+    "into the negative of another NAG", "the second is off",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in IDLE if name not in NOT_RUN])
+def test_what_keeps_nag_from_acting_does_so_in_a_run(plan, really, name):
+    """And the run says the same, unless it is that nobody asks for this NAG."""
+    graph, says = IDLE[name]
+    for node_id in says:
+        graph = changed(graph, node_id, options=["options", 0])
+    planned, told = plan(graph)["nodes"], {}
+    with contextlib.suppress(ValueError):
+        ran = {}
+        ran = really(graph, "last", told)
+    for node_id, said in says.items():
+        on = any(on for run in ran.get(node_id, []) for _, on in run)
+        if said is None:
+            assert on and not told[node_id]
+        elif said != BLANK:  # which is seen in the prompt of a server
+            assert told[node_id] or name in NOBODY_ASKS and not on
+            assert not on or said in (ZEROED, SAME)
+            assert all(each == re.sub(r" #\w+", "", planned[node_id]["message"]) for each in told[node_id])
+
+
+def test_for_one_of_two_samplers_it_acts(plan):
+    """By the guider of the one there is no negative."""
+    graph = {**guided_by("BasicGuider", conditioning=["yes", 0]), "other": ksampler(model="model", steps=3)}
+    node = plan(graph)["nodes"]["model"]
+    assert node["message"] is None
+    by_sampler = {run["sampler"]: (any(run["on"]), run["why"]) for run in node["runs"]}
+    assert by_sampler["other"] == (True, None) and by_sampler["last"][0] is False and NONE in by_sampler["last"][1]
+
+
+OTHER_NAGS = ("WanVideoNAG", "LTX2_NAG", "NAGuidance")
+
+
+@pytest.mark.parametrize("kind", OTHER_NAGS)
+@pytest.mark.parametrize("order", ["before", "behind"])
+def test_another_nag_on_the_model(plan, monkeypatch, kind, order):
+    monkeypatch.setitem(comfy_nodes.NODE_CLASS_MAPPINGS, kind, AnotherPacksNode)
+    graph = with_ksampler()
+    other = lambda model, **inputs: (kind, {"model": [model, 0], "nag_scale": 5.0, **inputs})
+    if order == "before":
+        graph = changed({**graph, "other": other("load")}, "nag", model=["other", 0])
+    else:
+        graph = changed({**graph, "other": other("nag")}, "last", model=["other", 0])
+    says = "ComfyUI's own node" if kind == "NAGuidance" else f"{kind} #other puts another NAG on this model"
+    assert_says(plan(graph)["nodes"]["nag"], says)
+    if kind != "NAGuidance":  # there 0 is off
+        assert_says(plan(changed(graph, "other", nag_scale=0.0))["nodes"]["nag"], None)
+
+
+def test_comfyuis_own_nag_beside_ours_on_a_unet(plan, model_folder, monkeypatch):
+    """There both act."""
+    monkeypatch.setitem(comfy_nodes.NODE_CLASS_MAPPINGS, "NAGuidance", AnotherPacksNode)
+    write_file(model_folder / "m.safetensors", of_sdxl()[0])
+    graph = with_file(CHECKPOINT, "m.safetensors")
+    graph = changed({**graph, "other": ("NAGuidance", {"model": ["nag", 0]})}, "last", model=["other", 0])
+    assert_says(plan(graph)["nodes"]["nag"], None)
 
 
 # ---------------------------------------------------------------- over HTTP

@@ -1,6 +1,7 @@
 // The live picture on NAG nodes: where NAG acts, and after a run with statistics, what it did.
 import { app } from "../../scripts/app.js"
 import { api } from "../../scripts/api.js"
+import { attachNumbers } from "./editor/numbers.js"
 import { Panel } from "./editor/panel.js"
 import { Notices } from "./editor/notices.js"
 import { Planner } from "./editor/planner.js"
@@ -20,6 +21,7 @@ const NODES = new Set([
 const panels = new WeakMap() // by node
 const statistics = new Statistics()
 const notices = new Notices()
+let watch = null
 const rootGraph = () => app.graph.rootGraph ?? app.graph
 const planner = new Planner(
   rootGraph,
@@ -59,6 +61,31 @@ function onNotices({ detail }) {
   planner.showAgain()
 }
 
+function onError({ detail }) {
+  notices.fail(detail.node ?? detail.node_id, detail.message ?? detail.exception_message)
+  planner.showAgain()
+}
+
+function onSuccess() {
+  notices.forgetErrors()
+  planner.showAgain()
+}
+
+// Why the server refuses a prompt, the frontend keeps and tells nobody. Called when a prompt is about to be queued.
+function watchRefusal() {
+  const before = app.lastNodeErrors
+  let looks = 100
+  clearInterval(watch)
+  watch = setInterval(() => {
+    const errors = app.lastNodeErrors
+    const refused = errors && errors !== before
+    if (refused || !--looks) clearInterval(watch)
+    if (!refused) return
+    notices.refuse(errors)
+    planner.showAgain()
+  }, 100)
+}
+
 app.registerExtension({
   name: "nag.editor",
 
@@ -72,11 +99,16 @@ app.registerExtension({
     for (const kind of ["pointerup", "keyup", "change"]) window.addEventListener(kind, planner.askSoon, true)
     api.addEventListener("nag.statistics", onStatistics)
     api.addEventListener("nag.notices", onNotices)
+    for (const kind of ["nag.error", "execution_error"]) api.addEventListener(kind, onError)
+    api.addEventListener("execution_success", onSuccess)
   },
 
   nodeCreated(node) {
     if (!NODES.has(node.comfyClass)) return
-    panels.set(node, new Panel(app, node))
+    attachNumbers(node)
+    const panel = new Panel(app, node)
+    panel.widget.beforeQueued = watchRefusal
+    panels.set(node, panel)
     planner.askSoon()
   },
 

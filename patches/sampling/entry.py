@@ -7,15 +7,16 @@ from ..checks import check_fits, check_model, check_not_empty
 from ..models import find_adapter
 from .hook_groups import explained_hooks
 from .memory import MemoryWrapper
+from .notices import of_settings, say
 from .request import KEY, Request
-from .run import SamplingWrapper
+from .run import SamplingWrapper, check_alone
 
 
 def guide_model(model, request: Request):
     """A clone of a ModelPatcher with which any sampler guides its positive.
 
     Raises:
-        ValueError: the model or the negative can't be used; see find_adapter, check_not_empty and check_fits.
+        ValueError: the model or the negative can't be used; see find_adapter, check_not_empty, check_fits, check_alone.
     """
     check_model(model)
     guided = model.clone()
@@ -24,8 +25,10 @@ def guide_model(model, request: Request):
     if request.negative is not None:
         check_not_empty("The NAG negative", request.negative)
     if request.settings.off:
+        say(request, of_settings(request.settings), idle=True)
         return guided
     adapter = find_adapter(model.model, request.settings.options.unknown_models)
+    check_alone(adapter, guided.model_options)  # what comes behind is seen when a run starts
     if request.negative is not None:
         check_fits(adapter, model.model.diffusion_model, request.negative)
     guided.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, MemoryWrapper(request))
@@ -42,6 +45,7 @@ def guide_conditioning(positive: list, request: Request) -> list:
     check_not_empty("positive", positive)
     check_not_empty("negative", request.negative)
     if request.settings.off:
+        say(request, of_settings(request.settings), idle=True)
         return positive
     wrappers = {
         WrappersMP.PREPARE_SAMPLING: {KEY: [MemoryWrapper(request)]},

@@ -10,6 +10,7 @@ import torch
 
 from ..arithmetic.equation import CHUNK, CHUNK_ON_A_DEVICE
 from ..models import adapter_of
+from .notices import telling
 from .request import Request
 
 # Of the run's memory, which at its peak is for a dozen tensors of the image's size: joint attention comes in three
@@ -41,7 +42,8 @@ class MemoryWrapper:
 
     def __call__(self, executor, model, noise_shape, conds, *rest, **more):
         latent = getattr(noise_shape, "latent", noise_shape)
-        announced = Announced((*latent[:-1], latent[-1] + self._columns(model, latent, conds)))
+        with telling([self.request]):
+            announced = Announced((*latent[:-1], latent[-1] + self._columns(model, latent, conds)))
         announced.latent = latent
         return executor(model, max(noise_shape, announced, key=tuple), conds, *rest, **more)
 

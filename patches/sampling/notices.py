@@ -1,6 +1,9 @@
-"""What is no error, but not what people want: said in the log, and on the node, when a run starts."""
+"""What is no error, but not what people want: said in the log, and on the node, when a run starts. The editor says the
+same before it, and of what will be an error."""
 import logging
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -17,10 +20,26 @@ BLANK = (
 )
 SAME = "The NAG negative is the same as the positive, so NAG changes nothing. Write into it what is not to be shown."
 TOWARDS = "nag_scale is {:g}. Below 1 NAG moves the picture towards the negative; 1 is off, more moves away from it."
-IGNORED = (
-    "The model's NAG is not used in this run: each positive brings a NAG of its own, from NAG Conditioning, which "
-    "comes first. Take one of the two out."
+OFF = "{} is {}, which is off, so NAG changes nothing. Raise it, or set what is recommended."
+REPLACED = "Replaced by {}, so {} is not used. Take one of the two out."
+THE_MODELS, THIS_NODES = "the model's NAG", "this node's NAG"
+IGNORED = REPLACED.format("NAG Conditioning on the positive", THE_MODELS)
+NO_NEGATIVE = (
+    "NAG has no negative: this sampler or guider brings none. Connect one to the nag_negative input of the NAG node."
 )
+NOT_CONNECTED = "NAG has no negative. Connect a prompt to {} that says what the picture should not show."
+NOTHING_GIVEN = "Nothing is connected to {}, so this node can't run. Connect {} to it."
+NEGATIVE_IS_GUIDED = (
+    "The output of NAG Conditioning goes into a sampler's negative, where it has no effect. It belongs into the "
+    "positive; what the picture should not show goes into the negative of NAG Conditioning."
+)
+TWO_NAGS = (
+    "ComfyUI's own node Normalized Attention Guidance is on this model, too. It does nothing beside this NAG, since it "
+    "needs positive and negative in one model call. Take one of the two out."
+)
+OTHER_NAG = "{} puts another NAG on this model, and the two can't act together. Take one of the two out."
+UNREADABLE = "{} can't be read as a model: the file is broken, or of another kind. Choose another in {}."
+PACKAGE = __package__.partition(".patches")[0]
 
 
 def of_request(
@@ -46,15 +65,42 @@ def of_request(
 
 def of_settings(settings: Settings) -> list[str]:
     """What to say of settings, some of which may be None."""
-    towards = settings.nag_scale is not None and settings.nag_scale < 1 and not settings.off
+    if settings.strength == 0:
+        return [OFF.format("strength", 0)]
+    if settings.off:
+        return [OFF.format(*(("nag_scale", 1) if settings.nag_scale == 1 else ("nag_alpha", 0)))]
+    towards = settings.nag_scale is not None and settings.nag_scale < 1
     return [TOWARDS.format(settings.nag_scale)] if towards else []
 
 
-def say(request: Request, sentences: list[str]) -> None:
-    """Tell who asked for NAG, also that there is nothing to say, so that they forget what was said before."""
+def say(request: Request, sentences: list[str], idle: bool = False) -> None:
+    """Tell who asked for NAG, also that there is nothing to say, so that they forget what was said before.
+
+    idle: NAG does nothing of use, for what is said.
+    """
     for sentence in sentences:
         logging.warning("NAG: %s", sentence)
-    request.advise(sentences)
+    request.advise(sentences, idle)
+
+
+@contextmanager
+def telling(requests: Iterator[Request]) -> Iterator[None]:
+    """Tell who asked for NAG of an error of NAG's: ComfyUI says that it is the sampler's, in whose run it comes."""
+    requests = list(requests)
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if _is_ours(error):
+            for request in requests:
+                request.fail(str(error))
+        raise
+
+
+def _is_ours(error):
+    """Whether this pack has raised an error, and not what it calls."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    ours = frame.f_globals.get("__name__", "").startswith(PACKAGE)
+    return ours and not isinstance(error, torch.cuda.OutOfMemoryError)
 
 
 def _same(negatives, positives):

@@ -17,12 +17,15 @@ class Request:
         settings: as set by the user.
         negative: a ComfyUI CONDITIONING, or None for the one that the sampler gets.
         report: told what NAG did at each step, where the settings want statistics.
-        advise: told at the start of each run what the user should know of it, in sentences; of none, too.
+        advise: told at the start of each run what the user should know of it, in sentences; of none, too; and whether
+            for that NAG does nothing of use.
+        fail: told of an error of NAG's that ends a run.
         has_blank_negative: says, when a run starts, whether the negative's text is empty, as far as a graph shows it.
     """
 
     settings: Settings
     negative: list | None = None
     report: Callable[[Step], None] | None = None
-    advise: Callable[[list[str]], None] = lambda sentences: None
+    advise: Callable[[list[str], bool], None] = lambda sentences, idle: None
+    fail: Callable[[str], None] = lambda message: None
     has_blank_negative: Callable[[], bool] = lambda: False

@@ -13,25 +13,11 @@ from .call import ModelWrapper
 from .guidance import Guidance, GuidanceRows, Rows
 from .hook_groups import check_loras, drop_hook
 from .negative import encode_negative
-from .notices import IGNORED, of_request, say
+from .notices import IGNORED, NEGATIVE_IS_GUIDED, NO_NEGATIVE, TWO_NAGS, of_request, say, telling
 from .request import KEY, Request
 from .statistics import Statistics
 from .watch import Watch
 from .witness import Witness
-
-NO_NEGATIVE = (
-    "NAG has no negative: this sampler or guider brings none. Connect one to the nag_negative input of the NAG node."
-)
-
-NEGATIVE_IS_GUIDED = (
-    "The output of NAG Conditioning goes into a sampler's negative, where it has no effect. It belongs into the "
-    "sampler's positive; what the picture should not show goes into the negative input of NAG Conditioning."
-)
-
-TWO_NAGS = (
-    "ComfyUI's own node Normalized Attention Guidance is on this model, too. It does nothing beside this NAG, since it "
-    "needs positive and negative in one model call. Take one of the two out."
-)
 
 
 class SamplingWrapper:
@@ -46,7 +32,11 @@ class SamplingWrapper:
     def __init__(self, request: Request | None = None):
         self.request = request
 
-    def __call__(
+    def __call__(self, executor, guider, *run, **more):
+        with telling(self._requests(guider.conds)):
+            return self._run(executor, guider, *run, **more)
+
+    def _run(
         self, executor, guider, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, *rest, **more
     ):
         run = {"latent_image": latent_image, "denoise_mask": denoise_mask, "seed": extra_args.get("seed")}
@@ -64,8 +54,7 @@ class SamplingWrapper:
         model = guider.inner_model
         adapter = find_adapter(model)
         check_forwards(adapter, model)
-        if not adapter.mixes_rows:
-            _check_alone(model_options)
+        check_alone(adapter, model_options)
         # Our hook has done its work; left there, it would keep ComfyUI from batching positive and negative.
         drop_hook(itertools.chain(*guider.conds.values()), KEY)
         to_guide, guidances = self._to_guide(guider.conds), []
@@ -78,7 +67,7 @@ class SamplingWrapper:
             negatives = negative_entries(request, guider)
             guidance = make_guidance(model, adapter, request, negatives, guider, noise, run)
             said = of_request(request, guidance.settings, _texts(negatives), _texts(conditionings))
-            say(request, [*said, *adapter.notices])
+            say(request, [*said, *adapter.notices], idle=bool(said))
             if request.report is not None and guidance.settings.options.statistics:
                 guidance = dataclasses.replace(
                     guidance, statistics=Statistics(sigmas.tolist(), noise.device, request.report)
@@ -93,6 +82,12 @@ class SamplingWrapper:
         statistics = [guidance.statistics for guidance in guidances if guidance.statistics is not None]
         return statistics, _watched(guider, model_options, adapter)
 
+    def _requests(self, conds):
+        """All that have a part in a run: ours, and those that its conditionings bring."""
+        carried = [each["model_conds"].get(KEY) for each in itertools.chain(*conds.values())]
+        of_conditionings = [each.cond for each in carried if each is not None and not isinstance(each, GuidanceRows)]
+        return {id(each): each for each in (self.request, *of_conditionings) if each is not None}.values()
+
     def _to_guide(self, conds):
         """[(request, the conditionings that it is to guide)], of those that have no guidance yet."""
         found = {}
@@ -103,7 +98,7 @@ class SamplingWrapper:
                     found.setdefault(id(request), (request, []))[1].append(conditioning)
         _drop_from_negatives(conds.get("negative", ()), found)
         if self.request is not None and conds.get("positive") and id(self.request) not in found:
-            say(self.request, [IGNORED])
+            say(self.request, [IGNORED], idle=True)
         return list(found.values())
 
     def _request_of(self, kind, model_conds):
@@ -174,10 +169,11 @@ def _watched(guider, model_options, adapter):
     return wrapper.witness
 
 
-def _check_alone(model_options):
+def check_alone(adapter: Adapter, model_options: dict) -> None:
     """Raise a ValueError if ComfyUI's own NAG is on a model whose positives and negatives are kept apart."""
     patches = model_options.get("transformer_options", {}).get("patches", {}).get("attn1_output_patch", ())
-    if any(getattr(patch, "__qualname__", "").startswith("NAGuidance.") for patch in patches):
+    theirs = any(getattr(patch, "__qualname__", "").startswith("NAGuidance.") for patch in patches)
+    if theirs and not adapter.mixes_rows:
         raise ValueError(TWO_NAGS)
 
 

@@ -23,8 +23,8 @@ def comfyuis(**widgets):
 def test_comfyuis_own_on_a_transformer(nodes, family, order):
     """It needs positive and negative in one model call, and is silent where it does not get them."""
     run, patcher = Run(family), family.patcher()
-    model, positive = order(nodes, patcher, run.positive, Nag(family.conditioning(11, 5)), comfyuis())
-    with pytest.raises(ValueError, match="ComfyUI's own.*Normalized Attention Guidance.*Take one"):
+    with pytest.raises(ValueError, match="ComfyUI's own.*Normalized Attention Guidance.*Take one"):  # in front, at once
+        model, positive = order(nodes, patcher, run.positive, Nag(family.conditioning(11, 5)), comfyuis())
         run.sample(model, positive)
 
 

@@ -323,37 +323,52 @@ def undo(editor):
     editor.page.wait_for_timeout(700)
 
 
+def chosen(panel):
+    """What the list shows as set."""
+    return panel.root.locator("select").evaluate("list => list.options[0].textContent")
+
+
 def test_recommended_settings(editor):
     panel = with_nag(editor)
     nag = the(editor, "NAGModel")
-    auto = dict.fromkeys(("nag_scale", "nag_tau", "nag_alpha"), "auto")
+    auto = {"nag_scale": 5, "nag_tau": 2.5, "nag_alpha": 0.25, "strength": 1}
     panel.says("NAG on")
     labels = panel.root.locator("select option").all_inner_texts()
-    assert labels[1].startswith("auto") and labels[2] == "Flux (this model): 5 / 2.5 / 0.25 (the paper)"
-    choose(panel, "Wan")
-    assert editor.page.evaluate(VALUES, nag) == {"nag_scale": "11", "nag_tau": "2.5", "nag_alpha": "0.25"}
+    assert labels[:2] == ["auto (Flux): 5 / 2.5 / 0.25"] * 2
+    assert labels[2] == "Flux (this model): 5 / 2.5 / 0.25 (the paper)"
+    choose(panel, "Wan:")
+    assert editor.page.evaluate(VALUES, nag) == {**auto, "nag_scale": 11}
+    assert chosen(panel) == "Wan’s, this is Flux: 11 / 2.5 / 0.25"
     panel.says("scale 11", ".nag-detail")
-    assert editor.prompt()[str(nag)]["inputs"]["nag_scale"] == "11"
+    assert editor.prompt()[str(nag)]["inputs"]["nag_scale"] == 11
     undo(editor)
     panel = Panel(editor)
     panel.says("scale 5", ".nag-detail")
     assert editor.page.evaluate(VALUES, nag) == auto
-    choose(panel, "Stable Diffusion XL")
+    assert editor.prompt()[str(nag)]["inputs"]["nag_scale"] == "auto"
+    choose(panel, "Flux.1 Kontext")
+    assert chosen(panel) == "Flux.1 Kontext: 3 / 2.5 / 0.25"
+    put(editor, nag, nag_tau=3)
+    panel.says("tau 3", ".nag-detail")
+    assert chosen(panel) == "custom: 3 / 3 / 0.25"
     choose(panel, "auto")
     assert editor.page.evaluate(VALUES, nag) == auto
+    assert editor.prompt()[str(nag)]["inputs"]["nag_scale"] == "auto"
 
 
-def test_recommended_settings_as_numbers(editor):
+def test_recommended_settings_of_a_guider(editor):
     nag = add(editor, "NAGGuider")
     connect(editor, the(editor, "NAGPlaygroundLoader"), "MODEL", nag, "model")
     notice(editor)
     editor.show()
     panel = Panel(editor)
     panel.says("not connected")
-    assert "auto" not in " ".join(panel.root.locator("select option").all_inner_texts())
+    assert chosen(panel) == "auto: known when it runs"
     choose(panel, "Stable Diffusion XL")
     values = editor.page.evaluate(VALUES, nag)
-    assert values == {"nag_scale": 3, "nag_tau": 2.5, "nag_alpha": 0.5, "nag_sigma_end": 0}
+    assert values == {"nag_scale": 3, "nag_tau": 2.5, "nag_alpha": 0.5, "nag_sigma_end": 0, "strength": 1}
+    inputs = editor.prompt()[str(nag)]["inputs"]
+    assert (inputs["nag_scale"], inputs["nag_sigma_end"]) == (3, "auto")
 
 
 def test_statistics_button(editor):
@@ -381,7 +396,7 @@ def test_other_states(editor):
     panel = with_nag(editor)
     nag, sampler = the(editor, "NAGModel"), the(editor, "KSampler")
     for node, name, value, back, says in (
-        (nag, "nag_scale", "1", "auto", "^off: "),
+        (nag, "nag_scale", "1", "auto", "^nag_scale is 1, which is off"),
         (nag, "nag_tau", "<img src=x>", "auto", 'nag_tau must be .*<img src=x>'),
         (nag, "mode", 4, 0, "^bypassed"),
         (nag, "mode", 2, 0, "^muted"),

@@ -8,6 +8,7 @@ STORE = "nag.statistics"
 NARROW = """id => {
     const node = app.graph.getNodeById(id)
     node.setSize([150, node.size[1]])
+    app.graph.setDirtyCanvas(true, true)
 }"""
 # Which sentence goes with which averages, each beside the next one's edge.
 ADVICE = [
@@ -135,7 +136,8 @@ def test_scales_and_a_sentence_in_the_picture(editor):
     editor.show(the(editor, "NAGModel"))
     editor.screenshot(f"statistics{' Nodes 2.0' * editor.vue_nodes}")
     editor.page.evaluate(NARROW, the(editor, "NAGModel"))
-    editor.page.wait_for_timeout(500)
+    narrow = "() => document.querySelector('.nag-panel').offsetWidth < 160"
+    editor.page.wait_for_function(narrow, polling=50, timeout=15000)
     editor.screenshot(f"statistics, narrow{' Nodes 2.0' * editor.vue_nodes}")
     for part in (".nag-headline", ".nag-plot", ".nag-measures", ".nag-advice", ".nag-controls"):
         inner, outer = (panel.root.locator(each).bounding_box() for each in (part, "xpath=."))

@@ -3,10 +3,19 @@ import json
 
 import pytest
 from host.client import Client
-from host.export import api_path, export, graphs, lacking, put_stand_ins
-from host.server import PACK
+from host.export import api_path, graphs, lacking, paths, put_stand_ins
+from host.server import PACK, PACK_NAME
 
 GRAPHS = graphs()
+RENDERERS = {
+    "host's frontend": ("server", False),
+    "newest frontend": ("newest_server", False),
+    "newest frontend, Nodes 2.0": ("newest_server", True),
+}
+VUE_NODES = "Comfy.VueNodes.Enabled"
+LOCALE = "Comfy.Locale"
+LANGUAGES = {"en", "ko", "zh", "ja"}
+ZOOM = 0.7  # at which a workflow opens, at least, in a window of 1600 by 1000
 NODES = {"NAGModel", "NAGConditioning", "NAGGuider", "NAGCFGGuider", "NAGSampler", "NAGOptions"}
 GROUPS = ["Models", "Prompts", "NAG", "Sampling", "Result"]
 # Nodes that came after the oldest ComfyUI which must pass. A graph that needs one is tested where it is there.
@@ -21,14 +30,39 @@ THUMBNAIL = 60_000  # bytes at most
 each_workflow = pytest.mark.parametrize("name", GRAPHS)
 
 
-@pytest.fixture(scope="module")
-def workflow_editor(browser, frontend_server):
+# What the template browser does with a graph that was chosen.
+OPEN = "([graph, title]) => app.loadGraphData(graph, true, true, title, { openSource: 'template' })"
+# The boxes [x, y, width, height] of what is drawn, in the graph's pixels: nodes with their titles, and groups.
+DRAWN = """() => {
+    const { scale, offset } = app.canvas.ds
+    const { left, top } = app.canvas.canvas.getBoundingClientRect()
+    const drawn = node => {
+        const box = document.querySelector(`[data-node-id="${node.id}"]`)?.getBoundingClientRect()
+        if (!box) return [...node.getBounding()]
+        return [(box.left - left) / scale - offset[0], (box.top - top) / scale - offset[1],
+            box.width / scale, box.height / scale]
+    }
+    return {
+        nodes: app.graph._nodes.map(node => [`${node.title} #${node.id}`, drawn(node)]),
+        groups: app.graph._groups.map(group => [group.title, [...group._bounding]]),
+    }
+}"""
+NOTE = "() => app.graph._nodes.find(node => node.type === 'MarkdownNote').widgets[0].value"
+BROWSE = "() => app.extensionManager.command.execute('Comfy.BrowseTemplates')"
+
+
+@pytest.fixture(scope="module", params=RENDERERS)
+def workflow_editor(request, browser):
     """One page for all workflows, on a server that has something under the name of each file they need."""
     from host.browser import Editor
 
-    put_stand_ins(frontend_server.base)
-    with Editor(browser, frontend_server.url) as editor:
+    server, vue_nodes = RENDERERS[request.param]
+    server = request.getfixturevalue(server)
+    put_stand_ins(server.base)
+    with Editor(browser, server.url, {VUE_NODES: vue_nodes}) as editor:
+        editor.vue_nodes = vue_nodes
         yield editor
+    Client(server.url).post("/settings", {VUE_NODES: False})
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +92,29 @@ def essence(prompt, like):
             for key, node in prompt.items()}
 
 
-def overlapping(graph):
-    """Pairs of nodes that lie on each other; a node's title is 30 pixels above its position."""
-    boxes = [(node["id"], *node["pos"], *node["size"]) for node in graph["nodes"]]
-    return [(a, b) for a, ax, ay, aw, ah in boxes for b, bx, by, bw, bh in boxes
-            if a < b and ax < bx + bw and bx < ax + aw and ay - 30 < by + bh and by - 30 < ay + ah]
+def open_template(editor, name):
+    """Open a workflow as the template browser does."""
+    editor.page.evaluate(OPEN, [GRAPHS[name], paths()[name].stem])
+    editor.page.wait_for_timeout(500)  # what is missing shows up a moment later, and the view is fitted in a frame
+
+
+def meet(one, other):
+    """Whether two boxes [x, y, width, height] have a pixel in common."""
+    return all(one[axis] + 1 <= other[axis] + other[axis + 2] and other[axis] + 1 <= one[axis] + one[axis + 2]
+               for axis in (0, 1))
+
+
+def inside(box, outer):
+    return all(outer[axis] <= box[axis] + 1 and box[axis] + box[axis + 2] <= outer[axis] + outer[axis + 2] + 1
+               for axis in (0, 1))
+
+
+def in_the_way(drawn):
+    """Pairs of nodes, and of groups, that lie on each other, and of a node and a group out of which it sticks."""
+    nodes, groups = drawn["nodes"], drawn["groups"]
+    return [(one, other) for kind in (nodes, groups) for at, (one, box) in enumerate(kind)
+            for other, where in kind[at + 1:] if meet(box, where)] + [
+        (node, group) for node, box in nodes for group, where in groups if meet(box, where) and not inside(box, where)]
 
 
 @each_workflow
@@ -71,17 +123,16 @@ def test_workflow(workflow_editor, nodes, name):
     editor = workflow_editor
     editor.dismiss()  # what a workflow before it may have left
     editor.errors.clear()
-    prompt = export(editor, GRAPHS[name])
-    editor.page.wait_for_timeout(500)  # what is missing shows up a moment later
+    open_template(editor, name)
     assert editor.red_nodes() == []
     # Dialogs and messages on missing nodes and models; no text of ours has the word.
     assert editor.page.get_by_text("missing", exact=False).locator("visible=true").all_inner_texts() == []
-    editor.show()
-    editor.screenshot(f"workflow {name}")
-    saved = json.loads(api_path(name).read_text(encoding="utf-8"))
+    editor.screenshot(f"workflow {name}{', Nodes 2.0' if editor.vue_nodes else ''}")
+    assert editor.page.evaluate("() => app.canvas.ds.scale") >= ZOOM
+    assert in_the_way(editor.page.evaluate(DRAWN)) == []
+    prompt, saved = editor.prompt(), json.loads(api_path(name).read_text(encoding="utf-8"))
     assert list(prompt) == list(saved)
     assert essence(prompt, saved) == essence(saved, saved), "run `make workflows`"
-    assert overlapping(editor.graph()) == []
     assert editor.errors == []
 
 
@@ -96,7 +147,7 @@ def test_the_server_accepts_it(workflow_editor, nodes, name):
 
 
 def test_the_playground_runs(workflow_editor):
-    workflow_editor.load(GRAPHS["playground"])
+    open_template(workflow_editor, "playground")
     prompt_id = workflow_editor.run()
     client = Client(workflow_editor.url)
     rows = [[image.tobytes() for image in images] for images in client.images(client.history(prompt_id)).values()]
@@ -105,26 +156,85 @@ def test_the_playground_runs(workflow_editor):
     assert len(set(pictures)) == len(pictures), "some pictures are the same: guidance had no effect"
     assert all(len(set(picture)) > 10 for picture in pictures), "a picture is plain"
     workflow_editor.page.wait_for_timeout(1500)  # for the pictures to be fetched and drawn
-    workflow_editor.show()
-    workflow_editor.screenshot("playground after a run")
+    workflow_editor.screenshot(f"playground after a run{', Nodes 2.0' if workflow_editor.vue_nodes else ''}")
+
+
+def note_of(graph):
+    (note,) = (node for node in graph["nodes"] if node["type"] == "MarkdownNote")
+    return note
+
+
+@pytest.mark.parametrize("locale", sorted(LANGUAGES - {"en"}))
+def test_the_note_speaks_the_language(browser, frontend_server, locale):
+    from host.browser import Editor
+
+    texts = note_of(GRAPHS["playground"])["properties"]["nag_note"]
+    with Editor(browser, frontend_server.url, {LOCALE: locale}) as editor:
+        open_template(editor, "playground")
+        assert editor.page.evaluate(NOTE) == texts[locale]
+        saved = editor.graph()
+        note_of(saved)["widgets_values"] = ["What the user has written."]
+        editor.load(saved)
+        assert editor.page.evaluate(NOTE) == "What the user has written."
+    with Editor(browser, frontend_server.url, {LOCALE: "en"}) as editor:
+        note_of(saved)["widgets_values"] = [texts[locale]]
+        editor.load(saved)
+        assert editor.page.evaluate(NOTE) == texts["en"]
+
+
+def test_the_template_browser(browser, frontend_server):
+    """It shows the files' names as titles, under the pack's in the user's language, and opens what is chosen."""
+    from host.browser import Editor
+
+    title = paths()["playground"].stem
+    category = json.loads((PACK / "locales" / "en" / "main.json").read_text(encoding="utf-8"))
+    with Editor(browser, frontend_server.url) as editor:
+        editor.page.evaluate(BROWSE)
+        editor.page.get_by_text(category["templateWorkflows"]["category"][PACK_NAME]).first.click()
+        editor.page.get_by_text(title).first.scroll_into_view_if_needed()
+        editor.screenshot("template browser")
+        editor.page.get_by_text(title).first.click()
+        editor.page.wait_for_function("() => app.graph._nodes.some(node => node.type === 'NAGPlaygroundLoader')")
 
 
 def test_each_is_explained():
     for name, graph in GRAPHS.items():
-        (note,) = (node for node in graph["nodes"] if node["type"] == "MarkdownNote")
-        text = note["widgets_values"][0]
+        note = note_of(graph)
+        texts = note["properties"]["nag_note"]
+        assert texts.keys() == LANGUAGES and len(set(texts.values())) == len(texts), name
+        assert note["widgets_values"] == [texts["en"]], name
         files = [model for node in graph["nodes"] for model in node["properties"].get("models", [])]
         packs = packs_of(graph)  # whose nodes may fetch their files by themselves
         assert bool(files) == (name != "playground" and not packs)
-        assert all(address in text for address in packs), name
-        for model in files:
-            assert f"[{model['name']}]({model['url']})" in text and f"`models/{model['directory']}`" in text, name
+        for text in texts.values():
+            assert all(address in text for address in packs), name
+            for model in files:
+                assert f"[{model['name']}]({model['url']})" in text and f"`models/{model['directory']}`" in text, name
         assert sorted(group["title"] for group in graph["groups"]) == sorted(GROUPS), name
+
+
+def samplers(graph):
+    return [node for node in graph["nodes"] if "Sampler" in node["type"] and node["type"] != "KSamplerSelect"]
+
+
+def test_with_and_without_nag():
+    """Each shows both: side by side with one seed, or by a button of which its note speaks."""
+    for name, graph in GRAPHS.items():
+        said = note_of(graph)["properties"]["nag_note"]["en"]
+        if name == "playground" or "adds the same seed without NAG" in said:
+            continue
+        assert "the same seed with NAG and without" in said, name
+        (seed,) = (node for node in graph["nodes"] if node["type"] == "PrimitiveInt")
+        one, other = samplers(graph)
+        assert {link[3] for link in graph["links"] if link[1] == seed["id"]} == {one["id"], other["id"]}, name
+        assert one["widgets_values"][:7] == other["widgets_values"][:7], name
+        shown = [node["title"] for node in graph["nodes"] if node["type"] in {"SaveImage", "PreviewImage"}]
+        assert shown == ["with NAG", "without NAG"], name
 
 
 def test_each_has_a_thumbnail():
     for name in GRAPHS:
-        thumbnail = PACK / "workflows" / f"{name}.jpg"
+        thumbnail = paths()[name].with_suffix(".jpg")
         assert thumbnail.stat().st_size < THUMBNAIL, name
 
 
@@ -137,3 +247,8 @@ def test_together_they_show_every_node():
 
 def test_each_has_its_api_format():
     assert sorted(GRAPHS) == sorted(path.stem for path in (PACK / "workflows" / "api").glob("*.json"))
+
+
+def test_the_playground_comes_first():
+    """In the template browser, where it sorts by name: the one that needs no download."""
+    assert next(iter(GRAPHS)) == "playground"

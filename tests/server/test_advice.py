@@ -6,6 +6,7 @@ from graphs import custom_painting, node, painting
 from listening import messages_of
 
 NUMBERS = {"nag_scale": 5.0, "nag_tau": 2.5, "nag_alpha": 0.25, "nag_sigma_end": 0.0}
+IN_NEGATIVE = "The output of NAG Conditioning goes into a sampler's negative"
 EMPTY, ZEROED = "text of the NAG negative is empty", "negative is zeroed"
 
 
@@ -107,3 +108,37 @@ def test_the_models_nag_beside_a_conditionings(client):
     graph["sampler"]["inputs"]["model"] = ["model_too", 0]
     said = dict(told(client, graph))
     assert said["nag"] == [] and "model's NAG is not used" in said["model_too"][0]
+
+
+def errors_of(client, graph):
+    """What the nodes are told of an error of NAG's, and the node that ComfyUI says has failed, with its message."""
+    prompt_id, messages = asyncio.run(messages_of(client, graph, "nag.error"))
+    ends = dict(client.history(prompt_id)["status"]["messages"])
+    failed = ends.get("execution_error", {})
+    told = [(message["node"], message["message"]) for message in messages]
+    return told, (failed.get("node_id"), failed.get("exception_message", "").strip())
+
+
+def test_an_error_in_the_samplers_run_is_told_to_the_node_that_asked(client):
+    graph = on_the_conditioning("red")
+    graph["sampler"]["inputs"].update(positive=["prompt", 0], negative=["nag", 0])
+    told, (failed, message) = errors_of(client, graph)
+    assert failed == "sampler" and message.startswith(IN_NEGATIVE) and set(told) == {("nag", message)}
+    graph = custom_painting("BasicGuider", model=["nag", 0], conditioning=["prompt", 0])
+    told, (failed, message) = errors_of(client, graph)
+    assert failed == "sampler" and message.startswith("NAG has no negative") and set(told) == {("nag", message)}
+
+
+def test_an_error_of_another_is_not(client):
+    graph = painting()
+    graph["sampler"]["inputs"]["model"] = ["other", 0]  # whose size does not fit the latent's
+    graph["other"] = node("ModelSamplingDiscrete", model=["nag", 0], sampling="lcm", zsnr=False)
+    graph["latent"] = node("EmptyLatentAudio", seconds=1.0, batch_size=1)
+    told, (failed, _) = errors_of(client, graph)
+    assert failed == "sampler" and told == []
+
+
+def test_what_is_off_is_told(client):
+    assert told(client, painting(nag_alpha="0")) == [
+        ("nag", ["nag_alpha is 0, which is off, so NAG changes nothing. Raise it, or set what is recommended."])
+    ]

@@ -1,8 +1,8 @@
 // What the picture's three measures are called, and what to do about them.
 import { number, percent } from "./text.js"
 
-// What is little and what is much, on average over a run. On the playground a nag_scale of 1.5 moves the features by 2 to
-// 4 %, "auto" by 11 to 19 %, and at 65 to 116 % the pictures break.
+// What is little and what is much, on average over a run. On the playground a nag_scale of 1.5 moves the features by 2
+// to 4 %, "auto" by 11 to 19 %, and at 65 to 116 % the pictures break.
 const HARDLY_MOVED = 0.03
 const FAR_MOVED = 0.6
 const HARDLY_HELD = 0.02 // of the tokens

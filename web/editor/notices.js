@@ -1,4 +1,6 @@
-// What the server said of a node's NAG in the last prompt that ran it, in sentences.
+// What the server said of a node's NAG in the last prompt that ran it, or was to run it, in sentences.
+
+const ITSELF = /^\w+ - / // the input's name, in front of what our own validation says
 
 export class Notices {
   constructor() {
@@ -6,19 +8,43 @@ export class Notices {
   }
 
   // message: the data of a `nag.notices` message, one for each sampler run.
-  add({ node, prompt_id: prompt, notices }) {
+  add({ node, prompt_id: prompt, notices, idle }) {
     const before = this.byNode.get(node)
-    const said = before?.prompt === prompt ? before.said : []
-    this.byNode.set(node, { prompt, key: null, said: [...new Set([...said, ...notices])] })
+    const same = before && before.prompt === prompt
+    const said = [...new Set([...(same ? before.said : []), ...notices])]
+    this.byNode.set(node, { prompt, key: null, said, idle: Boolean(idle || (same && before.idle)), error: null })
   }
 
-  // Those of a node; none if its settings, or how the graph is wired, have changed since. upToDate: whether the plan is
-  // that of the graph as it is now; wiring: see snapshot.js.
+  // An error that ended the prompt, or that kept it from running.
+  fail(node, message) {
+    this.byNode.set(String(node), { prompt: null, key: null, said: [], idle: true, error: String(message).trim() })
+  }
+
+  // errors: by node, as the server refuses a prompt.
+  refuse(errors) {
+    for (const [node, { errors: found }] of Object.entries(errors ?? {})) {
+      const words = ({ type, message, details }) =>
+        type === "custom_validation_failed" ? details.replace(ITSELF, "") : [message, details].filter(Boolean).join(": ")
+      this.fail(node, [...new Set(found.map(words))].join(" "))
+    }
+  }
+
+  // When a prompt has run.
+  forgetErrors() {
+    for (const [node, { error }] of this.byNode) if (error !== null) this.byNode.delete(node)
+  }
+
+  // What to say of a node, { said, idle }: sentences, and whether for them NAG does nothing of use. No sentences if its
+  // settings or its model, or how the graph is wired, have changed since. upToDate: whether the plan is that of the
+  // graph as it is now; wiring: see snapshot.js.
   of(id, plan, upToDate, wiring) {
     const found = this.byNode.get(id)
-    if (!found) return []
-    const key = JSON.stringify([plan?.settings ?? null, wiring])
+    if (!found) return NOTHING
+    const key = JSON.stringify([plan?.settings ?? null, plan?.family ?? null, wiring])
     if (upToDate) found.key ??= key
-    return found.key === null || found.key === key ? found.said : []
+    if (found.key !== null && found.key !== key) return NOTHING
+    return { said: found.error === null ? found.said : [found.error], idle: found.idle }
   }
 }
+
+const NOTHING = { said: [], idle: false }

@@ -1,8 +1,11 @@
-// The panel on a node: the picture, what it says, and two controls. A DOM widget that no graph or prompt carries.
+// The panel on a node: the picture, what it says, and three controls. A DOM widget that no graph or prompt carries.
+import { isCompared, toggleCompare } from "./compare.js"
 import { advice, dialOf, legend } from "./legend.js"
 import { draw, makePicture } from "./picture.js"
-import { AUTO, STRENGTH, hasStatistics, setStrength, takesAuto, toggleStatistics } from "./settings.js"
-import { describe, describeWhole, headline, means, stepsOf } from "./steps.js"
+import { STRENGTH } from "./numbers.js"
+import { Presets } from "./presets.js"
+import { hasStatistics, toggleStatistics } from "./settings.js"
+import { describe, describeWhole, headline, hint, means, stepsOf } from "./steps.js"
 import { number, text } from "./text.js"
 
 const HEIGHT = 126 // px
@@ -15,12 +18,20 @@ export class Panel {
     const widget = node.addDOMWidget("nag_picture", "nag_picture", this.root, {
       serialize: false, // not in the prompt
       hideOnZoom: false,
+      hideInPanel: true, // no row in the side panel, from frontend 1.48 on
       getValue: () => "",
       setValue: () => {},
       getMinHeight: () => HEIGHT,
       getMaxHeight: () => HEIGHT,
     })
+    this.widget = widget
     widget.serialize = false // not in the graph
+    // As wide as the node: side panels give widgets that they draw a width of their own.
+    Object.defineProperty(widget, "width", { get: () => undefined, set: () => {}, configurable: true })
+    if (minorVersion() < 48) {
+      const get = () => !window.LiteGraph.vueNodesMode // else Nodes 2.0 would not show it at all
+      Object.defineProperty(widget.options, "canvasOnly", { get, set: () => {}, configurable: true, enumerable: true })
+    }
     const [width, height] = node.computeSize()
     node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)])
   }
@@ -28,25 +39,28 @@ export class Panel {
   build() {
     this.picture = makePicture()
     this.headline = make("div", "nag-headline")
+    this.hint = make("div", "nag-hint")
     this.detail = make("div", "nag-detail")
-    this.select = make("select", "nag-recommended")
-    this.select.title = this.t("recommendedHint")
+    this.presets = new Presets(this.app, this.node, this.t)
     this.button = make("button", "nag-statistics", this.t("statistics"))
     this.button.type = "button"
     this.button.title = this.t("statisticsHint")
+    this.compare = make("button", "nag-compare", this.t("compare"))
+    this.compare.type = "button"
+    this.compare.title = this.t("compareHint")
     const controls = make("div", "nag-controls")
-    controls.append(this.select, this.button)
+    controls.append(this.presets.select, this.button, this.compare)
     this.root = make("div", "nag-panel")
-    this.root.append(this.headline, this.picture.root, this.detail, controls)
+    this.root.append(this.headline, this.hint, this.picture.root, this.detail, controls)
     this.listen()
   }
 
   listen() {
-    this.select.addEventListener("change", () => {
-      setStrength(this.app, this.node, this.choices[this.select.selectedIndex])
-      this.select.selectedIndex = 0
-    })
     this.button.addEventListener("click", () => toggleStatistics(this.app, this.node))
+    this.compare.addEventListener("click", () => {
+      toggleCompare(this.app, this.node, this.t)
+      this.showCompare()
+    })
     const { svg } = this.picture
     svg.addEventListener("pointermove", (event) => this.point(event.target.parentNode.step))
     svg.addEventListener("pointerleave", () => this.point(undefined))
@@ -63,10 +77,14 @@ export class Panel {
     this.app.canvas[method](event)
   }
 
-  // plan: the node's, undefined while it has none; statistics: its runs, see statistics.js; notices: see notices.js.
+  // plan: the node's, undefined while it has none; statistics: its runs, see statistics.js; notices: { said, idle }, see
+  // notices.js. Where NAG does nothing of use, a sentence stands in the place of the picture.
   show(plan, families, statistics, notices) {
     this.plan = plan
-    this.warning = plan?.message ?? (notices.join(" ") || null)
+    const said = notices.said.join(" ") || null
+    this.warning = notices.idle ? said ?? plan?.message ?? null : plan?.message ?? said
+    const idle = Boolean(plan?.message) || (notices.idle && said !== null)
+    this.root.classList.toggle("nag-idle", idle)
     this.runs = stepsOf(plan, statistics)
     this.root.classList.toggle("nag-empty", !plan)
     this.root.classList.toggle("nag-off", !plan || plan.off || Boolean(this.node.mode))
@@ -74,8 +92,9 @@ export class Panel {
     if (!plan) return
     draw(this.picture, this.runs, plan.settings?.nag_tau ?? null, (step) => describeWhole(this.t, step))
     this.showTexts()
-    this.showChoices(families)
+    this.presets.show(plan, families)
     this.showButton()
+    this.showCompare()
   }
 
   // Nodes 2.0 leaves the panel of an earlier node in the place of this one's, if this node got its id, as by undo.
@@ -89,7 +108,8 @@ export class Panel {
     this.headline.textContent = warning ?? headline(t, plan, this.node.mode, runs)
     this.headline.title = warning ?? (runs.flat().some((step) => !step.exact) ? t("guess") : "")
     this.headline.classList.toggle("nag-warning", warning !== null)
-    const mean = means(runs)
+    this.hint.textContent = warning === null ? hint(t, this.node, runs) : ""
+    const mean = this.root.classList.contains("nag-idle") ? null : means(runs)
     this.showMeasures(mean)
     this.detail.replaceChildren(mean ? make("span", "nag-advice", advice(t, mean, dialOf(this.node))) : this.summary())
     this.detail.title = this.detail.textContent
@@ -117,33 +137,16 @@ export class Panel {
     if (step?.done) this.showMeasures(step.done)
   }
 
-  showChoices(families) {
-    const { family } = this.plan
-    const strengthOf = ({ nag_scale, nag_tau, nag_alpha }) => ({ nag_scale, nag_tau, nag_alpha })
-    const ordered = [...families].sort((a, b) => (b.name === family) - (a.name === family))
-    const auto = takesAuto(this.node) ? [[AUTO, Object.fromEntries(STRENGTH.map((name) => [name, AUTO]))]] : []
-    const choices = [
-      [this.t("recommended"), null],
-      ...auto,
-      ...ordered.map((each) => {
-        const mark = each.name === family ? ` (${this.t("thisModel")})` : ""
-        const numbers = STRENGTH.map((name) => number(each[name])).join(" / ")
-        return [`${each.name}${mark}: ${numbers} (${each.whose})`, strengthOf(each)]
-      }),
-    ]
-    this.choices = choices.map(([, strength]) => strength)
-    const words = choices.map(([label]) => label)
-    if (words.join("\n") === this.words) return // it may be open
-    this.words = words.join("\n")
-    this.select.replaceChildren(...words.map((label) => make("option", "", label)))
-    this.select.options[0].hidden = true
-    this.select.selectedIndex = 0
-  }
-
   showButton() {
     const on = hasStatistics(this.node)
     this.button.hidden = on === null
     this.button.setAttribute("aria-pressed", String(Boolean(on)))
+  }
+
+  showCompare() {
+    const on = isCompared(this.node)
+    this.compare.hidden = on === null || !(on || this.plan?.runs.length)
+    this.compare.setAttribute("aria-pressed", String(Boolean(on)))
   }
 }
 
@@ -154,6 +157,11 @@ function make(kind, className, content = "") {
   return made
 }
 
-function localeOf(app) {
+// Of the frontend, whose versions are 1.x.
+function minorVersion() {
+  return Number(String(window.__COMFYUI_FRONTEND_VERSION__).split(".")[1] ?? Infinity)
+}
+
+export function localeOf(app) {
   return app.extensionManager?.setting?.get("Comfy.Locale") ?? app.ui?.settings?.getSettingValue("Comfy.Locale")
 }

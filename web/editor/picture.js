@@ -6,8 +6,8 @@ const GAP = 0.03 // between sampler runs, as a share of the steps
 const HEIGHT = 100
 const ROOM = 1.15 // above the highest ratio
 
-// Gives { root, svg, axes, measures }: axes has the scales, in letters that do not stretch with the picture; measures is
-// the place beside it for what legend.js makes.
+// Gives { root, svg, axes, measures }: axes has the scales, in letters that do not stretch with the picture; measures
+// is the place beside it for what legend.js makes.
 export function makePicture() {
   const svg = element("svg", { preserveAspectRatio: "none" })
   const [root, plot, axes, measures] = ["nag-picture", "nag-plot", "nag-axes", "nag-measures"].map((name) => {

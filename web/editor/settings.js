@@ -1,25 +1,8 @@
 // Changes of the graph that the panel makes, each of them one step of undo.
 
-export const STRENGTH = ["nag_scale", "nag_tau", "nag_alpha"]
-export const AUTO = "auto"
+import { widgetOf } from "./numbers.js"
+
 const OPTIONS = "NAGOptions"
-
-const widgetOf = (node, name) => node.widgets?.find((widget) => widget.name === name)
-
-// Whether the node's numbers may be "auto".
-export function takesAuto(node) {
-  return STRENGTH.every((name) => typeof widgetOf(node, name)?.value === "string")
-}
-
-// strength: { nag_scale, nag_tau, nag_alpha }, each a number or AUTO.
-export function setStrength(app, node, strength) {
-  change(app, () => {
-    for (const name of STRENGTH) {
-      const widget = widgetOf(node, name)
-      if (widget) set(app, node, widget, typeof widget.value === "string" ? String(strength[name]) : strength[name])
-    }
-  })
-}
 
 // Whether the node's NAG Options have statistics on; null if something else is connected there.
 export function hasStatistics(node) {
@@ -83,7 +66,7 @@ function set(app, node, widget, value) {
   widget.callback?.(value, app.canvas, node)
 }
 
-function change(app, make) {
+export function change(app, make) {
   app.canvas.emitBeforeChange()
   try {
     make()

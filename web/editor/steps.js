@@ -3,7 +3,7 @@ import { times } from "./legend.js"
 import { number, percent } from "./text.js"
 
 // Gives runs, each a list of steps { number, of, sigma, on, exact, done }: number from 1; sigma, on and done (the
-// message of the statistics) may be null.
+// message of the statistics) may be null, and so may why, the reason if NAG acts at no step of the run.
 export function stepsOf(plan, statistics) {
   const planned = plan?.runs ?? []
   const runs = []
@@ -19,6 +19,7 @@ export function stepsOf(plan, statistics) {
           sigma: done?.sigma ?? run?.sigmas?.[step] ?? null,
           on: done?.on ?? run?.on?.[step] ?? null,
           exact: Boolean(done ?? run?.exact),
+          why: run?.why ?? null,
           done: done?.on && done.ratio !== null ? done : null,
         }
       }),
@@ -33,7 +34,6 @@ const [MUTED, BYPASSED] = [2, 4] // modes of LiteGraph
 export function headline(t, plan, mode, runs) {
   if (mode === MUTED) return t("muted")
   if (mode === BYPASSED) return t("bypassed")
-  if (plan.off) return t("off")
   const steps = runs.flat()
   if (!steps.length) return t("unconnected")
   if (steps.some((step) => step.on === null)) return t("unknown")
@@ -52,6 +52,19 @@ function when(t, runs, on, total) {
   return stretch ? t("on", first, last, total) : t("onInSome", on.length, total)
 }
 
+const HINTS = {
+  NAGModel: "hintModel",
+  NAGConditioning: "hintConditioning",
+  NAGGuider: "hintGuider",
+  NAGCFGGuider: "hintGuider",
+}
+
+// What to do first with a node whose NAG reaches no sampler; empty for others.
+export function hint(t, node, runs) {
+  const key = !node.mode && !runs.flat().length && HINTS[node.comfyClass]
+  return key ? t(key) : ""
+}
+
 // Which step it is, and whether NAG is on.
 export function describe(t, step) {
   const parts = [t("step", step.number, step.of)]
@@ -62,7 +75,7 @@ export function describe(t, step) {
 
 // All that is known of a step.
 export function describeWhole(t, step) {
-  if (!step.done) return describe(t, step)
+  if (!step.done) return [describe(t, step), step.why].filter(Boolean).join("\n")
   const { ratio, clipped, moved } = step.done
   const shares = [`${t("clipped")} ${percent(clipped)}`, `${t("moved")} ${percent(moved)}`]
   return [describe(t, step), `${t("growth")} ${times(ratio)}`, ...shares].join(" · ")

@@ -1,0 +1,119 @@
+"""What keeps NAG from acting in a sampler run, or from doing anything of use there: as the run itself will say it."""
+from collections.abc import Iterable
+
+from ..nodes.prompt import NEGATIVES, entries, is_link, negatives_of
+from ..patches.models import find_adapter
+from ..patches.sampling.notices import (
+    BLANK,
+    NEGATIVE_IS_GUIDED,
+    NO_NEGATIVE,
+    NOT_CONNECTED,
+    NOTHING_GIVEN,
+    OTHER_NAG,
+    REPLACED,
+    SAME,
+    THE_MODELS,
+    TWO_NAGS,
+    ZEROED,
+)
+from . import sampling
+from .graph import Graph, Node
+
+COMFYUIS = "NAGuidance"  # ComfyUI's own node
+OTHERS = ("LTX2_NAG", "WanVideoNAG", "WanVideoNAGSecure")  # KJNodes', with a forward() of their own in the model
+
+
+def of_inputs(graph: Graph, node: Node) -> str | None:
+    """Of what must be connected to a NAG node beside the negative; None if it is."""
+    given = graph.prompt[node.id]["inputs"]
+    for name, what in (("model", "a model"), ("positive", "a prompt"), ("conditioning", "a prompt")):
+        if _is_required(node, name) and not is_link(given.get(name)):
+            return NOTHING_GIVEN.format(name, what)
+    return None
+
+
+def of_model(graph: Graph, sampler: Node, model: sampling.Model | None) -> str | None:
+    """Of other NAG nodes on the model that a sampler gets; None if there are none."""
+    for node in sampling.way_of(graph, sampler):
+        if node.type in OTHERS and graph.prompt[node.id]["inputs"].get("nag_scale") != 0:
+            return OTHER_NAG.format(node.named)
+        if node.type == COMFYUIS and model is not None and not find_adapter(model.patcher.model).mixes_rows:
+            return TWO_NAGS
+    return None
+
+
+def of_prompts(graph: Graph, node: Node, sampler: Node, silent: Iterable[str]) -> str | None:
+    """Of the positive and the negative that a node's NAG works with in a sampler run; None if they are as they should.
+
+    silent: see entries.
+    """
+    silent = frozenset(silent)
+    if _negative_is_guided(graph, _end(graph, sampler), silent):
+        return NEGATIVE_IS_GUIDED
+    if node.type == "NAGConditioning":
+        positives = _entries(graph, node, "positive", silent)
+    else:
+        end = _end(graph, sampler)
+        name = _positive_of(graph, end)
+        positives = _entries(graph, end, name, silent) if name else []
+        by = {entry.guided_by for entry in positives}
+        if by and None not in by:
+            named = " and ".join(graph.nodes[each].named for each in sorted(by))
+            return REPLACED.format(f"{named} on the positive", THE_MODELS)
+        positives = [entry for entry in positives if entry.guided_by is None]
+    own = [name for name in NEGATIVES if node.takes(name)]
+    required = next((name for name in own if _is_required(node, name)), None)
+    links = negatives_of(graph.prompt, node.id)
+    if required and not is_link(graph.prompt[node.id]["inputs"].get(required)):
+        return NOT_CONNECTED.format(required)
+    if not links:
+        links = negatives_of(graph.prompt, sampler.id)
+        if not links:
+            return NO_NEGATIVE if _has_none(_end(graph, sampler)) else None
+    return _of_negative(entries(graph.prompt, links[0], silent), positives)
+
+
+def _of_negative(negatives, positives):
+    if all(entry.zeroed for entry in negatives):
+        return ZEROED
+    if all(entry.names_nothing for entry in negatives):
+        return BLANK
+    same = [entry.identity for entry in negatives] == [entry.identity for entry in positives]
+    return SAME if same else None
+
+
+def _negative_is_guided(graph, node, silent):
+    """Whether the negative of a sampler or a guider brings a NAG that no positive brings, which ends the run."""
+    names = [name for name in node.inputs if graph.source_type(node, name) == "CONDITIONING" and name not in NEGATIVES]
+    by = {entry.guided_by for name in names for entry in _entries(graph, node, name, silent)} | {None}
+    return not by.issuperset(entry.guided_by for entry in _entries(graph, node, "negative", silent))
+
+
+def _end(graph, sampler):
+    """The node at which the conditionings of a sampler run come in: its guider, or itself."""
+    found = graph.source(sampler, "guider")
+    return found[0] if found else sampler
+
+
+def _positive_of(graph, node):
+    """The input of a sampler or a guider that is NAG's positive."""
+    names = [name for name in node.inputs if graph.source_type(node, name) == "CONDITIONING"]
+    return next((name for name in ("positive", "conditioning", "cond1") if name in names), None)
+
+
+def _entries(graph, node, name, silent):
+    link = graph.prompt[node.id]["inputs"].get(name)
+    return entries(graph.prompt, link, silent) if is_link(link) else []
+
+
+def _is_required(node, name):
+    return name in node.cls.INPUT_TYPES().get("required", {})
+
+
+def _has_none(node):
+    """Whether a sampler or a guider that has no negative connected has none: another pack's may call it otherwise."""
+    if node.stock or node.ours:
+        return True
+    groups = node.cls.INPUT_TYPES() if node.cls else {}
+    names = [name for group in ("required", "optional") for name in groups.get(group, {})]
+    return bool(names) and not any("neg" in name.lower() for name in names)
