@@ -8,7 +8,7 @@ WORKFLOWS = PACK / "workflows"
 
 
 def name_of(title):
-    """A graph's name for scripts: of its file's, which ComfyUI's template browser shows, what stands in front of " - "."""
+    """A graph's name for scripts: of its file's, which the template browser shows, what stands in front of " - "."""
     model = re.sub(r"^\(.*?\) ", "", title).partition(" - ")[0]
     return re.sub(r"[^a-z0-9]+", "_", model.replace(".", "").lower())
 
