@@ -127,6 +127,9 @@ def test_an_error_in_the_samplers_run_is_told_to_the_node_that_asked(client):
     graph["sampler"]["inputs"].update(positive=["prompt", 0], negative=["nag", 0])
     told, (failed, message) = errors_of(client, graph)
     assert failed == "sampler" and message.startswith(IN_NEGATIVE) and set(told) == {("nag", message)}
+    graph["model_too"], graph["sampler"]["inputs"]["model"] = node("NAGModel", model=["loader", 0]), ["model_too", 0]
+    told, (failed, message) = errors_of(client, graph)
+    assert failed == "sampler" and set(told) == {("nag", message), ("model_too", message)}
     graph = custom_painting("BasicGuider", model=["nag", 0], conditioning=["prompt", 0])
     told, (failed, message) = errors_of(client, graph)
     assert failed == "sampler" and message.startswith("NAG has no negative") and set(told) == {("nag", message)}
