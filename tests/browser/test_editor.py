@@ -231,7 +231,7 @@ def test_from_the_search_box_to_the_statistics(editor):
     editor.screenshot(f"editor planned{' Nodes 2.0' * editor.vue_nodes}")
 
     editor.run()
-    panel.says(r"clipped \d+%.*r \d\.\d+.*moved \d+%", ".nag-detail")
+    panel.says(r"growth \d\.\d+×.*held back \d+%.*moved \d+%", ".nag-measures")
     page.wait_for_timeout(500)
     assert panel.bars() == ["done" if bar == "on" else bar for bar in planned]
     assert panel.root.locator("g.done .clipped").count() == planned.count("on")
@@ -241,8 +241,8 @@ def test_from_the_search_box_to_the_statistics(editor):
     panel.root.locator("g.step").nth(1).hover()
     panel.says(r"step 2 of 9 · σ 0\.\d+ · NAG on")
     title = panel.root.locator("g.step title").nth(1).text_content()
-    ratio, clipped, moved = re.search(r" · r (\S+) · clipped (\S+) · moved (\S+)$", title).groups()
-    assert re.fullmatch(rf"\D*{clipped}r {ratio}moved {moved}", panel.root.locator(".nag-detail").text_content())
+    measures = re.search(r" · (growth \S+) · (held back \S+) · (moved \S+)$", title).groups()
+    assert tuple(panel.root.locator(".nag-legend").all_text_contents()) == measures
     panel.root.locator("g.step").nth(8).hover()
     panel.says(r"step 9 of 9 · σ 0\.\d+ · NAG off")
     panel.root.locator(".nag-detail").hover()
@@ -281,7 +281,7 @@ def test_statistics_begin_anew_with_each_prompt(editor):
     for _ in range(2):
         put(editor, the(editor, "KSampler"), seed=next(SEEDS))
         editor.run()
-        panel.says("clipped", ".nag-detail")
+        panel.says("held back", ".nag-measures")
         editor.page.wait_for_timeout(500)
         assert panel.bars() == ["done"] * 8
 
