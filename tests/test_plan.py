@@ -821,7 +821,8 @@ def test_another_packs_sampler_is_read_like_ours(plan):
 def test_schedule_of_another_pack(plan):
     (run,) = plan_of(plan, custom(sigmas=("SomeScheduler", {"steps": 5})))["runs"]
     assert run["steps"] == 5 and run["sigmas"] is None and not run["exact"]
-    assert plan_of(plan, custom(sigmas=("SomeScheduler", {"curve": "steep"})))["runs"] == []
+    node = plan_of(plan, custom(sigmas=("SomeScheduler", {"curve": "steep"})))
+    assert node["runs"] == [] and node["reached"] and not plan_of(plan, {"nag": nag_model()})["reached"]
 
 
 @pytest.mark.parametrize("broken", [
