@@ -24,6 +24,7 @@ from .sampler import denoise_input, latent_input, model_input, sampler_inputs, s
 NONE = "none"
 MOST_CELLS = 100
 LARGEST = 4096  # pixels of the grid's pictures, in a row or a column of them
+PREVIEW = 1024  # pixels, of its longer side
 LABEL_SIZES = 14, 64  # pixels
 
 
@@ -215,8 +216,9 @@ class NAGGrid(GuidingNode):
                 negative=negative, latent=latent_image, denoise=denoise, **cell.sampling,
             )  # fmt: skip
             sheet.add(_pictures(vae, latent))
-            progress.update_absolute(before + steps, preview=("JPEG", sheet.draw(), LARGEST))
-        grid = torch.from_numpy(numpy.asarray(sheet.draw(), dtype=numpy.float32) / 255)[None]
+            drawn = sheet.draw()
+            progress.update_absolute(before + steps, preview=("JPEG", drawn, min(PREVIEW, max(drawn.size))))
+        grid = torch.from_numpy(numpy.asarray(drawn, dtype=numpy.float32) / 255)[None]
         return io.NodeOutput(grid, torch.cat(sheet.cells))
 
 

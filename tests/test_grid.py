@@ -45,7 +45,8 @@ def paint(grid, given, columns="none", column_values="", rows="none", row_values
 def sampled(nodes, given, nag=None, options=None, seed=5, cfg=1.0):
     """What NAG Sampler and VAEDecode make."""
     vae, others = given["vae"], {name: value for name, value in given.items() if name != "vae"}
-    (latent,) = nodes.NAGSampler.execute(**others, **SAMPLING, **(nag or {}), options=options, seed=seed, cfg=cfg).result
+    settings = {**(nag or {}), "options": options, "seed": seed, "cfg": cfg}
+    (latent,) = nodes.NAGSampler.execute(**others, **SAMPLING, **settings).result
     return comfy_nodes.VAEDecode().decode(vae, latent)[0]
 
 

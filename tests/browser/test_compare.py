@@ -2,12 +2,17 @@
 import pytest
 import test_editor
 from host.client import Client
+from host.export import graphs, lacking, put_stand_ins
 from test_editor import FIND, VALUES, Panel, add, connect, notice, put, the, undo, with_nag
 
 editor = test_editor.editor  # a fixture
 STOCK = {"NAGSampler": "KSampler", "NAGGuider": "BasicGuider", "NAGCFGGuider": "CFGGuider"}
 NAG_INPUTS = {"nag_scale", "nag_tau", "nag_alpha", "strength", "nag_sigma_end", "nag_negative", "options"}
 PASSES = {"NAGModel": "model", "NAGConditioning": "positive"}
+NAG_NODES = {*STOCK, *PASSES}
+# Of the graph that is shown: a panel of one before it may still be in the page.
+BUTTON = """() => app.canvas.graph._nodes.flatMap(node => node.widgets ?? [])
+    .find(widget => widget.name === "nag_picture")?.element.querySelector(".nag-compare")"""
 # What is shown, but for the numbers that only ever grow, and what a preview gets when it first shows a picture.
 SHOWN = """() => {
     const { nodes, links, groups } = JSON.parse(JSON.stringify(app.graph.serialize()))
@@ -19,9 +24,6 @@ SHOWN = """() => {
     return { nodes: nodes.sort((a, b) => a.id - b.id), links: links.sort((a, b) => a[0] - b[0]), groups }
 }"""
 COMPARES = "() => LiteGraph.vueNodesMode && 'ImageCompare' in LiteGraph.registered_node_types"
-# The panel in the page is that of the node there is, not of the one that it was made of.
-IN_PLACE = """() => app.canvas.graph._nodes.find(node => node.type === "NAGModel")
-    .widgets.find(widget => widget.name === "nag_picture").element.isConnected"""
 # What was added covers nothing.
 COVERED = """() => {
     const added = app.graph._nodes.filter(node => node.properties.nag_compare && !/^NAG/.test(node.type))
@@ -60,6 +62,13 @@ def without_nag(prompt):
     return left
 
 
+def kinds_before(prompt, node_id):
+    """The types of a node and of all that it is made of."""
+    node = prompt[node_id]
+    links = [value for value in node["inputs"].values() if isinstance(value, list)]
+    return {node["class_type"]}.union(*(kinds_before(prompt, link[0]) for link in links))
+
+
 def shown_by(prompt):
     """{title: what a node of ours shows}: of the comparer by its sides."""
     found = {}
@@ -70,13 +79,15 @@ def shown_by(prompt):
     return found
 
 
-def press(editor, number=0):
-    button = Panel(editor, number).root.locator("button.nag-compare")
+def press(editor):
+    """By the keyboard, the button of the first node that has one."""
+    page = editor.page
+    page.wait_for_function(f"() => ({BUTTON})()?.offsetParent && ({BUTTON})().ariaPressed", polling=50)
+    button = page.evaluate_handle(BUTTON)
     before = button.get_attribute("aria-pressed")
     button.focus()
-    editor.page.keyboard.press("Enter")
-    editor.page.wait_for_function("([at, was]) => document.querySelectorAll('.nag-compare')[at]"
-                                  ".getAttribute('aria-pressed') !== was", arg=[number, before], polling=50)
+    page.keyboard.press("Enter")
+    page.wait_for_function("([button, was]) => button.ariaPressed !== was", arg=[button, before], polling=50)
     notice(editor)
 
 
@@ -247,7 +258,6 @@ def test_in_a_subgraph(editor):
         app.canvas.openSubgraph(node.subgraph, node)
     }""", inside)  # fmt: skip
     notice(editor)
-    editor.page.wait_for_function(IN_PLACE, polling=50)
     shown = editor.page.evaluate(SHOWN.replace("app.graph.", "app.canvas.graph."))
     press(editor)
     prompt = editor.prompt()
@@ -266,3 +276,31 @@ def test_no_sampler_no_button(editor):
     editor.page.evaluate("id => { app.graph.getNodeById(id).disconnectInput(0) }", the(editor, "KSampler"))
     notice(editor)
     button.wait_for(state="hidden")
+
+
+def test_each_shipped_workflow(browser, server):
+    """Of what the button adds nothing has to do with NAG but what shows the two, and the server takes it."""
+    from host.browser import Editor
+
+    put_stand_ins(server.base)
+    client = Client(server.url)
+    nodes = client.object_info()
+    tried = {name: graph for name, graph in graphs().items() if not lacking(graph, nodes)}
+    with Editor(browser, server.url) as editor:
+        for name, graph in tried.items():
+            if not any(node["type"] in (*STOCK, *PASSES) for node in graph["nodes"]):
+                continue
+            editor.load(graph)
+            if any("nag_compare" in node["properties"] for node in graph["nodes"]):
+                press(editor)  # it has it, and is to be without
+            before = editor.prompt()
+            press(editor)
+            prompt = editor.prompt()
+            added = {key: node for key, node in prompt.items() if key not in before}
+            assert len(added) > 1, name
+            guided = [node for key, node in added.items() if NAG_NODES & kinds_before(prompt, key)]
+            assert {node["_meta"]["title"] for node in guided} <= {"with NAG", "without NAG | with NAG"}, name
+            assert editor.page.evaluate(COVERED) == [], name
+            prompt_id = client.submit(prompt)  # raises if it is not accepted
+            client.post("/queue", {"delete": [prompt_id]})
+            client.post("/interrupt", {})

@@ -4,7 +4,8 @@ from graphs import node, painting
 from host.client import ExecutionError
 
 SAMPLING = {"seed": 3, "steps": 2, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0,
-            "model": ["loader", 0], "positive": ["prompt", 0], "negative": ["negative", 0], "latent_image": ["latent", 0]}
+            "model": ["loader", 0], "positive": ["prompt", 0], "negative": ["negative", 0],
+            "latent_image": ["latent", 0]}
 
 
 def grid(**sides):
@@ -26,7 +27,8 @@ def test_each_picture_is_nag_samplers(client):
             graph[f"{name} shown"] = node("PreviewImage", images=[f"{name} decoded", 0])
     progress = []
     shown = client.run(graph, on_progress=lambda *told: progress.append(told))
-    expected = [picture.tobytes() for name, pictures in shown.items() if name.endswith(" shown") for picture in pictures]
+    of_samplers = [pictures for name, pictures in shown.items() if name.endswith(" shown")]
+    expected = [picture.tobytes() for pictures in of_samplers for picture in pictures]
     assert sorted(picture.tobytes() for picture in shown["pictures"]) == sorted(expected)
     assert len(shown["pictures"]) == 8 and len(set(expected)) == 6
     (whole,) = shown["whole"]

@@ -26,6 +26,7 @@ const NARROWEST = 225 // px, of a node in Nodes 2.0
 
 const isNag = (node) => node.comfyClass in PASSES || node.comfyClass in STOCK
 const isViewer = (node) => Object.values(VIEWERS).some((types) => types.includes(node.comfyClass))
+const isCopied = (node) => !isViewer(node) && !(node.comfyClass in PASSES)
 // What a number does after a run; not by its name, which is another in some frontends.
 const controlOf = (widget) => widget.linkedWidgets?.find(({ options }) => options?.values?.includes?.("increment"))
 
@@ -94,15 +95,15 @@ function sourceOf(node, index) {
   return null
 }
 
-// As sourceOf, past the nodes that put NAG on what they get.
+// As sourceOf, past the nodes that put NAG on what they get, and past viewers, which may hand on what they show.
 function sourceWithoutNag(node, index) {
   let source = sourceOf(node, index)
   for (const passed = new Set(); source?.node && !passed.has(source.node); ) {
     const { node: origin } = source
     const passes = PASSES[origin.comfyClass]
-    if (!passes) break
+    if (!passes && !isViewer(origin)) break
     passed.add(origin)
-    source = sourceOf(origin, origin.findInputSlot(passes))
+    source = sourceOf(origin, passes ? origin.findInputSlot(passes) : 0)
   }
   return source
 }
@@ -123,9 +124,8 @@ class Way {
       const before = spread(this.reached, (node) => this.origins.get(node))
       for (const node of before) if (isNag(node)) this.nag.add(node)
     }
-    const counts = (node) => !isViewer(node) && !(node.comfyClass in PASSES)
     this.depths = new Map()
-    this.copied = [...this.reached].filter(counts).sort((one, other) => this.depth(one) - this.depth(other))
+    this.copied = [...this.reached].filter(isCopied).sort((one, other) => this.depth(one) - this.depth(other))
   }
 
   note(node, source) {
@@ -139,8 +139,7 @@ class Way {
     if (this.depths.has(node)) return this.depths.get(node)
     this.depths.set(node, 0) // a graph may go in circles
     const origins = this.origins.get(node).filter((origin) => this.reached.has(origin))
-    const own = node.comfyClass in PASSES ? 0 : 1
-    this.depths.set(node, Math.max(0, ...origins.map((origin) => this.depth(origin))) + own)
+    this.depths.set(node, Math.max(0, ...origins.map((origin) => this.depth(origin))) + isCopied(node))
     return this.depths.get(node)
   }
 
@@ -198,7 +197,9 @@ class Comparison {
       for (const widget of made.widgets ?? []) widget.value = widgetOf(node, widget.name)?.value ?? widget.value
     }
     const prefix = widgetOf(made, "filename_prefix")
-    if (prefix) prefix.value = `${prefix.value}_without_NAG`
+    if (!prefix) return
+    prefix.value = `${prefix.value}_without_NAG`
+    made.title = this.t("withoutNag")
   }
 
   wire(node) {
