@@ -4,7 +4,6 @@ A graph with nodes that the ComfyUI lacks is left out; EXTRA_MODELS names a chec
 Names as arguments: these graphs only.
 """
 import json
-import re
 import sys
 import tempfile
 from pathlib import Path
@@ -14,29 +13,9 @@ from PIL import Image
 from .browser import BrowserFailed, BrowserMissing, Editor, chromium
 from .client import Client
 from .server import PACK, ComfyServer, ServerFailed, packs_beside
+from .shipped import api_path, graphs
 
-WORKFLOWS = PACK / "workflows"
 OF_THE_EDITOR = {"MarkdownNote"}  # no node of the server's
-
-
-def name_of(title):
-    """A graph's name for scripts: of its file's, which ComfyUI's template browser shows, what stands in front of " - "."""
-    model = re.sub(r"^\(.*?\) ", "", title).partition(" - ")[0]
-    return re.sub(r"[^a-z0-9]+", "_", model.replace(".", "").lower())
-
-
-def paths():
-    """The files of the graphs in editor format, by name."""
-    return {name_of(path.stem): path for path in sorted(WORKFLOWS.glob("*.json"))}
-
-
-def graphs():
-    """The graphs in editor format, by name."""
-    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths().items()}
-
-
-def api_path(name):
-    return WORKFLOWS / "api" / f"{name}.json"
 
 
 def as_text(prompt):

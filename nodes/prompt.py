@@ -51,11 +51,13 @@ def has_blank_negative(node_id: str | None) -> bool:
 
 def negatives_of(prompt: dict, node_id: str | None) -> list[list]:
     """The links to a node's negative, or to that of its guider. prompt: as ComfyUI's API takes it."""
-    inputs = prompt.get(node_id, {}).get("inputs", {})
-    links = [inputs[name] for name in NEGATIVES if is_link(inputs.get(name))]
-    if not links and is_link(inputs.get("guider")):
-        return negatives_of(prompt, inputs["guider"][0])
-    return links
+    given = lambda each: prompt.get(each, {}).get("inputs", {})
+    guider = given(node_id).get("guider")
+    for inputs in (given(node_id), given(guider[0]) if is_link(guider) else {}):
+        links = [inputs[name] for name in NEGATIVES if is_link(inputs.get(name))]
+        if links:
+            return links
+    return []
 
 
 def entries(prompt: dict, link: list, silent: frozenset[str] = frozenset(), passed: frozenset[str] = frozenset()):
@@ -137,7 +139,7 @@ def _schema(class_type):
 
 
 def _takes_lines(kind, options=None, *_):
-    return kind == "STRING" and bool(options and options.get("multiline"))
+    return kind == "STRING" and isinstance(options, dict) and bool(options.get("multiline"))
 
 
 def is_link(value) -> bool:

@@ -1,7 +1,7 @@
 // The live picture on NAG nodes: where NAG acts, and after a run with statistics, what it did.
 import { app } from "../../scripts/app.js"
 import { api } from "../../scripts/api.js"
-import { attachNumbers } from "./editor/numbers.js"
+import { attachNumbers, drawTexts } from "./editor/numbers.js"
 import { Panel } from "./editor/panel.js"
 import { Notices } from "./editor/notices.js"
 import { Planner } from "./editor/planner.js"
@@ -49,6 +49,7 @@ function show(plan, idsOf, wiring) {
     const said = notices.of(id, plan.nodes[id], planner.upToDate, wiring)
     panels.get(node).show(plan.nodes[id], plan.families, ran, said)
   }
+  drawTexts(rootGraph())
 }
 
 function onStatistics({ detail }) {

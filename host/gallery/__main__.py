@@ -13,16 +13,16 @@ from pathlib import Path
 
 from ..environment import ROOT
 from ..server import PACK, ComfyServer, ServerFailed, packs_beside
+from ..shipped import api_path, graphs, paths
 from .page import write_page, write_thumbnails
 from .painting import LOST, Painter, Shown
 
-WORKFLOWS = PACK / "workflows"
 FOLDER = PACK / "output" / "gallery"
 
 
 def parse_arguments(arguments=None):
     parser = argparse.ArgumentParser(prog="make gallery", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these workflows of workflows/ (default: all)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these of workflows/api/ (default: all)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3], help="default: 0 1 2 3")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where all of it goes (default: %(default)s)")
     parser.add_argument("--thumbnails", type=Path, help="where they go, as workflows/ (default: in the folder)")
@@ -35,12 +35,10 @@ def parse_arguments(arguments=None):
 
 def workflows(only=None):
     """{name: (prompt, graph)}, in API format and in the editor's. Exits if one of those named is not there."""
-    read = lambda path: json.loads(path.read_text(encoding="utf-8"))
-    names = [path.stem for path in sorted(WORKFLOWS.glob("*.json"))]
-    if unknown := set(only or ()) - set(names):
-        sys.exit(f"No workflow {', '.join(sorted(unknown))}. There are {', '.join(names)}.")
-    return {name: (read(WORKFLOWS / "api" / f"{name}.json"), read(WORKFLOWS / f"{name}.json"))
-            for name in only or names}  # fmt: skip
+    every = graphs()
+    if unknown := set(only or ()) - every.keys():
+        sys.exit(f"No workflow {', '.join(sorted(unknown))}. There are {', '.join(every)}.")
+    return {name: (json.loads(api_path(name).read_text(encoding="utf-8")), every[name]) for name in only or every}
 
 
 def own_server(options):
@@ -96,8 +94,9 @@ def main(arguments=None):
         every = paint(options)
     except (ServerFailed, *LOST) as error:
         sys.exit(str(error))
-    print(write_page(every, options.folder))
-    for path in write_thumbnails(every, options.thumbnails or options.folder / "thumbnails"):
+    titles = {name: path.stem for name, path in paths().items()}
+    print(write_page(every, options.folder, titles))
+    for path in write_thumbnails(every, options.thumbnails or options.folder / "thumbnails", titles):
         print(path)
     if any(shown.error for shown in every):
         sys.exit(1)

@@ -15,14 +15,14 @@ THUMBNAIL, HEAVIEST = (640, 400), 60_000  # pixels, bytes
 QUALITIES = (85, 75, 60, 45, 30, 15)
 
 
-def write_page(every: list[Shown], folder: Path) -> Path:
-    """gallery.md and its images/ in a folder; gives the page's path."""
+def write_page(every: list[Shown], folder: Path, titles: dict[str, str]) -> Path:
+    """gallery.md and its images/ in a folder; gives the page's path. titles: of the workflows, by name."""
     images = folder / "images"
     images.mkdir(parents=True, exist_ok=True)
     parts = ["# With and without NAG\n", "Above without NAG, below with it: the same seed, and nothing else differs.\n"]
     for shown in every:
         if shown.pairs():
-            parts.append(f"## {shown.name}\n")
+            parts.append(f"## {titles.get(shown.name, shown.name)}\n")
             parts += [f"{name}: {text}\n" for name, text in zip(("prompt", "negative"), prompts.texts(shown.prompt))]
             parts.append(_sheet(shown, images))
     parts += _left_out(every)
@@ -31,8 +31,8 @@ def write_page(every: list[Shown], folder: Path) -> Path:
     return page
 
 
-def write_thumbnails(every: list[Shown], folder: Path) -> list[Path]:
-    """NAME.jpg of each workflow with pictures: without NAG at the left, or above, and with it.
+def write_thumbnails(every: list[Shown], folder: Path, titles: dict[str, str]) -> list[Path]:
+    """TITLE.jpg of each workflow with pictures: without NAG at the left, or above, and with it.
 
     The template browser asks packs for that name alone. Of a video it is an animated WebP, since browsers go by what
     a picture is and not by its name.
@@ -42,7 +42,7 @@ def write_thumbnails(every: list[Shown], folder: Path) -> list[Path]:
     for shown in every:
         rows = _rows(shown, 1)
         if rows:
-            written.append(folder / f"{shown.name}.jpg")
+            written.append(folder / f"{titles.get(shown.name, shown.name)}.jpg")
             _save_light(_animated(rows, _thumbnail), written[-1])
     return written
 

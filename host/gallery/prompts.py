@@ -41,9 +41,11 @@ def without_nag(prompt: dict, nodes: dict) -> dict:
 
 
 def seeded(prompt: dict, seed: int) -> dict:
-    """The prompt with this seed wherever it has one."""
-    inputs = {key: [name for name in SEEDS if type(node["inputs"].get(name)) is int] for key, node in prompt.items()}
-    return _changed(prompt, {key: dict.fromkeys(names, seed) for key, names in inputs.items()})
+    """The prompt with this seed wherever it has one, also where a primitive node brings it."""
+    given = [(key, name, node["inputs"].get(name)) for key, node in prompt.items() for name in SEEDS]
+    places = [(value[0], "value") if isinstance(value, list) else (key, name) for key, name, value in given]
+    numbers = [(key, name) for key, name in places if type(prompt[key]["inputs"].get(name)) is int]
+    return _changed(prompt, {key: {each: seed for at, each in numbers if at == key} for key, _ in numbers})
 
 
 def texts(prompt: dict) -> tuple[str, str]:

@@ -184,8 +184,8 @@ def test_a_prompt_that_is_refused(editor):
 
 
 @pytest.mark.parametrize("kind, hint", [
-    ("NAGModel", "First connect the model"), ("NAGConditioning", "First connect the positive prompt"),
-    ("NAGCFGGuider", "First connect the model and the prompts"),
+    ("NAGModel", "First connect a model"), ("NAGConditioning", "First connect a positive"),
+    ("NAGCFGGuider", "First connect a model and the prompts"),
 ])  # fmt: skip
 def test_what_to_do_first(editor, kind, hint):
     node = add(editor, kind)

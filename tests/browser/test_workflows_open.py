@@ -157,11 +157,45 @@ def test_the_playground_runs(workflow_editor):
     assert all(len(set(picture)) > 10 for picture in pictures), "a picture is plain"
     workflow_editor.page.wait_for_timeout(1500)  # for the pictures to be fetched and drawn
     workflow_editor.screenshot(f"playground after a run{', Nodes 2.0' if workflow_editor.vue_nodes else ''}")
+    assert in_the_way(workflow_editor.page.evaluate(DRAWN)) == []  # pictures make nodes taller
 
 
 def note_of(graph):
     (note,) = (node for node in graph["nodes"] if node["type"] == "MarkdownNote")
     return note
+
+
+# By node of ours: which shows both, and which is one click from it.
+BOTH = {"NAG Model": "flux_schnell", "NAG Conditioning": "sd15", "NAG Sampler": "sdxl_lightning"}
+ONE_CLICK = {"NAG Model": "wan21_t2v", "NAG Conditioning": "wan22_t2v", "two": "regional",
+             "NAG Guider": "flux_dev", "NAG CFG Guider": "sd35_large"}
+
+
+def press_compare(editor, pressed):
+    """Press the button for with and without, which must say until then whether both are there."""
+    button = editor.page.locator(f".nag-compare[aria-pressed={str(pressed).lower()}]").first
+    button.wait_for()
+    button.dispatch_event("click")
+    editor.page.locator(f".nag-compare[aria-pressed={str(not pressed).lower()}]").first.wait_for()
+
+
+@pytest.mark.parametrize("name", BOTH.values(), ids=BOTH)
+def test_what_shows_both_shows_one_at_a_click(workflow_editor, name):
+    open_template(workflow_editor, name)
+    press_compare(workflow_editor, pressed=True)
+    prompt, saved = workflow_editor.prompt(), json.loads(api_path(name).read_text(encoding="utf-8"))
+    left = {key for key, node in saved.items()
+            if node["class_type"] != "PrimitiveInt" and node["_meta"]["title"] != "without NAG"}
+    assert prompt.keys() == left
+    assert [seed for node in prompt.values() for seed in [node["inputs"].get("seed")] if seed is not None] == [7]
+
+
+@pytest.mark.parametrize("name", ONE_CLICK.values(), ids=ONE_CLICK)
+def test_what_is_one_click_from_both(workflow_editor, name):
+    open_template(workflow_editor, name)
+    before = samplers(workflow_editor.graph())
+    press_compare(workflow_editor, pressed=False)
+    assert len(samplers(workflow_editor.graph())) == 2 * len(before)
 
 
 @pytest.mark.parametrize("locale", sorted(LANGUAGES - {"en"}))

@@ -74,6 +74,22 @@ export function standIn(node, numbers) {
   }
 }
 
+// A subgraph's own widget for such a number may hold a text, which the canvas would draw as NaN.
+export function drawTexts(graph) {
+  const graphs = [graph, ...(graph.subgraphs?.values() ?? [])]
+  const hosts = graphs.flatMap((each) => (each._nodes ?? each.nodes).filter((node) => node.isSubgraphNode?.()))
+  for (const widget of hosts.flatMap((host) => host.widgets ?? [])) {
+    if (widget.type !== "number" || typeof widget.value !== "string" || Object.hasOwn(widget, "_displayValue")) continue
+    Object.defineProperty(widget, "_displayValue", {
+      configurable: true,
+      get() {
+        const text = typeof this.value === "string"
+        return text ? this.value : Reflect.get(Object.getPrototypeOf(this), "_displayValue", this)
+      },
+    })
+  }
+}
+
 // Take note of a value that came from elsewhere: from a graph, the user, another pack's script.
 function settle(widget) {
   if (!widget.nagNumber) return

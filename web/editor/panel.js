@@ -1,11 +1,12 @@
 // The panel on a node: the picture, what it says, and three controls. A DOM widget that no graph or prompt carries.
 import { isCompared, toggleCompare } from "./compare.js"
-import { draw } from "./picture.js"
+import { advice, dialOf, legend } from "./legend.js"
+import { draw, makePicture } from "./picture.js"
 import { STRENGTH } from "./numbers.js"
 import { Presets } from "./presets.js"
 import { hasStatistics, toggleStatistics } from "./settings.js"
 import { describe, describeWhole, headline, hint, means, stepsOf } from "./steps.js"
-import { number, percent, text } from "./text.js"
+import { number, text } from "./text.js"
 
 const HEIGHT = 126 // px
 
@@ -36,9 +37,7 @@ export class Panel {
   }
 
   build() {
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg")
-    svg.setAttribute("preserveAspectRatio", "none")
-    this.svg = svg
+    this.picture = makePicture()
     this.headline = make("div", "nag-headline")
     this.hint = make("div", "nag-hint")
     this.detail = make("div", "nag-detail")
@@ -52,7 +51,7 @@ export class Panel {
     const controls = make("div", "nag-controls")
     controls.append(this.presets.select, this.button, this.compare)
     this.root = make("div", "nag-panel")
-    this.root.append(this.headline, this.hint, svg, this.detail, controls)
+    this.root.append(this.headline, this.hint, this.picture.root, this.detail, controls)
     this.listen()
   }
 
@@ -62,8 +61,9 @@ export class Panel {
       toggleCompare(this.app, this.node, this.t)
       this.showCompare()
     })
-    this.svg.addEventListener("pointermove", (event) => this.point(event.target.parentNode.step))
-    this.svg.addEventListener("pointerleave", () => this.point(undefined))
+    const { svg } = this.picture
+    svg.addEventListener("pointermove", (event) => this.point(event.target.parentNode.step))
+    svg.addEventListener("pointerleave", () => this.point(undefined))
     this.root.addEventListener("wheel", (event) => this.passOn(event, "processMouseWheel"))
     this.root.addEventListener("pointerdown", (event) => {
       if (event.button === 1) this.passOn(event, "processMouseDown")
@@ -90,7 +90,7 @@ export class Panel {
     this.root.classList.toggle("nag-off", !plan || plan.off || Boolean(this.node.mode))
     this.takePlace()
     if (!plan) return
-    draw(this.svg, this.runs, plan.settings?.nag_tau ?? null, (step) => describeWhole(this.t, step))
+    draw(this.picture, this.runs, plan.settings?.nag_tau ?? null, (step) => describeWhole(this.t, step))
     this.showTexts()
     this.presets.show(plan, families)
     this.showButton()
@@ -110,10 +110,12 @@ export class Panel {
     this.headline.classList.toggle("nag-warning", warning !== null)
     this.hint.textContent = warning === null ? hint(t, this.node, runs) : ""
     const mean = this.root.classList.contains("nag-idle") ? null : means(runs)
-    this.detail.replaceChildren(...(mean ? this.legend(mean) : [this.summary()]))
+    this.showMeasures(mean)
+    this.detail.replaceChildren(mean ? make("span", "nag-advice", advice(t, mean, dialOf(this.node))) : this.summary())
+    this.detail.title = this.detail.textContent
   }
 
-  // In place of the legend before a run: the family, and the numbers in effect.
+  // In place of the advice before a run: the family, and the numbers in effect.
   summary() {
     const { family, settings } = this.plan
     const known = STRENGTH.filter((name) => settings?.[name] != null)
@@ -121,21 +123,10 @@ export class Panel {
     return make("span", "", [family, numbers].filter(Boolean).join(": "))
   }
 
-  // measured: { ratio, clipped, moved }, of a step or on average.
-  legend(measured) {
-    const { t } = this
-    const tau = this.plan.settings?.nag_tau
-    const verdict = measured.clipped > 0 ? t("tauClipped", percent(measured.clipped)) : t("tauDidNothing")
-    const items = [
-      ["clipped", verdict, t("clippedHint")],
-      ["ratio", `r ${measured.ratio.toFixed(2)}`, t("ratioHint", tau == null ? "?" : number(tau))],
-      ["moved", `${t("moved")} ${percent(measured.moved)}`, t("movedHint")],
-    ]
-    return items.map(([name, words, hint]) => {
-      const item = make("span", `nag-legend nag-${name}`, words)
-      item.title = hint
-      return item
-    })
+  // measured: { ratio, clipped, moved }, of a step or on average; null if there is none.
+  showMeasures(measured) {
+    const tau = this.plan.settings?.nag_tau ?? null
+    this.picture.measures.replaceChildren(...(measured ? legend(this.t, measured, tau) : []))
   }
 
   // While a step is pointed at, the words are of it.
@@ -143,7 +134,7 @@ export class Panel {
     if (!this.plan) return
     this.showTexts()
     if (step) this.headline.textContent = describe(this.t, step)
-    if (step?.done) this.detail.replaceChildren(...this.legend(step.done))
+    if (step?.done) this.showMeasures(step.done)
   }
 
   showButton() {

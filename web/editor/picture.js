@@ -1,12 +1,27 @@
 // The picture: a bar for each step, coloured where NAG acts; after a run, what it did there.
+import { number } from "./text.js"
 
 const SVG = "http://www.w3.org/2000/svg"
 const GAP = 0.03 // between sampler runs, as a share of the steps
 const HEIGHT = 100
 const ROOM = 1.15 // above the highest ratio
 
+// Gives { root, svg, axes, measures }: axes has the scales, in letters that do not stretch with the picture; measures
+// is the place beside it for what legend.js makes.
+export function makePicture() {
+  const svg = element("svg", { preserveAspectRatio: "none" })
+  const [root, plot, axes, measures] = ["nag-picture", "nag-plot", "nag-axes", "nag-measures"].map((name) => {
+    const made = document.createElement("div")
+    made.className = name
+    return made
+  })
+  plot.append(svg, axes)
+  root.append(plot, measures)
+  return { root, svg, axes, measures }
+}
+
 // runs: see steps.js; tau: the limit of the ratio, or null; describe(step): the bar's title.
-export function draw(svg, runs, tau, describe) {
+export function draw({ svg, axes }, runs, tau, describe) {
   const steps = runs.flat()
   const gap = Math.max(GAP * steps.length, 0.35)
   const width = steps.length + gap * Math.max(runs.length - 1, 0)
@@ -22,6 +37,20 @@ export function draw(svg, runs, tau, describe) {
   }
   if (done.length && tau !== null) parts.push(line("tau", [[0, tau], [width, tau]], top))
   svg.replaceChildren(...parts)
+  axes.replaceChildren(...(done.length ? scales(tau, top) : []))
+}
+
+// At the left that of the growth, with tau; at the right that of the two shares.
+function scales(tau, top) {
+  const growth = tau === null ? ["left", 1, `${number(top)}×`] : ["left", tau / top, `tau ${number(tau)}×`]
+  const marks = [growth, ["right", 1, "100%"]]
+  return marks.map(([side, height, words]) => {
+    const mark = document.createElement("span")
+    mark.className = `nag-${side}`
+    mark.style.setProperty("--nag-height", height)
+    mark.textContent = words
+    return mark
+  })
 }
 
 function bar(step, x, width, describe) {

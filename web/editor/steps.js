@@ -1,4 +1,5 @@
 // The steps to draw, and what to say of them: the plan's, with what happened at those that have run.
+import { times } from "./legend.js"
 import { number, percent } from "./text.js"
 
 // Gives runs, each a list of steps { number, of, sigma, on, exact, done }: number from 1; sigma, on and done (the
@@ -76,8 +77,8 @@ export function describe(t, step) {
 export function describeWhole(t, step) {
   if (!step.done) return [describe(t, step), step.why].filter(Boolean).join("\n")
   const { ratio, clipped, moved } = step.done
-  const measured = [`r ${ratio.toFixed(2)}`, `${t("clipped")} ${percent(clipped)}`, `${t("moved")} ${percent(moved)}`]
-  return [describe(t, step), ...measured].join(" · ")
+  const shares = [`${t("clipped")} ${percent(clipped)}`, `${t("moved")} ${percent(moved)}`]
+  return [describe(t, step), `${t("growth")} ${times(ratio)}`, ...shares].join(" · ")
 }
 
 // Means over the steps in which NAG acted: { ratio, clipped, moved }; null if none has run yet.
