@@ -725,6 +725,14 @@ def test_no_file_outside_the_model_folders_is_read(plan, model_folder, name):
     assert plan(with_file(DIFFUSION_MODEL, name))["nodes"]["nag"]["family"] is None
 
 
+def test_a_variant_names_its_family(plan):
+    """Else the editor would say that it is another model's."""
+    families = {each["name"]: each["variant_of"] for each in plan({})["families"]}
+    variants = {name: family for name, family in families.items() if family}
+    assert variants.keys() >= {"Flux.1 Kontext", "Z-Image base"}
+    assert {families[family] for family in variants.values()} == {None}
+
+
 def test_families_and_their_settings(plan):
     says = {tuple(each[name] for name in STRENGTH) for each in plan({})["families"]}
     with_doors = {family.recommended for family in FAMILIES}
