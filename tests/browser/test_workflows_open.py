@@ -230,6 +230,8 @@ def test_the_template_browser(browser, frontend_server):
         editor.page.get_by_text(category["templateWorkflows"]["category"][PACK_NAME]).first.click()
         editor.page.get_by_text(title).first.scroll_into_view_if_needed()
         editor.screenshot("template browser")
+        if any(error.startswith("Error fetching workflow templates") for error in editor.errors):
+            pytest.skip("This frontend opens no template while ComfyUI's own are not installed.")
         editor.page.get_by_text(title).first.click()
         opened = "() => app.graph._nodes.some(node => node.type === 'NAGPlaygroundLoader')"
         editor.page.wait_for_function(opened, polling=100)
