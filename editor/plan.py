@@ -28,6 +28,7 @@ def plan(graph: Graph) -> dict:
         runs: the sampler runs that it takes part in, in their order: "sampler", a node id; "steps"; "sigmas", one more
             than steps, or None; "on", whether NAG acts at each step, or None if nobody can know; "exact", whether that
             is certain or a guess; "why", a sentence if it acts at none for a reason other than when it is to act.
+        reached: whether its NAG comes to any sampler, of which the steps may not be known.
         message: why NAG acts nowhere, and what to do; None if it acts.
     """
     known = all_families().items()
@@ -69,6 +70,7 @@ class _NodePlan:
             "settings": settings and self._numbers(settings),
             "off": off,
             "runs": runs,
+            "reached": bool(self.whys),
             "message": None if asleep else message,
         }
 

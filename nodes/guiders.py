@@ -1,7 +1,4 @@
-"""Guiders for SamplerCustomAdvanced, with the inputs of ComfyUI-NAG's nodes of these names, in their order.
-
-Its latent_image, which nothing needs, is taken where a prompt has it, and no new node shows it.
-"""
+"""Guiders for SamplerCustomAdvanced, with the inputs of ComfyUI-NAG's nodes of these names, in their order."""
 import comfy.samplers
 from comfy_api.latest import io
 
@@ -10,12 +7,31 @@ from . import comfyui, inputs, search
 from .guiding import GuidingNode
 from .shared import or_theirs
 
+UNUSED = "latent_image"
+
 
 def _nag_inputs():
-    return [*inputs.strength_inputs("nag_sigma_end"), inputs.options_input(), inputs.dial_input()]
+    return [
+        *inputs.strength_inputs("nag_sigma_end"),
+        io.Latent.Input(UNUSED, optional=True, tooltip="Not needed. It is here so that older graphs still load."),
+        inputs.options_input(),
+        inputs.dial_input(),
+    ]
 
 
-class NAGGuider(GuidingNode):
+class GuiderNode(GuidingNode):
+    """A guider. What nothing needs a prompt may have, and a graph that has it keeps it."""
+
+    @classmethod
+    def GET_NODE_INFO_V1(cls) -> dict:
+        """What ComfyUI tells the editor, which does not show it on new nodes then."""
+        info = super().GET_NODE_INFO_V1()
+        info["input"]["optional"].pop(UNUSED)
+        info["input_order"]["optional"].remove(UNUSED)
+        return info
+
+
+class NAGGuider(GuiderNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -57,7 +73,7 @@ class NAGGuider(GuidingNode):
         return io.NodeOutput(guider)
 
 
-class NAGCFGGuider(GuidingNode):
+class NAGCFGGuider(GuiderNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(

@@ -18,6 +18,7 @@ from host.inside import COMFYUI, load_pack, start_comfyui
 from . import grammar
 
 STEPS, CFG = 4, 3.0
+STRENGTH = ("nag_scale", "nag_tau", "nag_alpha", "strength")
 Scene, Thing = grammar.Scene, grammar.Thing
 
 
@@ -50,7 +51,7 @@ def main():
     model, clip, vae = network.load(options.weights)
     nodes = pack_nodes()
 
-    strength = {name: getattr(options, name) for name in ("nag_scale", "nag_tau", "nag_alpha")}
+    strength = {name: getattr(options, name) for name in STRENGTH}
     methods = {
         "no guidance": (model, 1.0),
         f"CFG {CFG:g}": (model, CFG),
@@ -77,6 +78,7 @@ def parse():
     parser.add_argument("--nag_scale", default="auto")
     parser.add_argument("--nag_tau", default="auto")
     parser.add_argument("--nag_alpha", default="auto")
+    parser.add_argument("--strength", default="1")
     parser.add_argument("--sheet", type=pathlib.Path, help="a PNG file to write")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
@@ -94,7 +96,7 @@ def with_nag(nodes, model, settings):
     """The model as the pack's own nodes patch it; itself where `settings` is None."""
     if settings is None:
         return model
-    strength = {name: value for name, value in settings.items() if name.startswith("nag_")}
+    strength = {name: value for name, value in settings.items() if name in STRENGTH}
     when = {"start_percent": 0.0, "end_percent": 1.0, "image_stream": "shared"}
     when |= {name: value for name, value in settings.items() if name in when}
     options = nodes["NAGOptions"].execute(**when).result[0]

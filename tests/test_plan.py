@@ -725,6 +725,14 @@ def test_no_file_outside_the_model_folders_is_read(plan, model_folder, name):
     assert plan(with_file(DIFFUSION_MODEL, name))["nodes"]["nag"]["family"] is None
 
 
+def test_a_variant_names_its_family(plan):
+    """Else the editor would say that it is another model's."""
+    families = {each["name"]: each["variant_of"] for each in plan({})["families"]}
+    variants = {name: family for name, family in families.items() if family}
+    assert variants.keys() >= {"Flux.1 Kontext", "Z-Image base"}
+    assert {families[family] for family in variants.values()} == {None}
+
+
 def test_families_and_their_settings(plan):
     says = {tuple(each[name] for name in STRENGTH) for each in plan({})["families"]}
     with_doors = {family.recommended for family in FAMILIES}
@@ -821,7 +829,8 @@ def test_another_packs_sampler_is_read_like_ours(plan):
 def test_schedule_of_another_pack(plan):
     (run,) = plan_of(plan, custom(sigmas=("SomeScheduler", {"steps": 5})))["runs"]
     assert run["steps"] == 5 and run["sigmas"] is None and not run["exact"]
-    assert plan_of(plan, custom(sigmas=("SomeScheduler", {"curve": "steep"})))["runs"] == []
+    node = plan_of(plan, custom(sigmas=("SomeScheduler", {"curve": "steep"})))
+    assert node["runs"] == [] and node["reached"] and not plan_of(plan, {"nag": nag_model()})["reached"]
 
 
 @pytest.mark.parametrize("broken", [

@@ -55,8 +55,9 @@ class Painter:
 
     def show(self, name: str, prompt: dict, graph: dict, seeds: list[int]) -> Shown:
         """Paint a workflow with and without NAG for each seed. prompt: in API format; graph: in the editor's."""
-        shown = Shown(name, prompts.guided(prompt, self.nodes) or prompt)
-        shown.lacking = prompts.lacking(shown.prompt, graph, self.nodes)
+        part = prompts.guided(prompt, self.nodes)
+        shown = Shown(name, part or prompt)
+        shown.lacking = prompts.lacking(shown.prompt, graph, self.nodes) if part else [prompts.NO_NAG]
         if shown.lacking:
             return shown
         for seed in seeds:

@@ -21,6 +21,9 @@ class Lacking:
     url: str = ""
 
 
+NO_NAG = Lacking("a NAG node to turn off")  # as where NAG Grid shows it on and off by itself
+
+
 def guided(prompt: dict, nodes: dict) -> dict | None:
     """A prompt with no output but the first one that NAG has a part in; None if there is none.
 

@@ -32,9 +32,9 @@ class SamplingWrapper:
     def __init__(self, request: Request | None = None):
         self.request = request
 
-    def __call__(self, executor, guider, *run, **more):
-        with telling(self._requests(guider.conds)):
-            return self._run(executor, guider, *run, **more)
+    def __call__(self, executor, guider, sigmas, extra_args, *rest, **more):
+        with telling(self._requests(guider.conds, extra_args["model_options"])):
+            return self._run(executor, guider, sigmas, extra_args, *rest, **more)
 
     def _run(
         self, executor, guider, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, *rest, **more
@@ -82,11 +82,14 @@ class SamplingWrapper:
         statistics = [guidance.statistics for guidance in guidances if guidance.statistics is not None]
         return statistics, _watched(guider, model_options, adapter)
 
-    def _requests(self, conds):
-        """All that have a part in a run: ours, and those that its conditionings bring."""
+    def _requests(self, conds, model_options):
+        """All that have a part in a run: those that its model and its conditionings bring."""
+        wrappers = model_options.get("transformer_options", {}).get("wrappers", {})
+        of_model = [each.request for each in wrappers.get(WrappersMP.SAMPLER_SAMPLE, {}).get(KEY, ())]
         carried = [each["model_conds"].get(KEY) for each in itertools.chain(*conds.values())]
         of_conditionings = [each.cond for each in carried if each is not None and not isinstance(each, GuidanceRows)]
-        return {id(each): each for each in (self.request, *of_conditionings) if each is not None}.values()
+        found = (self.request, *of_model, *of_conditionings)
+        return {id(each): each for each in found if each is not None}.values()
 
     def _to_guide(self, conds):
         """[(request, the conditionings that it is to guide)], of those that have no guidance yet."""

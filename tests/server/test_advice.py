@@ -1,10 +1,13 @@
 """What the node that asked for NAG is told of a run, and the log of the server: by prompts, as the API takes them."""
 import asyncio
+import json
 
 import pytest
 from graphs import custom_painting, node, painting
+from host.server import PACK
 from listening import messages_of
 
+WORKFLOWS = PACK / "workflows" / "api"
 NUMBERS = {"nag_scale": 5.0, "nag_tau": 2.5, "nag_alpha": 0.25, "nag_sigma_end": 0.0}
 IN_NEGATIVE = "The output of NAG Conditioning goes into a sampler's negative"
 EMPTY, ZEROED = "text of the NAG negative is empty", "negative is zeroed"
@@ -124,6 +127,9 @@ def test_an_error_in_the_samplers_run_is_told_to_the_node_that_asked(client):
     graph["sampler"]["inputs"].update(positive=["prompt", 0], negative=["nag", 0])
     told, (failed, message) = errors_of(client, graph)
     assert failed == "sampler" and message.startswith(IN_NEGATIVE) and set(told) == {("nag", message)}
+    graph["model_too"], graph["sampler"]["inputs"]["model"] = node("NAGModel", model=["loader", 0]), ["model_too", 0]
+    told, (failed, message) = errors_of(client, graph)
+    assert failed == "sampler" and set(told) == {("nag", message), ("model_too", message)}
     graph = custom_painting("BasicGuider", model=["nag", 0], conditioning=["prompt", 0])
     told, (failed, message) = errors_of(client, graph)
     assert failed == "sampler" and message.startswith("NAG has no negative") and set(told) == {("nag", message)}
@@ -136,6 +142,15 @@ def test_an_error_of_another_is_not(client):
     graph["latent"] = node("EmptyLatentAudio", seconds=1.0, batch_size=1)
     told, (failed, _) = errors_of(client, graph)
     assert failed == "sampler" and told == []
+
+
+def test_nothing_is_said_against_the_shipped_workflows(client):
+    graphs = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in WORKFLOWS.glob("*.json")}
+    for name, graph in graphs.items():
+        nodes = {i: {"type": each["class_type"], "inputs": each["inputs"]} for i, each in graph.items()}
+        planned = json.loads(client.post("/nag/plan", {"nodes": nodes}))["nodes"]
+        assert planned and not [node["message"] for node in planned.values() if node["message"]], name
+    assert len(graphs) > 20
 
 
 def test_what_is_off_is_told(client):

@@ -110,11 +110,10 @@ def inputs_of(node_id):
     known = {"model": unknown_model(), "latent_image": {}, **numbers, "options": None, "strength": 1.0}
     declared = comfy_nodes.NODE_CLASS_MAPPINGS[node_id].INPUT_TYPES()
     kinds = {name: kind for group in ("required", "optional") for name, (kind, *_) in declared[group].items()}
-    given = {
+    return {
         name: known[name] if name in known else conditioning if kind == "CONDITIONING" else object()
         for name, kind in kinds.items()
     }
-    return {"latent_image": known["latent_image"], **given}  # their graphs have it for the guiders, too
 
 
 def called(node_id, inputs):

@@ -133,7 +133,12 @@ def test_a_sound_is_linked(painter, tmp_path):
     assert write_thumbnails([shown], tmp_path / "thumbnails", {}) == []
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+def test_a_grid_is_left_out(painter):
+    shown = painter.show("nag_grid", *SHIPPED["nag_grid"], [0])
+    assert (shown.lacking, shown.pictures) == ([prompts.NO_NAG], {})
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED.keys() - {"nag_grid"}))
 def test_of_each_shipped_workflow_the_picture_with_nag_is_shown(client, name):
     nodes, (prompt, _) = client.object_info(), SHIPPED[name]
     part = prompts.guided(prompt, nodes)

@@ -54,3 +54,11 @@ def test_the_pack_starts_without_complaint(server):
     about_us = [line for line in started.splitlines() if f"custom_nodes/{PACK_NAME}" in line.replace("\\", "/")]
     assert len(about_us) == 1, about_us  # the time its import took; a warning or a traceback would be more lines
     assert "FAILED" not in about_us[0]
+
+
+@pytest.mark.parametrize("guider", ["NAGGuider", "NAGCFGGuider"])
+def test_the_editor_is_not_told_of_what_nothing_needs(client, guider):
+    told = client.object_info()[guider]
+    named = [*told["input_order"]["required"], *told["input_order"]["optional"]]
+    assert named == [*told["input"]["required"], *told["input"]["optional"]]
+    assert "latent_image" not in named and named[-2:] == ["options", "strength"]

@@ -19,7 +19,7 @@ export function attachNumbers(node) {
     const widget = widgetOf(node, name)
     const input = node.inputs?.find((each) => each.name === name)
     if (!widget || !String(input?.type).includes("STRING")) continue
-    widget.nagNumber = name
+    Object.defineProperty(widget, "nagNumber", { value: name }) // which the copy that a subgraph shows does not get
     widget.nagStandIn = widget.value
     if (FINEST[name]) widget.options.precision = FINEST[name]
     widget.serializeValue = function () {
@@ -27,9 +27,9 @@ export function attachNumbers(node) {
     }
     const callback = widget.callback
     widget.callback = function (value, ...more) {
-      if (typeof value === "string" && settleText(this, value)) return undefined
+      if (this.nagNumber && typeof value === "string" && settleText(this, value)) return undefined
       const given = callback?.call(this, value, ...more)
-      if (typeof value === "number") setNumber(this, this.value)
+      if (this.nagNumber && typeof value === "number") setNumber(this, this.value)
       return given
     }
     if (name !== DIAL) setAuto(widget)

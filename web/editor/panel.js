@@ -108,7 +108,7 @@ export class Panel {
     this.headline.textContent = warning ?? headline(t, plan, this.node.mode, runs)
     this.headline.title = warning ?? (runs.flat().some((step) => !step.exact) ? t("guess") : "")
     this.headline.classList.toggle("nag-warning", warning !== null)
-    this.hint.textContent = warning === null ? hint(t, this.node, runs) : ""
+    this.hint.textContent = warning === null ? hint(t, plan, this.node) : ""
     const mean = this.root.classList.contains("nag-idle") ? null : means(runs)
     this.showMeasures(mean)
     this.detail.replaceChildren(mean ? make("span", "nag-advice", advice(t, mean, dialOf(this.node))) : this.summary())

@@ -35,7 +35,7 @@ export function headline(t, plan, mode, runs) {
   if (mode === MUTED) return t("muted")
   if (mode === BYPASSED) return t("bypassed")
   const steps = runs.flat()
-  if (!steps.length) return t("unconnected")
+  if (!steps.length) return t(plan.reached ? "unknown" : "unconnected")
   if (steps.some((step) => step.on === null)) return t("unknown")
   const on = steps.filter((step) => step.on)
   const guess = steps.every((step) => step.exact) ? "" : "≈ "
@@ -60,8 +60,8 @@ const HINTS = {
 }
 
 // What to do first with a node whose NAG reaches no sampler; empty for others.
-export function hint(t, node, runs) {
-  const key = !node.mode && !runs.flat().length && HINTS[node.comfyClass]
+export function hint(t, plan, node) {
+  const key = !node.mode && !plan.reached && HINTS[node.comfyClass]
   return key ? t(key) : ""
 }
 

@@ -34,7 +34,7 @@ const TEXTS = {
     adviceTauHolds: "hardly moved, tau holds most back: raise nag_tau",
     adviceTauIdle: "tau hardly limits: raising it changes little",
     adviceTauMost: "tau holds most back: raise it for more effect",
-    adviceTauSome: "tau holds {0} back: lower it where shapes break",
+    adviceTauSome: "tau holds {0} back: lower it if shapes break",
     compare: "compare",
     compareHint: "Adds the same sampler with the same seed without NAG, and shows both. Press again to take it away",
     withoutNag: "without NAG",
