@@ -4,7 +4,6 @@ import torch
 from ..patches.models import adapters, find_adapter
 from ..patches.settings import Strength
 
-
 # By hand: a model's file does not tell these from the family named with them.
 VARIANTS = {
     "Flux.1 Kontext": "Flux",
