@@ -7,7 +7,7 @@ from ..checks import check_fits, check_model, check_not_empty
 from ..models import find_adapter
 from .hook_groups import explained_hooks
 from .memory import MemoryWrapper
-from .notices import of_settings, say
+from .notices import of_settings
 from .request import KEY, Request
 from .run import SamplingWrapper, check_alone
 
@@ -25,7 +25,7 @@ def guide_model(model, request: Request):
     if request.negative is not None:
         check_not_empty("The NAG negative", request.negative)
     if request.settings.off:
-        say(request, of_settings(request.settings), idle=True)
+        request.advise(of_settings(request.settings), True)  # not into the log: it is what was asked for
         return guided
     adapter = find_adapter(model.model, request.settings.options.unknown_models)
     check_alone(adapter, guided.model_options)  # what comes behind is seen when a run starts
@@ -45,7 +45,7 @@ def guide_conditioning(positive: list, request: Request) -> list:
     check_not_empty("positive", positive)
     check_not_empty("negative", request.negative)
     if request.settings.off:
-        say(request, of_settings(request.settings), idle=True)
+        request.advise(of_settings(request.settings), True)  # not into the log: it is what was asked for
         return positive
     wrappers = {
         WrappersMP.PREPARE_SAMPLING: {KEY: [MemoryWrapper(request)]},
