@@ -56,6 +56,7 @@ WITHOUT = Row("no NAG", nag=None)
 SCALES = {1: "off", 3: "", 5: "auto", 11: "", 30: "", 100: ""}
 TAUS = {1: "", 1.5: "", 2.5: "auto", 5: "", 10: ""}
 SHEETS = {
+    "strength": Sheet(*SQUARE, values("strength", {0: "off", 0.5: "", 1: "default", 1.5: "", 2: ""})),
     "nag_scale": Sheet(*SQUARE, values("nag_scale", SCALES)),
     "nag_scale_colour": Sheet(*TWO, values("nag_scale", SCALES)),
     "nag_tau": Sheet(*SQUARE, values("nag_tau", TAUS)),
