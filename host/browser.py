@@ -48,6 +48,7 @@ OWN_ERRORS = (
     r"^TypeError: Cannot read properties of undefined \(reading 'id'\)\s+at onChange ",  # 1.32, as it starts
     "^ComfyApp graph accessed before initialization",  # 1.49, as it starts
     "^Attempted to cleanup event listeners for graph that was never set up",  # 1.32, as a subgraph is opened
+    r"^Link not found \d+",  # 1.26, as a node is deleted that a subgraph's input feeds
     r"^(CompileError: )?WebAssembly\.compile\(\): .* Content Security Policy",  # the host's policy, and three.js
 )
 # The frontend's own files ask elsewhere for what is newer. Most hosts' policy keeps the page from it; on the others the

@@ -14,7 +14,17 @@ SAMPLING = {"steps": STEPS, "sampler_name": "euler", "scheduler": "simple", "den
 
 @pytest.fixture(scope="module")
 def grid(pack):
-    return importlib.import_module(f"{pack.__name__}.nodes.grid")
+    return importlib.import_module(f"{pack.__name__}.nodes.grid.node")
+
+
+@pytest.fixture(scope="module")
+def cells(pack):
+    return importlib.import_module(f"{pack.__name__}.nodes.grid.cells")
+
+
+@pytest.fixture(scope="module")
+def sheets(pack):
+    return importlib.import_module(f"{pack.__name__}.nodes.grid.sheet")
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +108,11 @@ def test_places(grid, drawing, given, inference_mode):
         assert label.min() < 0.5  # there is ink
 
 
-def test_large_pictures_are_shown_smaller(grid):
-    sheet = grid._Sheet([1, 2, 3], [None], "")
+def test_large_pictures_are_shown_smaller(sheets):
+    sheet = sheets.Sheet([1, 2, 3], [None], "")
     sheet.add(torch.rand(1, 1000, 2000, 3))
     assert sheet.drawn[0].size == (1366, 683)
-    assert sheet.draw().width <= grid.LARGEST + 100
+    assert sheet.draw().width <= sheets.LARGEST + 100
     assert sheet.cells[0].shape == (1, 1000, 2000, 3)
 
 
@@ -131,12 +141,12 @@ def test_videos_show_their_middle(grid):
         ("0,5..1:0,25;3", [0.5, 0.75, 1, 3]),
     ],
 )
-def test_values(grid, text, values):
-    assert grid.values_of("nag_scale", text) == values
+def test_values(cells, text, values):
+    assert cells.values_of("nag_scale", text) == values
 
 
-def test_large_seeds(grid):
-    assert grid.values_of("seed", "18446744073709551615") == [18446744073709551615]
+def test_large_seeds(cells):
+    assert cells.values_of("seed", "18446744073709551615") == [18446744073709551615]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ SHOWN = """() => {
     for (const output of nodes.flatMap(node => node.outputs ?? [])) if (!output.links?.length) output.links = null
     return { nodes: nodes.sort((a, b) => a.id - b.id), links: links.sort((a, b) => a[0] - b[0]), groups }
 }"""
-COMPARES = "() => LiteGraph.vueNodesMode && 'ImageCompare' in LiteGraph.registered_node_types"
+COMPARES = "() => Boolean(LiteGraph.vueNodesMode && 'ImageCompare' in LiteGraph.registered_node_types)"
 # What was added covers nothing.
 COVERED = """() => {
     const added = app.graph._nodes.filter(node => node.properties.nag_compare && !/^NAG/.test(node.type))

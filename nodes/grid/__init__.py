@@ -1,0 +1,4 @@
+"""Many settings in one picture."""
+from .node import NAGGrid
+
+__all__ = ["NAGGrid"]
