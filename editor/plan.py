@@ -95,15 +95,16 @@ class _NodePlan:
         options = found[0]
         if options.type != "NAGOptions":
             raise Unreadable("options")
-        start, end = (self.graph.value(options, name) for name in ("start_percent", "end_percent"))
+        start, end = self.graph.value(options, "start_percent"), self.graph.value(options, "end_percent", inputs.AUTO)
         statistics = self.graph.value(options, "statistics", False) is True
         unknown_models = self.graph.value(options, "unknown_models", True) is not False
-        return Options(float(start), float(end), statistics=statistics, unknown_models=unknown_models)
+        end = inputs.number("end_percent", end)
+        return Options(float(start), end, statistics=statistics, unknown_models=unknown_models)
 
     def _numbers(self, settings):
         options = settings.options
         numbers = {name: getattr(settings, name) for name in (*inputs.STRENGTH, "nag_sigma_end")}
-        percents = {"start_percent": options.start_percent, "end_percent": options.end_percent}
+        percents = {"start_percent": options.start_percent, "end_percent": options.end}
         return {**numbers, **percents, "statistics": options.statistics}
 
     def _run(self, reach, settings, silent):
@@ -149,7 +150,7 @@ class _NodePlan:
             return None
         options = settings.options
         if model is None or schedule.sigmas is None:
-            limits = [(options.start_percent, options.end_percent)]
+            limits = [(options.start_percent, options.end)]
             return [_within(p, limits) and _within(p, parts) for p in schedule.percents]
         to_sigma = model.sampling.percent_to_sigma
         low, high = settings.completed(self.recommended).sigma_range(to_sigma)

@@ -40,23 +40,23 @@ class Limit(float):
 
 def _lies_outside(value, is_outside):
     try:
-        number = _number("", value)
+        found = number("", value)
     except ValueError:
         return True
-    return number is not None and is_outside(number)
+    return found is not None and is_outside(found)
 
 
 def strength_inputs(*more: str) -> list[io.Input]:
     """nag_scale, nag_tau, nag_alpha, and more of the settings by name, each a number or "auto"."""
     return [
-        _number_or_auto(name, _DEFAULTS[name], _STEPS[name], f"{_TOOLTIPS[name]} {AUTO}: what suits the model.")
+        number_or_auto(name, _DEFAULTS[name], _STEPS[name], f"{_TOOLTIPS[name]} {AUTO}: what suits the model.")
         for name in (*STRENGTH, *more)
     ]
 
 
 def dial_input() -> io.Input:
     """`strength`. It comes last: a saved graph carries its widgets' values as a list."""
-    return _number_or_auto(
+    return number_or_auto(
         "strength",
         1.0,
         0.05,
@@ -65,17 +65,18 @@ def dial_input() -> io.Input:
     )
 
 
-def _number_or_auto(name, default, step, tooltip):
+def number_or_auto(name: str, default: float, step: float, tooltip: str, optional: bool = True) -> io.Input:
+    """One of the settings. default: what the widget begins with, which on a new node stands for "auto"."""
     low, high = map(Limit, RANGES[name])
-    number = io.Float.Input(
-        name, default=default, min=low, max=high, step=step, round=0.001, optional=True, tooltip=tooltip
+    widget = io.Float.Input(
+        name, default=default, min=low, max=high, step=step, round=0.001, optional=optional, tooltip=tooltip
     )
-    return io.MultiType.Input(number, types=[io.String, io.Int])
+    return io.MultiType.Input(widget, types=[io.String, io.Int])
 
 
 def plain_numbers(given: dict) -> dict[str, float]:
     """The numbers of `given`, by name, for a node that knows no "auto": in its place they are Flux's."""
-    numbers = {name: _number(name, given.get(name)) for name in _DEFAULTS}
+    numbers = {name: number(name, given.get(name)) for name in _DEFAULTS}
     return {name: _DEFAULTS[name] if number is None else number for name, number in numbers.items()}
 
 
@@ -113,30 +114,34 @@ def settings(
     strength: float | str | None = None,
 ) -> Settings:
     """The settings that widgets stand for: each a number, also as text, or "auto", which None and an empty text are,
-    too. Without nag_sigma_end and options NAG stops where that is recommended. "auto" as a strength is 1.
+    too. Where neither nag_sigma_end nor the options say when, NAG stops where that is recommended. "auto" as a strength
+    is 1.
 
     Raises:
         ValueError: a value is neither a number nor "auto", or out of range; the options are not of NAG Options.
     """
-    sigma_end, strength = _number("nag_sigma_end", nag_sigma_end), _number("strength", strength)
-    if options is None:
-        options = Options()
-    elif sigma_end is None:
-        sigma_end = 0.0
+    sigma_end, strength = number("nag_sigma_end", nag_sigma_end), number("strength", strength)
+    options = Options() if options is None else options
     if not isinstance(options, Options):
         raise ValueError(f"options must come from a NAG Options node, and is {options!r}.")
+    if sigma_end is None and options.end_percent is not None:
+        sigma_end = 0.0
     return Settings(
-        nag_scale=_number("nag_scale", nag_scale),
-        nag_tau=_number("nag_tau", nag_tau),
-        nag_alpha=_number("nag_alpha", nag_alpha),
+        nag_scale=number("nag_scale", nag_scale),
+        nag_tau=number("nag_tau", nag_tau),
+        nag_alpha=number("nag_alpha", nag_alpha),
         nag_sigma_end=sigma_end,
         options=options,
         strength=1.0 if strength is None else strength,
     )
 
 
-def _number(name, value):
-    """A number, or None for "auto". A text may have blanks around it and a decimal comma."""
+def number(name: str, value: float | str | None) -> float | None:
+    """A number, or None for "auto". A text may have blanks around it and a decimal comma.
+
+    Raises:
+        ValueError: it is neither; it says so of the input of this name.
+    """
     text = value.strip().lower() if isinstance(value, str) else None
     if value is None or text in ("", AUTO):
         return None

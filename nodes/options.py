@@ -2,7 +2,7 @@
 from comfy_api.latest import io
 
 from ..patches.settings import IMAGE_STREAMS, MODALITIES, Options
-from .inputs import NagOptions
+from .inputs import AUTO, NagOptions, number, number_or_auto
 
 
 class NAGOptions(io.ComfyNode):
@@ -22,14 +22,13 @@ class NAGOptions(io.ComfyNode):
                     step=0.001,
                     tooltip="Where in the sampling NAG starts: 0 is the first step, 1 the end.",
                 ),
-                io.Float.Input(
+                number_or_auto(
                     "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Where in the sampling NAG stops. The first quarter does most, and the steps after the end "
-                    "cost nothing extra.",
+                    1.0,
+                    0.001,
+                    "Where in the sampling NAG stops; the steps after it cost nothing extra. auto: where that suits "
+                    "the model, else at the end.",
+                    optional=False,
                 ),
                 io.Combo.Input(
                     "image_stream",
@@ -64,15 +63,21 @@ class NAGOptions(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, start_percent=None, end_percent=None) -> bool | str:
         # None stands for what another node is to bring; it is checked when the node runs.
-        percents = {"start_percent": start_percent, "end_percent": end_percent}
         try:
-            Options(**{name: value for name, value in percents.items() if value is not None})
+            Options(start_percent or 0.0, number("end_percent", end_percent))
         except ValueError as error:
             return str(error)
         return True
 
     @classmethod
     def execute(
-        cls, start_percent, end_percent, image_stream, statistics=False, modality=MODALITIES[0], unknown_models=True
+        cls,
+        start_percent=0.0,
+        end_percent=AUTO,
+        image_stream=IMAGE_STREAMS[0],
+        statistics=False,
+        modality=MODALITIES[0],
+        unknown_models=True,
     ) -> io.NodeOutput:
-        return io.NodeOutput(Options(start_percent, end_percent, image_stream, statistics, modality, unknown_models))
+        end = number("end_percent", end_percent)
+        return io.NodeOutput(Options(start_percent, end, image_stream, statistics, modality, unknown_models))

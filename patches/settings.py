@@ -75,7 +75,8 @@ class Options:
 
     Args:
         start_percent, end_percent: the part of the sampling in which NAG acts, 0 to 1, in ComfyUI's usual meaning.
-            The paper's early stopping, its theta, is end_percent.
+            The paper's early stopping, its theta, is end_percent. None: NAG stops where that is recommended, if
+            nothing else says when.
         image_stream: "shared" or "separate"; whether Flux's single blocks keep one image stream for both prompts or
             compute one for each, as the authors' code does. Other families always share.
         statistics: whether what NAG did at each step is gathered and reported.
@@ -85,7 +86,7 @@ class Options:
     """
 
     start_percent: float = 0.0
-    end_percent: float = 1.0
+    end_percent: float | None = None
     image_stream: str = "shared"
     statistics: bool = False
     modality: str = "both"
@@ -93,10 +94,11 @@ class Options:
 
     def __post_init__(self):
         check_range("start_percent", self.start_percent)
-        check_range("end_percent", self.end_percent)
-        if self.start_percent > self.end_percent:
+        if self.end_percent is not None:
+            check_range("end_percent", self.end_percent)
+        if self.start_percent > self.end:
             raise ValueError(
-                f"start_percent ({self.start_percent:g}) must not be larger than end_percent ({self.end_percent:g})."
+                f"start_percent ({self.start_percent:g}) must not be larger than end_percent ({self.end:g})."
             )
         if self.image_stream not in IMAGE_STREAMS:
             raise ValueError(f"image_stream must be one of {', '.join(IMAGE_STREAMS)}, not {self.image_stream!r}.")
@@ -105,6 +107,11 @@ class Options:
                 raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}.")
         if self.modality not in MODALITIES:
             raise ValueError(f"modality must be one of {', '.join(MODALITIES)}, not {self.modality!r}.")
+
+    @property
+    def end(self) -> float:
+        """end_percent, 1 where that is None."""
+        return 1.0 if self.end_percent is None else self.end_percent
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,6 @@ class Settings:
 
     def sigma_range(self, percent_to_sigma: Callable[[float], float]) -> tuple[float, float]:
         """The lowest and the highest sigma at which NAG acts, both included; (0, inf) where it always does."""
-        low = max(self.nag_sigma_end, percent_to_sigma(self.options.end_percent))
+        low = max(self.nag_sigma_end, percent_to_sigma(self.options.end))
         high = percent_to_sigma(self.options.start_percent) if self.options.start_percent > 0 else math.inf
         return single(low), single(high)

@@ -128,7 +128,7 @@ def test_whose_values(patches, family):
 
 @pytest.mark.parametrize("name", ["z_image", "chroma", "hunyuan_video"])
 def test_auto_stops_where_that_is_recommended(nodes, patches, name):
-    """Unless NAG Options says when it acts."""
+    """Unless NAG Options says when, which those that the editor adds for statistics do not."""
     run, patcher = Run(BY_NAME[name], steps=5), BY_NAME[name].patcher()
     sigma = patches("models").find_adapter(patcher.model).recommended(patcher.model).nag_sigma_end
     assert 0.5 < sigma < 1
@@ -139,8 +139,9 @@ def test_auto_stops_where_that_is_recommended(nodes, patches, name):
         for end in (sigma, 0.0)
     ]
     assert difference(*exact) > 1e-3
-    whole = out(nodes.NAGOptions, 0.0, 1.0, "shared")
+    whole, silent = (out(nodes.NAGOptions, 0.0, end, "shared") for end in (1.0, "auto"))
     assert_close(run.sample(out(nodes.NAGModel, patcher, **strength)), exact[0])
+    assert_close(run.sample(out(nodes.NAGModel, patcher, **strength, options=silent)), exact[0])
     assert_close(run.sample(out(nodes.NAGModel, patcher, **strength, options=whole)), exact[1])
     assert_close(run.sample(patcher, out(nodes.NAGConditioning, run.positive, run.negative, **strength)), exact[0])
 

@@ -1,7 +1,7 @@
 // The live picture on NAG nodes: where NAG acts, and after a run with statistics, what it did.
 import { app } from "../../scripts/app.js"
 import { api } from "../../scripts/api.js"
-import { attachNumbers, drawTexts } from "./editor/numbers.js"
+import { attachNumbers, drawTexts, standIn } from "./editor/numbers.js"
 import { Panel } from "./editor/panel.js"
 import { Notices } from "./editor/notices.js"
 import { Planner } from "./editor/planner.js"
@@ -105,6 +105,10 @@ app.registerExtension({
   },
 
   nodeCreated(node) {
+    if (node.comfyClass === "NAGOptions") {
+      attachNumbers(node)
+      standIn(node, {}) // what "auto" stands for is on the NAG nodes
+    }
     if (!NODES.has(node.comfyClass)) return
     attachNumbers(node)
     const panel = new Panel(app, node)

@@ -11,7 +11,7 @@ NAG_INPUTS = {"nag_scale", "nag_tau", "nag_alpha", "strength", "nag_sigma_end", 
 PASSES = {"NAGModel": "model", "NAGConditioning": "positive"}
 NAG_NODES = {*STOCK, *PASSES}
 # Of the graph that is shown: a panel of one before it may still be in the page.
-BUTTON = """() => app.canvas.graph._nodes.flatMap(node => node.widgets ?? [])
+BUTTON = """() => [...app.canvas.graph._nodes].sort((a, b) => a.id - b.id).flatMap(node => node.widgets ?? [])
     .find(widget => widget.name === "nag_picture")?.element.querySelector(".nag-compare")"""
 # What is shown, but for the numbers that only ever grow, and what a preview gets when it first shows a picture.
 SHOWN = """() => {

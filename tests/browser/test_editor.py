@@ -379,6 +379,7 @@ def test_statistics_button(editor):
     panel.root.get_by_role("button", name="statistics").click()
     options, nag = the(editor, "NAGOptions"), the(editor, "NAGModel")
     assert editor.page.evaluate(VALUES, options)["statistics"] is True
+    assert editor.prompt()[str(options)]["inputs"]["end_percent"] == "auto"  # the picture stays the same
     assert editor.prompt()[str(nag)]["inputs"]["options"] == [str(options), 0]
     covers = """id => app.graph._nodes.filter(node => node.id !== id && LiteGraph.overlapBounding(
         [...node.pos, ...node.size], [...app.graph.getNodeById(id).pos, ...app.graph.getNodeById(id).size])).length"""

@@ -3,7 +3,7 @@
 
 export const AUTO = "auto"
 export const STRENGTH = ["nag_scale", "nag_tau", "nag_alpha"]
-const MAY_BE_AUTO = [...STRENGTH, "nag_sigma_end"]
+const MAY_BE_AUTO = [...STRENGTH, "nag_sigma_end", "end_percent"]
 const DIAL = "strength"
 const MARK = / · auto( \?)?$/ // behind the widget's name; with "?" where the number is not known yet
 const FINEST = { nag_alpha: 3 } // digits that its step alone would not show: SD3.5's is 0.125
