@@ -1,11 +1,12 @@
 // The live picture on NAG nodes: where NAG acts, and after a run with statistics, what it did.
 import { app } from "../../scripts/app.js"
 import { api } from "../../scripts/api.js"
-import { attachNumbers, drawTexts, standIn } from "./editor/numbers.js"
-import { Panel } from "./editor/panel.js"
+import { attachNumbers, drawTexts, numbersOf, standIn } from "./editor/numbers.js"
+import { Panel, localeOf } from "./editor/panel.js"
 import { Notices } from "./editor/notices.js"
 import { Planner } from "./editor/planner.js"
 import { Statistics } from "./editor/statistics.js"
+import { correctTyped, takeTyped } from "./editor/typing.js"
 
 const NODES = new Set([
   "NAGModel",
@@ -50,6 +51,12 @@ function show(plan, idsOf, wiring) {
     panels.get(node).show(plan.nodes[id], plan.families, ran, said)
   }
   drawTexts(rootGraph())
+}
+
+function onTyped(event) {
+  const of = (id) => app.canvas.graph?.getNodeById(id)
+  const widgetOf = (id, name) => numbersOf(of(id) ?? {}).find((widget) => widget.name === name)
+  correctTyped(event, widgetOf, localeOf(app))
 }
 
 function onStatistics({ detail }) {
@@ -98,6 +105,7 @@ app.registerExtension({
     api.addEventListener("graphChanged", planner.askSoon)
     // Nodes 2.0 does not notice every change of a widget by itself; to ask for nothing new costs nothing.
     for (const kind of ["pointerup", "keyup", "change"]) window.addEventListener(kind, planner.askSoon, true)
+    for (const kind of ["blur", "keyup"]) window.addEventListener(kind, onTyped, true)
     api.addEventListener("nag.statistics", onStatistics)
     api.addEventListener("nag.notices", onNotices)
     for (const kind of ["nag.error", "execution_error"]) api.addEventListener(kind, onError)
@@ -105,12 +113,11 @@ app.registerExtension({
   },
 
   nodeCreated(node) {
-    if (node.comfyClass === "NAGOptions") {
-      attachNumbers(node)
-      standIn(node, {}) // what "auto" stands for is on the NAG nodes
-    }
-    if (!NODES.has(node.comfyClass)) return
+    const isOptions = node.comfyClass === "NAGOptions"
+    if (!isOptions && !NODES.has(node.comfyClass)) return
     attachNumbers(node)
+    numbersOf(node).forEach(takeTyped)
+    if (isOptions) return standIn(node, {}) // what "auto" stands for is on the NAG nodes
     const panel = new Panel(app, node)
     panel.widget.beforeQueued = watchRefusal
     panels.set(node, panel)

@@ -5,6 +5,7 @@ import test_editor
 from host.client import Client
 from host.server import PACK
 from test_editor import (
+    MORE_POSITION,
     VALUES,
     Panel,
     add,
@@ -77,6 +78,33 @@ def test_numbers_by_hand(editor):
     undo(editor)
     Panel(editor).says("scale 5 ", ".nag-detail")
     assert sent(editor, nag) == {**AUTO, "strength": 1}
+
+
+def type_into(editor, node, name, text):
+    """Into the field of a number, as people do, and Enter."""
+    if editor.vue_nodes:
+        field = editor.page.locator(f'[data-node-id="{node}"]').get_by_label(name, exact=True)
+        field.locator("xpath=descendant-or-self::*[@role='spinbutton']").focus()
+    else:
+        x, y = editor.page.evaluate(MORE_POSITION, [node, name])
+        editor.page.mouse.click(x - 80 * editor.page.evaluate("() => app.canvas.ds.scale"), y)
+        editor.page.locator(".graphdialog .value").wait_for()
+    editor.page.keyboard.press("Control+A")
+    editor.page.keyboard.type(text) if text else editor.page.keyboard.press("Delete")
+    editor.page.keyboard.press("Enter")
+    editor.page.wait_for_timeout(200)
+
+
+def test_what_is_typed(editor):
+    """With a decimal comma, and nothing, which is auto."""
+    panel = with_nag(editor)
+    nag = the(editor, "NAGModel")
+    panel.says("NAG on in all 8 steps")
+    for name, text, value in (("nag_alpha", "0,4", 0.4), ("nag_scale", "7", 7), ("nag_alpha", "", "auto"),
+                              ("strength", "1,25", 1.25), ("strength", "", 1), ("nag_scale", "200", 100)):
+        type_into(editor, nag, name, text)
+        assert sent(editor, nag)[name] == value
+    assert editor.page.evaluate(VALUES, nag)["nag_alpha"] == 0.25
 
 
 def test_auto_is_kept(editor):

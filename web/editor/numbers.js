@@ -13,6 +13,9 @@ export const widgetOf = (node, name) => node.widgets?.find((widget) => widget.na
 // Those of the node's widgets that may be "auto".
 export const autosOf = (node) => MAY_BE_AUTO.map((name) => widgetOf(node, name)).filter((widget) => widget?.nagNumber)
 
+// All that attachNumbers has made.
+export const numbersOf = (node) => node.widgets?.filter((widget) => widget.nagNumber) ?? []
+
 // Make the settings of a new node such widgets, on "auto". Others, as of nodes for older graphs, stay as they are.
 export function attachNumbers(node) {
   for (const name of [...MAY_BE_AUTO, DIAL]) {
@@ -97,13 +100,13 @@ function settle(widget) {
   if (widget.nagAuto && !isAuto(widget)) setNumber(widget, widget.value)
 }
 
+export const meansAuto = (text) => ["", AUTO].includes(String(text ?? "").trim().toLowerCase())
+
 // Whether a text is a number or "auto", as the server takes it; the widget then is.
-function settleText(widget, text) {
-  const trimmed = String(text ?? "").trim().toLowerCase()
-  const isAuto = ["", AUTO].includes(trimmed)
-  const number = isAuto ? null : Number(trimmed.replace(",", "."))
+export function settleText(widget, text) {
+  const number = meansAuto(text) ? null : Number(text.trim().replace(",", "."))
   if (Number.isNaN(number)) return false // the server says what is wrong with it
-  if (!isAuto) setNumber(widget, number)
+  if (number !== null) setNumber(widget, number)
   else if (widget.nagNumber === DIAL) setNumber(widget, 1)
   else setAuto(widget)
   return true
