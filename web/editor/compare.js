@@ -95,7 +95,7 @@ class Comparison {
   copy(node) {
     const stock = STOCK[node.comfyClass]
     const made = stock ? window.LiteGraph.createNode(stock) : node.clone()
-    this.copies.set(node, this.put(made, this.way.depth(node)))
+    this.copies.set(node, this.put(made, this.way.depth(node), `${made.title} (${this.t("withoutNag")})`))
     made.mode = node.mode
     if (stock) {
       for (const widget of made.widgets ?? []) widget.value = widgetOf(node, widget.name)?.value ?? widget.value
