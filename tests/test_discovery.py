@@ -149,10 +149,11 @@ def test_once_for_each_model(nodes, patches, undeclared, discovery, monkeypatch,
 @every_kind
 def test_the_node_is_told(nodes, patches, undeclared, family):
     run, patcher, told = Run(family, steps=1), family.patcher(), []
-    request = patches("sampling.request").Request(patches("settings").Settings(), None, None, told.append)
+    advise = lambda sentences, idle: told.append((sentences, idle))
+    request = patches("sampling.request").Request(patches("settings").Settings(), advise=advise)
     run.sample(patches("sampling.entry").guide_model(patcher, request))
-    ((said,),) = told
-    assert said.startswith(f"found, not declared: {type(patcher.model.diffusion_model).__name__}")
+    (((said,), idle),) = told
+    assert not idle and said.startswith(f"found, not declared: {type(patcher.model.diffusion_model).__name__}")
     assert ("pooled output" in said) == (family.name == "sd35_medium")
 
 
