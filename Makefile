@@ -8,8 +8,9 @@ MEASURE_ARGS ?=
 BENCHMARK_ARGS ?=
 WORKFLOWS_ARGS ?=
 IN_HOST = $(PYTHON) host/install.py
-# What starts processes of its own has the machine to itself; all other tests share it, two at a time.
-APART = tests/server tests/browser tests/test_install.py
+# What starts servers has the machine to itself; all other tests share it, two at a time, those of the editor by files.
+APART = tests/server tests/test_install.py
+EDITOR = tests/browser
 
 .PHONY: demo gallery test measure benchmark workflows tables clean
 
@@ -23,8 +24,11 @@ test:  ## run the tests; PYTEST_ARGS="tests/server -x"
 ifneq ($(strip $(PYTEST_ARGS)),)
 	@$(IN_HOST) -m pytest $(PYTEST_ARGS)
 else
-	@$(IN_HOST) -m pytest tests $(APART:%=--ignore=%) --numprocesses 2; inside=$$?; \
-	$(IN_HOST) -m pytest $(APART) && exit $$inside
+	@failed=0; \
+	$(IN_HOST) -m pytest tests $(APART:%=--ignore=%) --ignore=$(EDITOR) --numprocesses 2 || failed=1; \
+	$(IN_HOST) -m pytest $(APART) || failed=1; \
+	$(IN_HOST) -m pytest $(EDITOR) --numprocesses 2 --dist loadfile || failed=1; \
+	exit $$failed
 endif
 
 measure:  ## print the playground's table; MEASURE_ARGS="..."
