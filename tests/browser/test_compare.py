@@ -27,7 +27,9 @@ COMPARES = "() => Boolean(LiteGraph.vueNodesMode && 'ImageCompare' in LiteGraph.
 # What was added covers nothing.
 COVERED = """() => {
     const added = app.graph._nodes.filter(node => node.properties.nag_compare && !/^NAG/.test(node.type))
-    const meets = (one, other) => one !== other && LiteGraph.overlapBounding(one.getBounding(), other.getBounding())
+    const title = LiteGraph.NODE_TITLE_HEIGHT
+    const box = ({ pos, size }) => [pos[0], pos[1] - title, size[0], size[1] + title]  // also before it is drawn
+    const meets = (one, other) => one !== other && LiteGraph.overlapBounding(box(one), box(other))
     return added.flatMap(one => app.graph._nodes.filter(other => meets(one, other)).map(other => [one.id, other.id]))
 }"""
 

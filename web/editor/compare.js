@@ -95,7 +95,9 @@ class Comparison {
   copy(node) {
     const stock = STOCK[node.comfyClass]
     const made = stock ? window.LiteGraph.createNode(stock) : node.clone()
-    this.copies.set(node, this.put(made, this.way.depth(node), `${made.title} (${this.t("withoutNag")})`))
+    const [without, withNag] = [this.t("withoutNag"), this.t("withNag")]
+    const title = made.title === withNag ? without : `${made.title} (${without})`
+    this.copies.set(node, this.put(made, this.way.depth(node), title))
     made.mode = node.mode
     if (stock) {
       for (const widget of made.widgets ?? []) widget.value = widgetOf(node, widget.name)?.value ?? widget.value
