@@ -26,16 +26,22 @@ def pack():
     return load_pack()
 
 
+@pytest.fixture(scope="session", name="part")
+def part_fixture(pack):
+    """The pack's modules, by name."""
+    return lambda name: importlib.import_module(f"{pack.__name__}.{name}")
+
+
 @pytest.fixture(scope="session")
-def nodes(pack):
+def nodes(part):
     """The pack's nodes; not to be confused with ComfyUI's module of this name."""
-    return importlib.import_module(f"{pack.__name__}.nodes")
+    return part("nodes")
 
 
 @pytest.fixture(scope="session")
-def patches(pack):
+def patches(part):
     """The modules of the pack's engine, by name."""
-    return lambda name: importlib.import_module(f"{pack.__name__}.patches.{name}")
+    return lambda name: part(f"patches.{name}")
 
 
 @pytest.fixture

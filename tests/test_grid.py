@@ -1,6 +1,4 @@
 """NAG Grid: each picture is the one that NAG Sampler makes, at its place in the grid."""
-import importlib
-
 import comfy.model_management
 import comfy.utils
 import nodes as comfy_nodes
@@ -13,35 +11,35 @@ SAMPLING = {"steps": STEPS, "sampler_name": "euler", "scheduler": "simple", "den
 
 
 @pytest.fixture(scope="module")
-def grid(pack):
-    return importlib.import_module(f"{pack.__name__}.nodes.grid.node")
+def grid(part):
+    return part("nodes.grid.node")
 
 
 @pytest.fixture(scope="module")
-def cells(pack):
-    return importlib.import_module(f"{pack.__name__}.nodes.grid.cells")
+def cells(part):
+    return part("nodes.grid.cells")
 
 
 @pytest.fixture(scope="module")
-def sheets(pack):
-    return importlib.import_module(f"{pack.__name__}.nodes.grid.sheet")
+def sheets(part):
+    return part("nodes.grid.sheet")
 
 
 @pytest.fixture(scope="module")
-def drawing(pack):
-    return importlib.import_module(f"{pack.__name__}.playground.drawing")
+def drawing(part):
+    return part("playground.drawing")
 
 
 @pytest.fixture(scope="module")
-def options(pack):
-    return importlib.import_module(f"{pack.__name__}.patches.settings").Options
+def options(part):
+    return part("patches.settings").Options
 
 
 @pytest.fixture(scope="module")
-def given(pack):
+def given(part):
     """A model, a VAE, two prompts and two empty pictures."""
     with torch.inference_mode():
-        model, clip, vae = importlib.import_module(f"{pack.__name__}.playground.network").load()
+        model, clip, vae = part("playground.network").load()
         prompts = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a blue square", "white")]
         (latent,) = comfy_nodes.EmptyLatentImage().generate(128, 128, batch_size=2)
     return {"model": model, "vae": vae, "positive": prompts[0], "negative": prompts[1], "latent_image": latent}

@@ -48,12 +48,6 @@ def _registered(pack):
         mapping.update(was)
 
 
-@pytest.fixture(name="part", scope="module")
-def part_fixture(pack):
-    """The pack's modules by name."""
-    return lambda name: importlib.import_module(f"{pack.__name__}.{name}")
-
-
 @pytest.fixture
 def plan(part):
     """The plan of a graph, given as {id: (type, inputs)} or {id: (type, inputs, mode)}."""

@@ -7,17 +7,7 @@ import { Notices } from "./editor/notices.js"
 import { Planner } from "./editor/planner.js"
 import { Statistics } from "./editor/statistics.js"
 import { correctTyped, takeTyped } from "./editor/typing.js"
-
-const NODES = new Set([
-  "NAGModel",
-  "NAGConditioning",
-  "NAGGuider",
-  "NAGCFGGuider",
-  "NAGSampler",
-  "KSamplerWithNAG",
-  "KSamplerWithNAG (Advanced)",
-  "SamplerCustomWithNAG",
-])
+import { NAG_NODES, isNag } from "./editor/way.js"
 
 const panels = new WeakMap() // by node
 const statistics = new Statistics()
@@ -26,7 +16,7 @@ let watch = null
 const rootGraph = () => app.graph.rootGraph ?? app.graph
 const planner = new Planner(
   rootGraph,
-  (type) => NODES.has(type),
+  (type) => NAG_NODES.has(type),
   fetchPlan,
   show,
 )
@@ -114,7 +104,7 @@ app.registerExtension({
 
   nodeCreated(node) {
     const isOptions = node.comfyClass === "NAGOptions"
-    if (!isOptions && !NODES.has(node.comfyClass)) return
+    if (!isOptions && !isNag(node)) return
     attachNumbers(node)
     numbersOf(node).forEach(takeTyped)
     if (isOptions) return standIn(node, {}) // what "auto" stands for is on the NAG nodes

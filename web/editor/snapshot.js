@@ -1,7 +1,7 @@
 // What the server is told of a graph: every node by the id under which it runs, with its widgets and what feeds it.
 import { wireValue } from "./numbers.js"
 
-const SUBGRAPH_INPUT = -10 // the id that LiteGraph gives to where a subgraph's inputs come in
+export const SUBGRAPH_INPUT = -10 // the id that LiteGraph gives to where a subgraph's inputs come in
 const PROMPT = "customtext" // the type of a widget for texts of several lines
 const HOLDS_TEXT = /^(Primitive|String)/ // nodes that a text may come from
 const NO_TEXT = /^(auto|[-+\d.,e\s]+|.*\.\w{2,12})$/i // a number or a file's name

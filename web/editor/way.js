@@ -1,4 +1,5 @@
 // What a NAG node leads to in a graph, and what of it is there once more without NAG when the two are compared.
+import { SUBGRAPH_INPUT } from "./snapshot.js"
 
 // What takes a NAG node's place: what comes into this input of it, or ComfyUI's own node.
 const PASSES = { NAGModel: "model", NAGConditioning: "positive" }
@@ -15,10 +16,10 @@ export const VIEWERS = {
   IMAGE: ["PreviewImage", "SaveImage", "ImageCompare", "Image Comparer (rgthree)"],
   AUDIO: ["PreviewAudio", "SaveAudio", "SaveAudioMP3", "SaveAudioOpus", "SaveAudioAdvanced"],
 }
-const SUBGRAPH_INPUT = -10 // the ids that LiteGraph gives to where a subgraph begins and ends
-const SUBGRAPH_OUTPUT = -20
+const SUBGRAPH_OUTPUT = -20 // the id that LiteGraph gives to where a subgraph's outputs go out
 
-export const isNag = (node) => node.comfyClass in PASSES || node.comfyClass in STOCK
+export const NAG_NODES = new Set([...Object.keys(PASSES), ...Object.keys(STOCK)])
+export const isNag = (node) => NAG_NODES.has(node.comfyClass)
 const isViewer = (node) => Object.values(VIEWERS).some((types) => types.includes(node.comfyClass))
 const isCopied = (node) => !isViewer(node) && !(node.comfyClass in PASSES)
 
