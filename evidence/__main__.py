@@ -3,6 +3,7 @@ import argparse
 import importlib
 
 COMMANDS = {
+    "real": "paint and judge by a workflow for a real model",
     "paint": "paint the rows of one model and keep what the judge sees",
     "cost": "measure what each method costs beside base",
     "tables": "write RESULTS.md from what is kept",

@@ -6,7 +6,7 @@ with a beard" against "a photo without a beard" is hardly more than a coin. So o
 farther from the negative than that without guidance of the same seed, for which no threshold is needed.
 
 A vision-language model is asked, for the prompt and for the negative, 'Does this picture show "..."? Please answer yes
-or no.', and its first token decides: P(yes) / (P(yes) + P(no)), which is VQAScore (Lin et al. 2024). Above a half is yes.
+or no.', and its first token decides: P(yes) / (P(yes) + P(no)), as in VQAScore (Lin et al. 2024). Above a half is yes.
 """
 from pathlib import Path
 from typing import Protocol
@@ -29,12 +29,12 @@ class Judge(Protocol):
     """name: as the user named it. check() raises BadJudge before anything is painted, and is quick.
 
     judge() gives numbers by name for one picture, or for frames of a video: `unwanted` and `wanted` are 1 or 0, or
-    shares of its frames; others go into the tables as they are.
+    shares of its frames; tables.MEASURES has the others.
     """
 
     name: str
 
-    def check(self) -> None: ...
+    def check(self, pairs: list[Pair]) -> None: ...
 
     def judge(self, frames: list[Image.Image], pair: Pair) -> dict[str, float]: ...
 
@@ -60,7 +60,7 @@ def _config(name):
     try:
         from transformers import AutoConfig
     except ImportError:
-        raise BadJudge("There is no transformers here. ComfyUI requires it: name its Python with COMFYUI_PYTHON.") from None
+        raise BadJudge("There is no transformers here. ComfyUI has it: name its Python by COMFYUI_PYTHON.") from None
     folder = Path(name).expanduser()
     if not folder.is_dir() and (folder.is_absolute() or name[:1] in ".~"):
         raise BadJudge(f"{name} is no folder.")
@@ -88,7 +88,8 @@ class _Pretrained:
         if not cpu and torch.backends.mps.is_available():
             self._device = "mps"
 
-    def check(self):
+    def check(self, pairs):
+        """Whether it could be loaded, short of its weights."""
         self._processor = self._load("AutoProcessor")
         folder = Path(self._source)
         if folder.is_dir() and not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
@@ -133,8 +134,8 @@ class Asked(_Pretrained):
 
     kind = "AutoModelForImageTextToText"
 
-    def check(self):
-        super().check()
+    def check(self, pairs):
+        super().check(pairs)
         if not getattr(self._processor, "chat_template", None):
             raise BadJudge(f"{self.name} has no chat template, by which a question is put to it.")
         self._answers()

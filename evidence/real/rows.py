@@ -33,7 +33,7 @@ class Workflow:
     cfg: tuple[Place, ...]  # of samplers that have a text for their negative
 
     def rows(self, cfgs: list[float]) -> list[Row]:
-        """Without guidance, with CFG at these and at the workflow's own, with NAG and, if its own is not 1, with both."""
+        """Without guidance, CFG at these and at the workflow's own, NAG and, where its own is not 1, both."""
         own = {float(self._value(place)) for place in self.cfg}
         if not own:
             return [Row(BASE, None, False), Row(NAG, None, True)]
@@ -150,5 +150,6 @@ class _Links:
             key, name = value[0], "value"
             value = self.prompt[key]["inputs"].get(name)
             if value is None:
-                raise BadWorkflow(f"A text or cfg comes from {self.prompt[key]['class_type']} #{key}, where it can't be set.")
+                kind = self.prompt[key]["class_type"]
+                raise BadWorkflow(f"A text or a cfg comes from {kind} #{key}, where it can't be set.")
         return key, name
