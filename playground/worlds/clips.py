@@ -92,7 +92,7 @@ def draw(scenes, rng):
     moved = STEP * (torch.arange(FRAMES) - (FRAMES - 1) / 2).reshape(-1, 1, 1)
     direction = torch.tensor([DIRECTIONS[scene.direction] for scene in scenes]).reshape(-1, 2, 1, 1, 1)
     dx, dy = (place - SIZE / 2 - jitter[:, axis] - moved * direction[:, axis] for axis, place in enumerate((x, y)))
-    radius = 6.5 + 0.4 * jitter[:, 2]
+    radius = 7 + 0.15 * jitter[:, 2]
     distance = torch.empty_like(dx)
     for shape in SHAPES:
         here = torch.tensor([scene.shape == shape for scene in scenes])
