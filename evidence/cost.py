@@ -61,11 +61,10 @@ def measure(model, nodes, device, rounds):
     """{method: (lower quartile, median, upper quartile) of its time over base's}."""
     from benchmarks.timing import Stopwatch, quartiles
     from playground import networks
-    from playground.worlds import WORLDS
 
     from .painting import Painter, Prompts
 
-    world = WORLDS[networks.world_of(model)]
+    world = networks.world_of(model)
     case = world.CASES[0]
     prompts = Prompts.of([(world.describe(case.scene), case.negative)], SEEDS)
     painter = Painter(model, networks.load(f"{model} student"), nodes, prompts, SEEDS)

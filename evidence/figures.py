@@ -15,8 +15,8 @@ OUT = pathlib.Path(__file__).with_name("figures")
 INK = "#808080"  # has contrast enough on white and on black
 COLOURS = {"base": "#8c8c8c", "CFG 2": "#e39b5a", "CFG 3": "#cf5c36", "NAG": "#2e86c9"}
 CURVES = {"cfg": ("CFG", "#cf5c36", "s"), "nag_scale": ("nag_scale", "#2e86c9", "o"),
-          "nag_tau": ("nag_tau", "#3f9b6c", "^"), "nag_alpha": ("nag_alpha", "#a56bc4", "D")}
-FURTHER = (("#c2a21d", "v"), ("#5fb3b3", "P"), ("#d970a6", "X"), ("#8f7f5f", "<"))
+          "nag_tau": ("nag_tau", "#3f9b6c", "^"), rows.STRONG_TAU: (rows.STRONG_TAU, "#c2a21d", "v"), "nag_alpha": ("nag_alpha", "#a56bc4", "D")}
+FURTHER = (("#5fb3b3", "P"), ("#d970a6", "X"), ("#8f7f5f", "<"))
 SHARES = {"unwanted": "with the unwanted, %", "wanted": "with all of the wanted, %", "right": "both right, %"}
 PANEL = (2.9, 2.5)  # inches
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "evidence", "font.family": "sans-serif", "font.size": 9,

@@ -50,13 +50,12 @@ def paint(name, nodes, device="cpu", parts=("",), seeds=SEEDS, cases=None, batch
     """The rows of a model whose names have one of these parts in them: Raw."""
     from playground import judge as judges
     from playground import networks
-    from playground.worlds import WORLDS
 
     from . import judging
     from .painting import BATCH, Painter, Prompts, versions
 
     began = time.monotonic()
-    world = WORLDS[networks.world_of(name)]
+    world = networks.world_of(name)
     asked = world.CASES[:cases]
     texts = [(world.describe(case.scene), case.negative) for case in asked]
     prompts = Prompts.of(texts, seeds)

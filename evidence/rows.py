@@ -19,6 +19,7 @@ SWEEPS = {
     "strength": (0.25, 0.5, 0.75, 1.25, 1.5, 1.75, 2.0),
 }
 STRONG = 2.0  # the dial at its end: what the cap and the blend are for shows where NAG is pushed
+STRONG_TAU = f"nag_tau at strength {STRONG:g}"
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def sweeps(model):
     curves = curves_of(model)
     base = {"base": Row("student", ABLATED)}
     return Table("Sweeps", tuple(
-        Block(f"{_title('student', ABLATED)}, {name}", base | {f"{name} {value:g}": row for value, row in curve.items()})
+        Block(f"{_title('student', ABLATED)}, {name}", base | {f"{value:g}": row for value, row in curve.items()})
         for name, curve in curves.items()))
 
 
@@ -168,6 +169,7 @@ def curves_of(model, equations=()):
     curves = {"cfg": {cfg: Row("student", ABLATED, cfg) for cfg in CFGS}}
     curves |= {name: {value: row("student", ABLATED, **{name: value}) for value in values}
                for name, values in SWEEPS.items()}
+    curves[STRONG_TAU] = {tau: row("student", ABLATED, nag_tau=tau, strength=STRONG) for tau in SWEEPS["nag_tau"]}
     curves |= {name: {value: row("student", ABLATED, equation=name, strength=value) for value in SWEEPS["strength"]}
                for name in equations}
     return curves

@@ -38,11 +38,10 @@ def main(options):
 def strip(model, nodes):
     """PIL images, one for each frame."""
     from playground import networks
-    from playground.worlds import WORLDS
 
     from .painting import Painter, Prompts
 
-    world = WORLDS[networks.world_of(model)]
+    world = networks.world_of(model)
     cases = world.CASES[::len(world.CASES) // CASES][:CASES]
     texts = tuple((world.describe(case.scene), case.negative) for case in cases)
     prompts = Prompts(texts, *zip(*((case, seed) for case in range(len(texts)) for seed in range(SEEDS))))
