@@ -12,6 +12,7 @@ import scipy.ndimage
 import torch
 
 SIZE = 32
+MAX_WORDS, FRAMES = 12, 1
 FRAME_WIDTH = 2  # pixels
 
 SHAPES = ("circle", "square", "triangle")
