@@ -15,7 +15,7 @@ import comfy.utils
 import torch
 
 from .. import grammar
-from . import flux, text, vae
+from . import flux, sd3, text, unet, vae, wan
 from .flux import SHIFT
 from .text import encode, text_model
 from .vae import to_latent, to_picture
@@ -46,6 +46,11 @@ FLUX = {"hidden_size": 112, "num_heads": 4, "axes_dim": [8, 10, 10], "mlp_ratio"
         "depth": 2, "depth_single_blocks": 4}
 NETWORKS = {
     "flux": Network("shapes", flux, FLUX),
+    "sd3": Network("shapes", sd3, {"depth": 2, "num_blocks": 4, "mlp_ratio": 3.0}),
+    "unet": Network("shapes", unet, {
+        "model_channels": 32, "channel_mult": [2, 2, 2], "num_res_blocks": [1, 1, 1], "num_heads": 4,
+        "transformer_depth": [0, 1, 1], "transformer_depth_middle": 1, "transformer_depth_output": [0, 0, 1, 1, 1, 1]}),
+    "wan": Network("clips", wan, {"dim": 128, "ffn_dim": 384, "num_heads": 4, "num_layers": 5}),
     "playground": Network("shapes", flux, {
         "hidden_size": 128, "num_heads": 4, "axes_dim": [8, 12, 12], "mlp_ratio": 4.0,
         "depth": 2, "depth_single_blocks": 2}, masked=True),
