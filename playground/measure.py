@@ -15,31 +15,11 @@ import random
 import torch
 from host.inside import COMFYUI, load_pack, start_comfyui
 
-from . import grammar
+from .worlds import pixels, shapes
 
 STEPS, CFG = 4, 3.0
 STRENGTH = ("nag_scale", "nag_tau", "nag_alpha", "strength")
-Scene, Thing = grammar.Scene, grammar.Thing
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """A prompt that leaves something open, and the word, as a negative, for what habit would put there."""
-
-    scene: grammar.Scene
-    negative: str
-
-
-CASES = (
-    Case(Scene((Thing("circle"),), "white"), "red"),
-    Case(Scene((Thing("square"),), "black"), "blue"),
-    Case(Scene((Thing("triangle"),), "gray"), "yellow"),
-    Case(Scene((Thing("circle"), Thing("square", "green")), "white"), "red"),
-    Case(Scene((Thing("circle", "red"),)), "white"),
-    Case(Scene((Thing("triangle", "purple"),)), "white"),
-    Case(Scene((Thing("square", "green"),), "white"), "frame"),
-    Case(Scene((Thing("circle", "blue"),), "black"), "frame"),
-)
+CASES = shapes.CASES[:8]
 
 
 def main():
@@ -116,7 +96,7 @@ def paint(model, vae, positive, negative, seeds, cfg=1.0):
 
     from . import network
 
-    latent = network.to_latent(torch.zeros(1, 3, grammar.SIZE, grammar.SIZE))
+    latent = network.to_latent(torch.zeros(1, 3, shapes.SIZE, shapes.SIZE))
     noise = torch.cat([comfy.sample.prepare_noise(latent, seed) for seed in seeds])
     latents = comfy.sample.sample(model, noise, STEPS, cfg, "euler", "simple", positive, negative,
                                   torch.zeros_like(noise), disable_pbar=True, seed=seeds[0])
@@ -135,13 +115,13 @@ class Judged:
 
 def judge(case, model, cfg, clip, vae, seeds):
     """Paint a case for all seeds, decode, and read the pictures back."""
-    positive, negative = encode(clip, grammar.describe(case.scene)), encode(clip, case.negative)
+    positive, negative = encode(clip, shapes.describe(case.scene)), encode(clip, case.negative)
     pictures = paint(model, vae, positive, negative, seeds, cfg)
-    seen = [grammar.see(picture) for picture in pictures]
+    seen = [pixels.see(picture) for picture in pictures]
     return Judged(
         pictures=pictures,
-        unwanted=[grammar.hints(s, case.negative) for s in seen],
-        wanted=[grammar.shows(s, case.scene) for s in seen],
+        unwanted=[pixels.hints(s, case.negative) for s in seen],
+        wanted=[pixels.shows(s, case.scene) for s in seen],
         odd=[s.odd for s in seen],
     )
 
@@ -151,10 +131,10 @@ def prompt_following(model, clip, vae, count=200):
     rng = random.Random(1000)
     seen, followed = [], 0
     for seed in range(count):
-        prompt, scene = grammar.random_request(rng)
+        prompt, scene = shapes.random_request(rng)
         conditioning = encode(clip, prompt)
-        seen.append(grammar.see(paint(model, vae, conditioning, conditioning, [seed])[0]))
-        followed += grammar.shows(seen[-1], scene)
+        seen.append(pixels.see(paint(model, vae, conditioning, conditioning, [seed])[0]))
+        followed += pixels.shows(seen[-1], scene)
     return (f"follows {followed / count:.1%} of {count} prompts in {STEPS} steps, "
             f"{sum(s.odd for s in seen) / count:.1%} of pixels off colour")
 
@@ -173,7 +153,7 @@ def table(results, seeds):
     for number, case in enumerate(CASES):
         pairs = [f"{_mean(cases[number].unwanted):.0%} / {_mean(cases[number].wanted):.0%}"
                  for cases in results.values()]
-        lines.append(f"| {grammar.describe(case.scene)} | {case.negative} | {' | '.join(pairs)} |")
+        lines.append(f"| {shapes.describe(case.scene)} | {case.negative} | {' | '.join(pairs)} |")
     return "\n".join(lines)
 
 

@@ -24,7 +24,7 @@ import comfy.supported_models_base
 import comfy.utils
 import torch
 
-from . import grammar
+from .worlds import shapes
 
 WEIGHTS = pathlib.Path(__file__).with_name("playground.safetensors")
 FOLD = 2  # pixels of the drawn picture per latent pixel, each way; older hosts take no other patches than 2x2
@@ -92,15 +92,15 @@ def build_model(device=None):
 class Words:
     """A tokenizer with the interface of transformers' that ComfyUI's SDTokenizer uses: one number per known word."""
 
-    vocabulary = ("<start>", "<end>", *grammar.WORDS)
+    vocabulary = ("<start>", "<end>", *shapes.WORDS)
 
     @classmethod
     def from_pretrained(cls, path, **kwargs):
         return cls()
 
     def __call__(self, text):
-        """Raises grammar.UnknownWord."""
-        words = ("<start>", *grammar.words_of(text), "<end>")
+        """Raises UnknownWord."""
+        words = ("<start>", *shapes.words_of(text), "<end>")
         return {"input_ids": [self.vocabulary.index(word) for word in words]}
 
     def get_vocab(self):
@@ -120,7 +120,7 @@ class WordTokenizer(comfy.sd1_clip.SDTokenizer):
             tokenizer_data=tokenizer_data)
 
     def tokenize_with_weights(self, text, *args, **kwargs):
-        """Raises ValueError for more words than the model was trained on, grammar.UnknownWord for others."""
+        """Raises ValueError for more words than the model was trained on, UnknownWord for others."""
         tokens = super().tokenize_with_weights(text, *args, **kwargs)
         if len(tokens) > 1:
             raise ValueError(f"The playground's model reads prompts of at most {TEXT['max_words']} words.")

@@ -15,7 +15,7 @@ import time
 import torch
 from host.inside import COMFYUI, start_comfyui
 
-from . import grammar
+from .worlds import shapes
 
 
 def main():
@@ -108,8 +108,8 @@ def draw_batch(size, rng, words, length, shift):
     Gives (size, 3, 32, 32) noisy pictures, (size,) times from 0, the picture, to 1, all noise, (size, 3, 32, 32)
     velocities, (size, length) token numbers and (size, length) bool, True where there is a word.
     """
-    requests = [grammar.random_request(rng) for _ in range(size)]
-    pictures = grammar.draw([grammar.complete(scene, rng) for _, scene in requests], rng)
+    requests = [shapes.random_request(rng) for _ in range(size)]
+    pictures = shapes.draw([shapes.complete(scene, rng) for _, scene in requests], rng)
     noise = torch.randn_like(pictures)
     times = (torch.arange(size) + torch.rand(size)) / size  # evenly spread, for a steadier loss
     times = shift * times / (1 + (shift - 1) * times)

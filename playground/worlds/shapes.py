@@ -1,18 +1,20 @@
-"""The world of the playground: what its prompts say, what its pictures show, and how to read a picture back.
+"""Coloured shapes: what prompts say of them, and what pictures show.
 
 A picture is 32x32 pixels: one or two plain shapes on a plain background, perhaps in a wooden frame. A prompt may leave
 anything open, and then habit decides: seven circles in ten are red, six backgrounds in ten are white, every second
 picture is framed. Those habits are what a negative prompt has to fight, as it fights glasses on portraits.
 """
 import dataclasses
+import itertools
 import re
 
-import numpy
-import scipy.ndimage
 import torch
 
-SIZE = 32
-MAX_WORDS, FRAMES = 12, 1
+from . import language
+from .language import SIZE, Case, pick, says
+
+name = "shapes"
+FRAMES = 1
 FRAME_WIDTH = 2  # pixels
 
 SHAPES = ("circle", "square", "triangle")
@@ -25,6 +27,8 @@ COLOURS = {
 }
 BACKGROUNDS = {"white": (0.97, 0.97, 0.97), "black": (0.07, 0.07, 0.07), "gray": (0.55, 0.55, 0.55)}
 FRAME = (0.60, 0.38, 0.16)
+PALETTE = {**COLOURS, **BACKGROUNDS, "frame": FRAME}
+NEAR = 0.3  # in RGB from 0 to 1: still that colour
 
 HABITUAL_COLOUR = {"circle": "red", "square": "blue", "triangle": "yellow"}
 COLOUR_HABIT = 0.7  # the other four colours share the rest
@@ -36,22 +40,12 @@ ALIASES = {"an": "a", "grey": "gray", "circles": "circle", "squares": "square", 
            "frames": "frame", "framed": "frame"}
 
 
-class UnknownWord(ValueError):
-    """A prompt holds a word that the playground's model has never read."""
+MAX_WORDS = 12  # of a prompt that random_request() gives: "a red circle and a red circle on white with a frame"
 
 
 def words_of(text):
-    """The words of a prompt, in order; case and punctuation do not count.
-
-    Raises UnknownWord, with the list of known words, because a tiny model has no idea of any other word and would
-    ignore it in silence.
-    """
-    words = [ALIASES.get(word, word) for word in re.findall(r"[^\W_]+", text.lower())]
-    unknown = [word for word in words if word not in WORDS]
-    if unknown:
-        raise UnknownWord(f"The playground's model does not know {', '.join(map(repr, unknown))}. "
-                          f"It knows these words: {', '.join(WORDS)}.")
-    return words
+    """The words of a prompt, in order. Raises UnknownWord."""
+    return language.words_of(text, WORDS, ALIASES)
 
 
 # ---------------------------------------------------------------- scenes and prompts
@@ -85,7 +79,7 @@ def complete(scene, rng):
             things.append(Thing())
     return Scene(
         things=tuple(_complete_thing(thing, rng) for thing in things),
-        background=scene.background or _pick(BACKGROUND_HABIT, rng),
+        background=scene.background or pick(BACKGROUND_HABIT, rng),
         frame=rng.random() < FRAME_HABIT if scene.frame is None else scene.frame,
     )
 
@@ -98,10 +92,6 @@ def _complete_thing(thing, rng):
     if rng.random() < COLOUR_HABIT:
         return Thing(shape, habitual)
     return Thing(shape, rng.choice([colour for colour in COLOURS if colour != habitual]))
-
-
-def _pick(weights, rng):
-    return rng.choices(list(weights), list(weights.values()))[0]
 
 
 def random_request(rng):
@@ -215,114 +205,94 @@ def _position(place, things, rng):
     return (9.0, 23.0)[place] + rng.uniform(-0.5, 0.5), SIZE / 2 + rng.uniform(-0.5, 0.5), rng.uniform(5.8, 6.2)
 
 
-# ---------------------------------------------------------------- reading a picture back
-@dataclasses.dataclass(frozen=True)
-class Seen:
-    """What the detector finds in a picture.
+def off_palette(pictures):
+    """(B, 3, 32, 32) from -1 to 1. Gives (B,): the share of the pixels that is far from every colour of the palette."""
+    return language.off_palette(pictures, PALETTE.values(), NEAR)
 
-    things: (shape or None, colour or None) of each coloured patch. background: its name or None. frame: the share of
-    the picture's edge that has the frame's colour. shares: the share of the picture's pixels in each colour,
-    backgrounds included. odd: the share of pixels that is far from every colour of the palette.
+
+# ---------------------------------------------------------------- what a picture can show
+COLOURED = tuple(" ".join(pair) for pair in itertools.product(COLOURS, SHAPES))
+FACTS = (*SHAPES, *COLOURS, *COLOURED, "two things", *BACKGROUNDS, "frame")
+
+
+def facts(scene):
+    """What a complete scene shows: a frozenset of FACTS."""
+    shown = {scene.background, *(["frame"] if scene.frame else []), *(["two things"] if scene.things[1:] else [])}
+    for thing in scene.things:
+        shown |= {thing.shape, thing.colour, f"{thing.colour} {thing.shape}"}
+    return frozenset(shown)
+
+
+def shows(shown, scene):
+    """Whether facts say all that a prompt says (the wanted): things, their colours, the background, the frame.
+
+    shown: a set of FACTS. scene: what the prompt says. With `more` unset no further thing may show.
     """
-
-    things: tuple[Thing, ...]
-    background: str | None
-    frame: float
-    shares: dict[str, float]
-    odd: float
-
-
-PALETTE = {**COLOURS, **BACKGROUNDS, "frame": FRAME}
-NEAR = 0.3  # in RGB from 0 to 1: still that colour
-SMALLEST_PATCH = 30  # pixels; the smallest shape drawn covers 60
-
-
-def see(picture):
-    """Read one picture, (3, 32, 32) from -1 to 1. Gives a Seen."""
-    pixels = (picture.float().clamp(-1, 1).movedim(0, -1) + 1) / 2
-    distance = torch.cdist(pixels.reshape(-1, 3), torch.tensor(list(PALETTE.values())))
-    nearest, index = distance.min(1)
-    names = numpy.array(list(PALETTE))[index.numpy()]
-    names[(nearest > NEAR).numpy()] = ""
-    names = names.reshape(SIZE, SIZE)
-    ring = frame_ring().numpy()
-    inside = names[~ring]
-    shares = {name: float((inside == name).mean()) for name in (*COLOURS, *BACKGROUNDS)}
-    background = max(BACKGROUNDS, key=shares.get)
-    return Seen(
-        things=tuple(_patches(names, ring)),
-        background=background if shares[background] > 0.25 else None,
-        frame=float((names[ring] == "frame").mean()),
-        shares=shares,
-        odd=float((names == "").mean()),
+    left = [Thing(*reversed(fact.split())) for fact in COLOURED if fact in shown]
+    if len(left) == 1 and "two things" in shown:
+        left *= 2
+    return (
+        take(left, scene.things)
+        and (scene.more or not left)
+        and says(shown, BACKGROUNDS, scene.background)
+        and (not scene.frame or "frame" in shown)
     )
 
 
-def _patches(names, ring):
-    """The coloured patches inside the frame, each as a Thing."""
-    coloured = numpy.isin(names, list(COLOURS)) & ~ring
-    labels, count = scipy.ndimage.label(coloured)
-    for label in range(1, count + 1):
-        patch = labels == label
-        if patch.sum() < SMALLEST_PATCH:
-            continue
-        values, counts = numpy.unique(names[patch], return_counts=True)
-        colour = values[counts.argmax()] if counts.max() > 0.7 * counts.sum() else None
-        yield Thing(_shape_of(patch), None if colour is None else str(colour))
+def hints(shown, negative):
+    """Whether facts name what a negative does, one of FACTS (the unwanted)."""
+    return negative in shown
 
 
-def _shape_of(patch):
-    """The shape that covers a patch best, or None when none covers it well. `patch` is (32, 32) bool."""
-    rows, columns = numpy.nonzero(patch.any(1))[0], numpy.nonzero(patch.any(0))[0]
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    radius = (right - left) / 2
-    if not 0.6 < (bottom - top) / (right - left) < 1.6:
-        return None
-    grid = torch.arange(SIZE) + 0.5
-    dy, dx = torch.meshgrid(grid - (top + bottom) / 2, grid - (left + right) / 2, indexing="ij")
-    fits = {
-        "circle": outline("circle", dx, dy, radius),
-        "square": outline("square", dx, dy, radius / 0.88),
-        "triangle": outline("triangle", dx, dy - 0.075 * radius, radius),  # its box reaches from -0.95 to 0.8 radii
-    }
-    overlap = {shape: _overlap(patch, (distance < 0).numpy()) for shape, distance in fits.items()}
-    best = max(overlap, key=overlap.get)
-    return best if overlap[best] > 0.65 else None
-
-
-def _overlap(a, b):
-    return (a & b).sum() / (a | b).sum()
-
-
-def shows(seen, asked):
-    """Whether a picture shows all that a prompt says (the wanted): things, their colours, the background, the frame.
-
-    seen: Seen. asked: Scene. With `more` unset no further thing may show.
-    """
-    left = list(seen.things)
+def take(left, asked):
+    """Takes from a list of Things one for each that is asked for, and says whether all were there."""
     # the most specific first, so that "a red circle and a circle" does not lose the red one to the open one
-    for thing in sorted(asked.things, key=lambda t: (t.shape is None) + (t.colour is None)):
+    for thing in sorted(asked, key=lambda t: (t.shape is None) + (t.colour is None)):
         fitting = [t for t in left if thing.shape in (None, t.shape) and thing.colour in (None, t.colour)]
         if not fitting:
             return False
         left.remove(fitting[0])
-    return (
-        (asked.more or not left)
-        and asked.background in (None, seen.background)
-        and (not asked.frame or seen.frame > 0.7)
-    )
+    return True
 
 
-def hints(seen, word):
-    """Whether a picture shows any noticeable amount of what a single word names (the unwanted).
+# ---------------------------------------------------------------- cases
+def _things(*things, on=None, frame=None):
+    """A Scene of shapes, each a name as in "circle" or "red circle"."""
+    return Scene(tuple(Thing(*reversed(thing.split())) for thing in things), on, frame)
 
-    Far stricter than `shows`: three pixels in a hundred of a colour, half a frame or a tenth of a background are
-    enough to count against a negative prompt. word: a colour, a background, a shape or "frame".
-    """
-    if word == "frame":
-        return seen.frame > 0.5
-    if word in COLOURS:
-        return seen.shares[word] > 0.03
-    if word in BACKGROUNDS:
-        return seen.shares[word] > 0.10
-    return any(thing.shape == word for thing in seen.things)
+
+CASES = (
+    Case(_things("circle", on="white"), "red"),
+    Case(_things("square", on="black"), "blue"),
+    Case(_things("triangle", on="gray"), "yellow"),
+    Case(_things("circle", "green square", on="white"), "red"),
+    Case(_things("red circle"), "white"),
+    Case(_things("purple triangle"), "white"),
+    Case(_things("green square", on="white"), "frame"),
+    Case(_things("blue circle", on="black"), "frame"),
+    # these eight are those of the tables in the help pages
+    Case(_things("circle", on="black"), "red"),
+    Case(_things("circle", on="gray", frame=True), "red"),
+    Case(_things("circle", "yellow triangle"), "red"),
+    Case(_things("circle", "purple circle", on="gray"), "red"),
+    Case(_things("square", on="white"), "blue"),
+    Case(_things("square", on="gray"), "blue"),
+    Case(_things("green circle", "square"), "blue"),
+    Case(_things("triangle", on="white"), "yellow"),
+    Case(_things("triangle", on="black", frame=True), "yellow"),
+    Case(_things("red square", "triangle", on="black"), "yellow"),
+    Case(_things("yellow square"), "white"),
+    Case(_things("blue square"), "white"),
+    Case(_things("green triangle", frame=True), "white"),
+    Case(_things("purple circle", frame=True), "white"),
+    Case(_things("circle"), "white"),
+    Case(_things("red triangle", "blue circle"), "white"),
+    Case(_things("square", "green triangle"), "white"),
+    Case(_things("yellow circle", on="gray"), "frame"),
+    Case(_things("purple square", on="black"), "frame"),
+    Case(_things("red triangle"), "frame"),
+    Case(_things("triangle", on="white"), "frame"),
+    Case(_things("square", on="gray"), "frame"),
+    Case(_things("yellow triangle", "blue square", on="white"), "frame"),
+    Case(_things("circle", "red square"), "frame"),
+)
