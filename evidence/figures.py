@@ -4,7 +4,9 @@
 
 They go to figures/, as SVG. It needs matplotlib (evidence/requirements.txt), which `make evidence` installs.
 """
+import importlib.util
 import pathlib
+import sys
 
 import numpy
 
@@ -12,11 +14,18 @@ from . import intervals, rows, tables
 from .raw import FOLDER
 
 OUT = pathlib.Path(__file__).with_name("figures")
+REQUIREMENTS = pathlib.Path(__file__).with_name("requirements.txt")
 INK = "#808080"  # has contrast enough on white and on black
 COLOURS = {"base": "#8c8c8c", "CFG 2": "#e39b5a", "CFG 3": "#cf5c36", "NAG": "#2e86c9"}
-CURVES = {"cfg": ("CFG", "#cf5c36", "s"), "nag_scale": ("nag_scale", "#2e86c9", "o"),
-          "nag_tau": ("nag_tau", "#3f9b6c", "^"), rows.STRONG_TAU: (rows.STRONG_TAU, "#c2a21d", "v"), "nag_alpha": ("nag_alpha", "#a56bc4", "D")}
+CURVES = {
+    "cfg": ("CFG", "#cf5c36", "s"),
+    "nag_scale": ("nag_scale", "#2e86c9", "o"),
+    "nag_tau": ("nag_tau", "#3f9b6c", "^"),
+    rows.STRONG_TAU: (rows.STRONG_TAU, "#c2a21d", "v"),
+    "nag_alpha": ("nag_alpha", "#a56bc4", "D"),
+}
 FURTHER = (("#5fb3b3", "P"), ("#d970a6", "X"), ("#8f7f5f", "<"))
+SHOWN = {"unwanted": ("#cf5c36", "s"), "wanted": ("#3f9b6c", "^"), "right": ("#2e86c9", "o")}
 SHARES = {"unwanted": "with the unwanted, %", "wanted": "with all of the wanted, %", "right": "both right, %"}
 PANEL = (2.9, 2.5)  # inches
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "evidence", "font.family": "sans-serif", "font.size": 9,
@@ -33,6 +42,7 @@ def add_arguments(parser):
 
 
 def main(options):
+    have_matplotlib()
     import matplotlib
 
     matplotlib.use("Agg")
@@ -52,6 +62,18 @@ def main(options):
             dates = {"metadata": {"Date": None}} if options.format == "svg" else {"dpi": 110}
             figure.savefig(path, transparent=True, bbox_inches="tight", **dates)
             print(f"{path}  ({path.stat().st_size / 1000:.0f} kB)")
+
+
+def have_matplotlib():
+    """Install it in the environment that is ours; in any other, say what to type."""
+    from host.environment import ROOT, pip
+
+    if importlib.util.find_spec("matplotlib"):
+        return
+    ours = pathlib.Path(sys.prefix).resolve().is_relative_to(ROOT.resolve())
+    if not ours or not pip(sys.executable, "install", "--no-input", "--requirement", REQUIREMENTS):
+        sys.exit(f"The figures need matplotlib: {sys.executable} -m pip install -r {REQUIREMENTS}")
+    importlib.invalidate_caches()
 
 
 # ---------------------------------------------------------------- suppression against retention
@@ -139,10 +161,10 @@ def many_steps(stored):
     for panel, (name, raw) in zip(panels, stored.items()):
         found = {label: raw.rows[row.key] for label, row in rows.many_steps(name).blocks[0].rows.items()
                  if row.key in raw.rows}
-        for share, colour, marker in (("unwanted", "#cf5c36", "s"), ("wanted", "#3f9b6c", "^"), ("right", "#2e86c9", "o")):
-            values = 100 * numpy.array([intervals.proportion(getattr(each, share)) for each in found.values()])
-            panel.errorbar(values[:, 0], range(len(found)), xerr=numpy.abs(values[:, 1:] - values[:, :1]).T, color=colour,
-                           marker=marker, linestyle="none", elinewidth=0.8, label=SHARES[share].rstrip(", %"))
+        for share, (colour, marker) in SHOWN.items():
+            values, errors = shares(found, share)
+            panel.errorbar(values, range(len(found)), xerr=errors, color=colour, marker=marker, linestyle="none",
+                           elinewidth=0.8, label=SHARES[share].rstrip(", %"))
         panel.set_yticks(range(len(found)), list(found), fontsize=7)
         panel.invert_yaxis()
         panel.set(title=name, xlim=(0, 100), xlabel="%")
@@ -160,11 +182,13 @@ def early_stopping(stored):
             ("from", "--"): {0: auto, 1: base} | {to: rows.row(weights, steps, start_percent=to) for to in (0.25, 0.5)},
         }
         for panel, (name, raw) in zip(panels[at * len(stored):], stored.items()):
-            for share, colour in (("unwanted", "#cf5c36"), ("wanted", "#3f9b6c")):
+            for share in ("unwanted", "wanted"):
                 for (how, style), points in lines.items():
                     found = {x: raw.rows[row.key] for x, row in sorted(points.items()) if row.key in raw.rows}
                     if found:
-                        draw_line(panel, found, share, colour, style, f"{share}, NAG {how} there")
+                        values, errors = shares(found, share)
+                        panel.errorbar(list(found), values, yerr=errors, color=SHOWN[share][0], linestyle=style,
+                                       marker="o", elinewidth=0.8, label=f"{share}, NAG {how} there")
             panel.set(title=f"{name}, {steps} steps", ylim=(0, 100), xticks=(0, 0.25, 0.5, 1))
             panel.set_xticklabels(("0", "¼", "½", "1"))
         panels[at * len(stored)].set_ylabel(f"{weights}, %")
@@ -172,10 +196,10 @@ def early_stopping(stored):
     return figure
 
 
-def draw_line(panel, found, share, colour, style, label):
-    values = 100 * numpy.array([intervals.proportion(getattr(each, share)) for each in found.values()])
-    panel.errorbar(list(found), values[:, 0], yerr=numpy.abs(values[:, 1:] - values[:, :1]).T, color=colour,
-                   linestyle=style, marker="o", elinewidth=0.8, label=label)
+def shares(found, name):
+    """(shares in per cent, (2, rows) of what their intervals reach below and above)."""
+    value, low, high = 100 * numpy.array([intervals.proportion(getattr(each, name)) for each in found.values()]).T
+    return value, numpy.stack([value - low, high - value])
 
 
 # ---------------------------------------------------------------- layout

@@ -2,7 +2,6 @@
 
 To try something else, add a line here; painting, tables and figures go by these lists alone.
 """
-import functools
 from dataclasses import dataclass
 
 MODELS = ("flux", "sd3", "unet", "wan", "emoji")
@@ -46,7 +45,7 @@ class Row:
     def key(self):
         """Its name in the file of results."""
         nag = self.nag is not None and " ".join(["nag", *(f"{name}={value}" for name, value in self.nag)])
-        parts = (self.weights, f"{self.steps} steps", self.cfg != 1 and f"cfg {self.cfg:g}", nag,
+        parts = (_title(self.weights, self.steps).lower(), self.cfg != 1 and f"cfg {self.cfg:g}", nag,
                  self.pag and f"pag {self.pag:g}", self.variant)
         return ", ".join(part for part in parts if part)
 
@@ -75,9 +74,8 @@ def tables(model, equations=()):
 
     equations: those that NAG Options offers beside the paper's.
     """
-    made = (few_steps, many_steps, ablation, sweeps, early_stopping, image_streams,
-            functools.partial(other_equations, equations=equations))
-    found = (make(model) for make in made)
+    found = (few_steps(model), many_steps(model), ablation(model), sweeps(model, equations), early_stopping(model),
+             image_streams(model), other_equations(model, equations))
     return tuple(table for table in found if table.blocks)
 
 
@@ -127,8 +125,8 @@ def ablation(model):
         for name, strength in settings.items()))
 
 
-def sweeps(model):
-    curves = curves_of(model)
+def sweeps(model, equations=()):
+    curves = curves_of(model, equations)
     base = {"base": Row("student", ABLATED)}
     return Table("Sweeps", tuple(
         Block(f"{_title('student', ABLATED)}, {name}", base | {f"{value:g}": row for value, row in curve.items()})

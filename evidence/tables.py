@@ -16,7 +16,7 @@ FIRST = HERE / "NOT_AS_THE_PAPER.md"  # written by hand
 MEASURED = ("unwanted", "wanted", "right")
 COLUMNS = ("", "unwanted", "wanted", "both right", *(f"{name}, over the first" for name in MEASURED), "off palette",
            "distance", "distance, without")
-LEGEND = f"""Written by `python -m evidence tables` from `raw/`; [README.md](README.md) says how the pictures are painted.
+LEGEND = f"""Written by `python -m evidence tables` from `raw/`; [README.md](README.md) says how all of it was made.
 
 - **unwanted**: pictures in which the judge sees what the negative names. **wanted**: in which it sees all that the
   prompt says. **both right**: the wanted without the unwanted. In per cent, with the {intervals.LEVEL:.0%} interval for
