@@ -14,7 +14,7 @@ import comfy.model_patcher
 import comfy.utils
 import torch
 
-from .. import grammar
+from ..worlds import WORLDS
 from . import flux, sd3, text, unet, vae, wan
 from .flux import SHIFT
 from .text import encode, text_model
@@ -48,25 +48,24 @@ NETWORKS = {
     "flux": Network("shapes", flux, FLUX),
     "sd3": Network("shapes", sd3, {"depth": 2, "num_blocks": 4, "mlp_ratio": 3.0}),
     "unet": Network("shapes", unet, {
-        "model_channels": 32, "channel_mult": [2, 2, 2], "num_res_blocks": [1, 1, 1], "num_heads": 4,
-        "transformer_depth": [0, 1, 1], "transformer_depth_middle": 1, "transformer_depth_output": [0, 0, 1, 1, 1, 1]}),
-    "wan": Network("clips", wan, {"dim": 128, "ffn_dim": 384, "num_heads": 4, "num_layers": 5}),
+        "model_channels": 64, "channel_mult": [1, 1], "num_res_blocks": [1, 2], "num_heads": 4,
+        "transformer_depth": [0, 1, 1], "transformer_depth_middle": 1, "transformer_depth_output": [0, 0, 1, 1, 1]}),
+    "wan": Network("clips", wan, {"dim": 112, "ffn_dim": 336, "num_heads": 4, "num_layers": 5}),
     "playground": Network("shapes", flux, {
         "hidden_size": 128, "num_heads": 4, "axes_dim": [8, 12, 12], "mlp_ratio": 4.0,
         "depth": 2, "depth_single_blocks": 2}, masked=True),
 }
 NAMES = tuple(name for name in NETWORKS if name != "playground")  # the first one, undistilled, comes with the nodes
-SHAPES = {"shapes": grammar}
 
 
 def world_of(name):
     """The world that a network paints."""
-    return SHAPES[NETWORKS[name].world]
+    return WORLDS[NETWORKS[name].world]
 
 
 def latent_shape(name):
     """That of one picture or clip, without the batch: (12, 16, 16) or (12, F, 16, 16)."""
-    frames = getattr(world_of(name), "FRAMES", 1)
+    frames = world_of(name).FRAMES
     side = vae.SIZE // vae.FOLD
     return (vae.CHANNELS, side, side) if frames == 1 else (vae.CHANNELS, frames, side, side)
 
@@ -162,7 +161,7 @@ def load(which="playground"):
     text_model(clip).load_state_dict(_part(weights, TEXT_PREFIX))
     patcher = comfy.model_patcher.ModelPatcher(
         model, load_device=comfy.model_management.get_torch_device(), offload_device=offload_device)
-    return patcher, clip, vae.build_vae(getattr(world_of(name), "FRAMES", 1))
+    return patcher, clip, vae.build_vae(world_of(name).FRAMES)
 
 
 def _part(weights, prefix):
