@@ -11,12 +11,13 @@ import shlex
 import sys
 import time
 
-import torch
+import numpy
 
 from . import rows
 from .raw import FOLDER, Raw
 
 SEEDS = 32
+KEEP = 20  # seconds of painting that may be lost
 
 
 def add_arguments(parser):
@@ -31,53 +32,71 @@ def add_arguments(parser):
 
 
 def main(options):
-    from .painting import Nodes, start
+    from .painting import BATCH, Nodes, start
 
     start(options.device)
-    raw = paint(options.model, Nodes(), options.device, options.rows, options.seeds, options.cases, options.batch,
-                options.drawn)
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{options.model}.npz"
-    if path.exists():
-        kept = Raw.load(path)
-        kept.add(raw)
-        raw = kept
+    before = Raw.load(path) if path.exists() else None
+    batch = options.batch or BATCH[options.device]
+    run = Run(options.model, Nodes(), options.seeds, options.cases, batch, options.drawn)
+    kept = time.monotonic()
+    for key, pictures in run.paint(options.rows):
+        print(f"{options.model}, {key}: unwanted {pictures.unwanted.mean():.1%}, wanted {pictures.wanted.mean():.1%}, "
+              f"right {pictures.right.mean():.1%}, distance {pictures.distances[0]:.2f}, {pictures.seconds:.1f} s",
+              flush=True)
+        if time.monotonic() - kept > KEEP:
+            run.raw.onto(before).save(path)
+            kept = time.monotonic()
+    raw = run.raw.onto(before)
     raw.save(path)
     print(f"{path}: {len(raw.rows)} rows of {len(raw.case)} pictures, {path.stat().st_size / 1000:.0f} kB", flush=True)
 
 
-def paint(name, nodes, device="cpu", parts=("",), seeds=SEEDS, cases=None, batch=None, drawn=None):
-    """The rows of a model whose names have one of these parts in them: Raw."""
-    from playground import judge as judges
-    from playground import networks
-    from playground.worlds import WORLDS
+class Run:
+    """One run over rows of a model; what it has seen so far is its `raw`.
 
-    from . import judging
-    from .painting import BATCH, Painter, Prompts, versions
+    Args:
+        name: of the model. nodes: painting.Nodes. The others: see add_arguments().
+    """
 
-    began = time.monotonic()
-    world = WORLDS[networks.world_of(name)]
-    asked = world.CASES[:cases]
-    texts = [(world.describe(case.scene), case.negative) for case in asked]
-    prompts = Prompts.of(texts, seeds)
-    judge = judging.Judge(world, judges.load(world.name), prompts, drawn or judging.DRAWN)
-    raw = Raw(judge.case, torch.tensor(prompts.seed).numpy(), judge.of_drawn())
-    painters = {}
-    for row in rows.all_rows(name, nodes.equations):
-        if not any(part in row.key for part in parts):
-            continue
-        if row.weights not in painters:
-            which = name if row.weights == "teacher" else f"{name} {row.weights}"
-            painters[row.weights] = Painter(name, networks.load(which), nodes, prompts, batch or BATCH[device])
-        started = time.monotonic()
-        pictures = painters[row.weights].paint(row)
-        seconds = time.monotonic() - started
-        seen = raw.rows[row.key] = judge.see(pictures, seconds)
-        print(f"{name}, {row.key}: unwanted {seen.unwanted.mean():.1%}, wanted {seen.wanted.mean():.1%}, right "
-              f"{seen.right.mean():.1%}, distance {seen.distances[0]:.2f}, {seconds:.1f} s", flush=True)
-    run = {"command": command(), **versions(), "seconds": round(time.monotonic() - began), "rows": len(raw.rows)}
-    raw.notes = {"model": name, "world": world.name, "cases": texts, "facts": list(world.FACTS), "runs": [run]}
-    return raw
+    def __init__(self, name, nodes, seeds=SEEDS, cases=None, batch=64, drawn=None):
+        from playground import judge as judges
+        from playground import networks
+
+        from . import judging
+        from .painting import Prompts, versions
+
+        self.name, self.nodes, self.batch, self.began = name, nodes, batch, time.monotonic()
+        world = networks.world_of(name)
+        texts = [(world.describe(case.scene), case.negative) for case in world.CASES[:cases]]
+        self.prompts, self.painters = Prompts.of(texts, seeds), {}
+        self.judge = judging.Judge(world, judges.load(world.name), self.prompts, drawn or judging.DRAWN)
+        run = {"command": command(), **versions()}
+        notes = {"model": name, "world": world.name, "cases": [list(pair) for pair in texts],
+                 "facts": list(world.FACTS), "runs": [run]}
+        self.raw = Raw(self.judge.case, numpy.array(self.prompts.seed), self.judge.of_drawn(), notes)
+
+    def paint(self, parts=("",)):
+        """Paint the rows whose names have one of these parts in them. Yields a row's name and its raw.Pictures."""
+        for row in rows.all_rows(self.name, self.nodes.equations):
+            if any(part in row.key for part in parts):
+                started = time.monotonic()
+                pictures = self._painter(row.weights).paint(row)
+                self.raw.rows[row.key] = self.judge.see(pictures, time.monotonic() - started)
+                self.raw.notes["runs"][-1] |= {"seconds": round(time.monotonic() - self.began),
+                                               "rows": len(self.raw.rows)}
+                yield row.key, self.raw.rows[row.key]
+
+    def _painter(self, weights):
+        from playground import networks
+
+        from .painting import Painter
+
+        if weights not in self.painters:
+            loaded = networks.load(self.name if weights == "teacher" else f"{self.name} {weights}")
+            self.painters[weights] = Painter(self.name, loaded, self.nodes, self.prompts, self.batch)
+        return self.painters[weights]
 
 
 def command():

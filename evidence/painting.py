@@ -87,7 +87,7 @@ class Painter:
         import comfy.sample
         from playground import networks
 
-        self.name, self.nodes, self.prompts, self.batch = name, nodes, prompts, batch
+        self.nodes, self.prompts, self.batch = nodes, prompts, batch
         self.model, clip, _ = loaded
         texts = dict.fromkeys(text for case in prompts.texts for text in case)
         self.encoded = {text: clip.encode_from_tokens_scheduled(clip.tokenize(text))[0] for text in texts}
@@ -106,7 +106,7 @@ class Painter:
             for indices in self._batches(texts):
                 positive, negative = (self._stacked([texts[i][which] for i in indices]) for which in (0, 1))
                 latents[indices] = self._sampled(model, row, positive, negative, self.noise[indices])
-        return networks.to_picture(self.name, latents).clamp(-1, 1)
+        return networks.to_picture(latents).clamp(-1, 1)
 
     def _sampled(self, model, row, positive, negative, noise):
         import comfy.sample

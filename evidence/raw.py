@@ -77,14 +77,16 @@ class Raw:
         }
         return cls(arrays["case"].astype(int), arrays["seed"].astype(int), rows, notes)
 
-    def add(self, other):
-        """Take over the rows of another run; they replace those of the same key.
+    def onto(self, before):
+        """These rows and those of an earlier run, if there was one, less what was painted anew.
 
         Raises:
             ValueError: it has other prompts, seeds or facts.
         """
-        same = all(numpy.array_equal(getattr(self, name), getattr(other, name)) for name in ("case", "seed"))
-        if not same or any(self.notes.get(name) != other.notes.get(name) for name in ("cases", "facts")):
+        if before is None:
+            return self
+        same = all(numpy.array_equal(getattr(self, name), getattr(before, name)) for name in ("case", "seed"))
+        if not same or any(self.notes.get(name) != before.notes.get(name) for name in ("cases", "facts")):
             raise ValueError("These rows have other prompts, seeds or facts, and can't be compared: begin a new file.")
-        self.rows.update(other.rows)
-        self.notes["runs"] = [*self.notes.get("runs", ()), *other.notes.get("runs", ())]
+        runs = [*before.notes["runs"], *self.notes["runs"]]
+        return Raw(self.case, self.seed, before.rows | self.rows, {**self.notes, "runs": runs})

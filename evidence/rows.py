@@ -2,7 +2,6 @@
 
 To try something else, add a line here; painting, tables and figures go by these lists alone.
 """
-import functools
 from dataclasses import dataclass
 
 MODELS = ("flux", "sd3", "unet", "wan", "emoji")
@@ -19,6 +18,7 @@ SWEEPS = {
     "strength": (0.25, 0.5, 0.75, 1.25, 1.5, 1.75, 2.0),
 }
 STRONG = 2.0  # the dial at its end: what the cap and the blend are for shows where NAG is pushed
+STRONG_TAU = f"nag_tau at strength {STRONG:g}"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Row:
     def key(self):
         """Its name in the file of results."""
         nag = self.nag is not None and " ".join(["nag", *(f"{name}={value}" for name, value in self.nag)])
-        parts = (self.weights, f"{self.steps} steps", self.cfg != 1 and f"cfg {self.cfg:g}", nag,
+        parts = (_title(self.weights, self.steps).lower(), self.cfg != 1 and f"cfg {self.cfg:g}", nag,
                  self.pag and f"pag {self.pag:g}", self.variant)
         return ", ".join(part for part in parts if part)
 
@@ -74,9 +74,8 @@ def tables(model, equations=()):
 
     equations: those that NAG Options offers beside the paper's.
     """
-    made = (few_steps, many_steps, ablation, sweeps, early_stopping, image_streams,
-            functools.partial(other_equations, equations=equations))
-    found = (make(model) for make in made)
+    found = (few_steps(model), many_steps(model), ablation(model), sweeps(model, equations), early_stopping(model),
+             image_streams(model), other_equations(model, equations))
     return tuple(table for table in found if table.blocks)
 
 
@@ -126,11 +125,11 @@ def ablation(model):
         for name, strength in settings.items()))
 
 
-def sweeps(model):
-    curves = curves_of(model)
+def sweeps(model, equations=()):
+    curves = curves_of(model, equations)
     base = {"base": Row("student", ABLATED)}
     return Table("Sweeps", tuple(
-        Block(f"{_title('student', ABLATED)}, {name}", base | {f"{name} {value:g}": row for value, row in curve.items()})
+        Block(f"{_title('student', ABLATED)}, {name}", base | {f"{value:g}": row for value, row in curve.items()})
         for name, curve in curves.items()))
 
 
@@ -168,6 +167,7 @@ def curves_of(model, equations=()):
     curves = {"cfg": {cfg: Row("student", ABLATED, cfg) for cfg in CFGS}}
     curves |= {name: {value: row("student", ABLATED, **{name: value}) for value in values}
                for name, values in SWEEPS.items()}
+    curves[STRONG_TAU] = {tau: row("student", ABLATED, nag_tau=tau, strength=STRONG) for tau in SWEEPS["nag_tau"]}
     curves |= {name: {value: row("student", ABLATED, equation=name, strength=value) for value in SWEEPS["strength"]}
                for name in equations}
     return curves
