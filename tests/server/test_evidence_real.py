@@ -280,8 +280,8 @@ def llava(tmp_path_factory):
     tokenizer = hf.PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="<pad>", unk_token="<unk>",
                                            additional_special_tokens=["<image>"])
     template = ("{% for message in messages %}USER: {% for part in message['content'] %}"
-                "{% if part['type'] == 'image' %}<image>{% else %} {{ part['text'] }}{% endif %}{% endfor %}{% endfor %}"
-                " ASSISTANT:")
+                "{% if part['type'] == 'image' %}<image>{% else %} {{ part['text'] }}{% endif %}"
+                "{% endfor %}{% endfor %} ASSISTANT:")
     images = hf.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     hf.LlavaProcessor(images, tokenizer, patch_size=8, vision_feature_select_strategy="default", image_token="<image>",
                       chat_template=template, num_additional_image_tokens=1).save_pretrained(folder)
