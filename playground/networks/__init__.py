@@ -20,6 +20,8 @@ from .flux import SHIFT
 from .text import encode, text_model
 from .vae import to_latent, to_picture
 
+__all__ = ["NAMES", "SHIFT", "build", "build_model", "encode", "initialise", "latent_shape", "load", "path_of", "save",
+           "text_model", "to_latent", "to_picture", "tokens", "velocity", "world_of"]
 WEIGHTS = pathlib.Path(__file__).parents[1] / "weights"
 FIRST = pathlib.Path(__file__).parents[1] / "playground.safetensors"
 
@@ -56,7 +58,7 @@ NETWORKS = {
         "hidden_size": 128, "num_heads": 4, "axes_dim": [8, 12, 12], "mlp_ratio": 4.0,
         "depth": 2, "depth_single_blocks": 2}, masked=True),
 }
-NAMES = tuple(name for name, network in NETWORKS.items() if name != "playground" and network.world in WORLDS)  # the first one, undistilled, comes with the nodes
+NAMES = tuple(name for name in NETWORKS if name != "playground")  # which has masks, no student and a file beside these
 
 
 def world_of(name):
@@ -72,7 +74,7 @@ def latent_shape(name):
 
 
 def build(name, device=None):
-    """(BaseModel, CLIP), untrained, float32, with uninitialised weights. device: the model's, a torch.device or None."""
+    """(BaseModel, CLIP), untrained, float32, with uninitialised weights. device: the model's, or None."""
     network = NETWORKS[name]
     return build_model(name, device), text.build_clip(world_of(name), network.text_width, network.masked)
 
