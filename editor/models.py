@@ -61,8 +61,7 @@ def playground(model: str) -> comfy.model_patcher.ModelPatcher:
         raise Unreadable(f"the playground's {model}")
     from ..playground import networks
 
-    network = networks.NETWORKS[NETWORKS[model].removesuffix(" student")]
-    return _patcher(network.architecture.build(network.text_width, META, **network.sizes))
+    return _patcher(networks.build_model(NETWORKS[model].removesuffix(" student"), META))
 
 
 @lru_cache(maxsize=16)

@@ -595,7 +595,7 @@ def test_another_file_of_the_same_name(plan, model_folder):
 
 
 PLAYGROUND = {"playground": "Flux", "tiny Flux": "Flux", "tiny SD3.5, distilled": "Stable Diffusion 3 and 3.5",
-              "tiny SDXL": "Stable Diffusion XL", "tiny Wan, distilled": "Wan"}  # fmt: skip
+              "tiny SDXL": "Stable Diffusion XL", "tiny Wan, distilled": "Wan", "tiny emoji": "Flux"}  # fmt: skip
 
 
 @pytest.mark.parametrize("model", PLAYGROUND)
@@ -603,8 +603,8 @@ def test_each_model_of_the_playground(plan, part, model):
     """Also where its weights are not there: then ComfyUI says so when it runs."""
     graph = {**playground(), "load": ("NAGPlaygroundLoader", {"model": model}), "nag": nag_model(), "last": ksampler()}
     answer = plan(graph)
-    node, (network, _) = answer["nodes"]["nag"], part("playground.networks").build(
-        part("nodes.playground").NETWORKS[model].removesuffix(" student"))
+    name = part("nodes.playground").NETWORKS[model].removesuffix(" student")
+    node, network = answer["nodes"]["nag"], part("playground.networks").build_model(name)
     (family,) = (each for each in answer["families"] if each["name"] == PLAYGROUND[model])
     assert (node["family"], node["message"]) == (family["name"], None)
     assert node["settings"].items() >= {name: family[name] for name in STRENGTH}.items()
