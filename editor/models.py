@@ -55,9 +55,9 @@ def _find(folder, name):
 
 @lru_cache(maxsize=1)
 def playground():
-    from ..playground import network
+    from ..playground import networks
 
-    return _patcher(network.build_model(META))
+    return _patcher(networks.build_model("playground", META))
 
 
 @lru_cache(maxsize=16)

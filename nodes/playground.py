@@ -24,6 +24,6 @@ class NAGPlaygroundLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        from ..playground import network  # it builds on more of ComfyUI than NAG does: only where it is wanted
+        from ..playground import networks  # it builds on more of ComfyUI than NAG does: only where it is wanted
 
-        return io.NodeOutput(*network.load())
+        return io.NodeOutput(*networks.load())

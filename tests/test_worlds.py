@@ -4,7 +4,7 @@ import random
 import pytest
 import torch
 
-WORLDS = ("shapes",)
+WORLDS = ("shapes", "clips", "emoji")
 COUNT = 200
 
 
@@ -45,6 +45,59 @@ def test_shapes_as_the_pixels_say(part):
         assert shapes.facts(found) == shapes.facts(scene)
         for asked in (shapes.random_request(rng)[1] for _ in range(20)):
             assert shapes.shows(shapes.facts(scene), asked) == pixels.shows(seen, asked)
+
+
+def test_clips_as_the_pixels_say(part):
+    """Every frame shows the same thing, and its middle moves the way that the facts say."""
+    clips, pixels = part("playground.worlds.clips"), part("playground.worlds.pixels")
+    rng = random.Random(2)
+    scenes = [clips.complete(clips.random_request(rng)[1], rng) for _ in range(40)]
+    grid = torch.arange(32.0)
+    for scene, clip in zip(scenes, clips.draw(scenes, rng)):
+        frames = clip.movedim(1, 0)
+        (thing,), background = pixels.see(frames[0]).things, pixels.see(frames[0]).background
+        assert all(pixels.see(frame).things == (thing,) for frame in frames)
+        weight = (frames - frames[:, :, :1, :1]).abs().sum(1)  # of the shape: unlike the corner
+        middle = [(weight.sum(axis) * grid).sum(1) / weight.sum((1, 2)) for axis in (1, 2)]  # x, y in each frame
+        (x,), (y,) = (set(values.diff().div(clips.STEP).round().int().tolist()) for values in middle)
+        direction = next(name for name, way in clips.DIRECTIONS.items() if way == (x, y))
+        assert clips.facts(scene) == {thing.shape, thing.colour, direction, background}
+
+
+def test_emoji_as_the_nearest_drawing_says(part):
+    """Each picture's nearest scene, of all styles, subjects, companions and places on its background, is its own."""
+    emoji = part("playground.worlds.emoji")
+    rng = random.Random(2)
+    scenes = [emoji.complete(emoji.random_request(rng)[1], rng) for _ in range(12)]
+    subjects, companions = emoji._drawings()
+    for scene, picture in zip(scenes, emoji.draw(scenes, rng)):
+        corner = (picture[:, -1, 0] + 1) / 2
+        background = min(emoji.BACKGROUNDS, key=lambda b: (corner - torch.tensor(emoji.BACKGROUNDS[b])).norm().item())
+        best = None
+        for top in (-1, 0, 1):
+            for left in (-1, 0, 1):
+                pixels = picture.add(1).div(2).roll((-top, -left), (1, 2)).movedim(0, -1)
+                for style, (drawn, beside) in enumerate(zip(subjects, companions)):
+                    under = torch.lerp(corner.expand(len(drawn), 32, 32, 3), drawn[..., :3], drawn[..., 3:])
+                    both = torch.lerp(under[:, None], beside[..., :3], beside[..., 3:])
+                    far = (both - pixels).square().sum((2, 3, 4))
+                    at = divmod(far.argmin().item(), len(beside))
+                    if best is None or far.min() < best[0]:
+                        best = far.min(), emoji.STYLES[style], list(emoji.SUBJECTS)[at[0]], at[1]
+        _, style, subject, companion = best
+        named = ["", *emoji.COMPANIONS][companion]
+        assert best[0] < 1e-3 and emoji.facts(emoji.Scene(subject, style, background, named)) == emoji.facts(scene)
+
+
+def test_emoji_are_whole(part):
+    """The sheet holds what the tables name: no drawing is missing or the same as another."""
+    emoji = part("playground.worlds.emoji")
+    subjects, companions = emoji._drawings()
+    assert subjects.shape == (3, 40, 32, 32, 4) and companions.shape == (3, 4, 32, 32, 4)
+    assert subjects[..., 3].sum((2, 3)).min() > 90 and companions[:, 1:, ..., 3].sum((2, 3)).min() > 30
+    flat = torch.cat([subjects.flatten(0, 1), companions[:, 1:].flatten(0, 1)]).flatten(1)
+    assert torch.cdist(flat, flat).fill_diagonal_(99).min() > 3
+    assert emoji.SHEET.stat().st_size < 250_000
 
 
 def test_facts(world, completed):

@@ -20,6 +20,8 @@ from .flux import SHIFT
 from .text import encode, text_model
 from .vae import to_latent, to_picture
 
+__all__ = ["NAMES", "SHIFT", "build", "build_model", "encode", "initialise", "latent_shape", "load", "path_of", "save",
+           "text_model", "to_latent", "to_picture", "tokens", "velocity", "world_of"]
 WEIGHTS = pathlib.Path(__file__).parents[1] / "weights"
 FIRST = pathlib.Path(__file__).parents[1] / "playground.safetensors"
 
@@ -51,11 +53,12 @@ NETWORKS = {
         "model_channels": 64, "channel_mult": [1, 1], "num_res_blocks": [1, 2], "num_heads": 4,
         "transformer_depth": [0, 1, 1], "transformer_depth_middle": 1, "transformer_depth_output": [0, 0, 1, 1, 1]}),
     "wan": Network("clips", wan, {"dim": 112, "ffn_dim": 336, "num_heads": 4, "num_layers": 5}),
+    "emoji": Network("emoji", flux, FLUX | {"hidden_size": 128, "axes_dim": [8, 12, 12]}),
     "playground": Network("shapes", flux, {
         "hidden_size": 128, "num_heads": 4, "axes_dim": [8, 12, 12], "mlp_ratio": 4.0,
         "depth": 2, "depth_single_blocks": 2}, masked=True),
 }
-NAMES = tuple(name for name in NETWORKS if name != "playground")  # the first one, undistilled, comes with the nodes
+NAMES = tuple(name for name in NETWORKS if name != "playground")  # which has masks, no student and a file beside these
 
 
 def world_of(name):
@@ -71,10 +74,15 @@ def latent_shape(name):
 
 
 def build(name, device=None):
-    """(BaseModel, CLIP), untrained, float32, with uninitialised weights. device: the model's, a torch.device or None."""
+    """(BaseModel, CLIP), untrained, float32, with uninitialised weights. device: the model's, or None."""
     network = NETWORKS[name]
-    model = network.architecture.build(network.text_width, device, **network.sizes)
-    return model, text.build_clip(world_of(name), network.text_width, network.masked)
+    return build_model(name, device), text.build_clip(world_of(name), network.text_width, network.masked)
+
+
+def build_model(name, device=None):
+    """The BaseModel of build()."""
+    network = NETWORKS[name]
+    return network.architecture.build(network.text_width, device, **network.sizes)
 
 
 def tokens(name, prompts):
@@ -88,8 +96,19 @@ def velocity(name, model, x, sigma, context, pooled):
 
     x: (B, *latent_shape(name)). sigma: (B,), 1 for all noise, 0 for none. context, pooled: encode()'s.
     """
-    with OutOfPlace():
+    with Training(), OutOfPlace():
         return NETWORKS[name].architecture.call(model, x, sigma, context, pooled)
+
+
+class Training:
+    """Newer hosts have kernels without gradients, but not where this is said."""
+
+    def __enter__(self):
+        self.earlier = getattr(comfy.model_management, "in_training", False)
+        comfy.model_management.in_training = self.earlier or torch.is_grad_enabled()
+
+    def __exit__(self, *error):
+        comfy.model_management.in_training = self.earlier
 
 
 class OutOfPlace(torch.overrides.TorchFunctionMode):

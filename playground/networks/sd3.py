@@ -5,7 +5,9 @@ import torch
 from .flux import SHIFT
 from .vae import CHANNELS, PlaygroundLatent
 
-SIZES = {"in_channels": CHANNELS, "patch_size": 2, "input_size": None, "pos_embed_scaling_factor": None, "qk_norm": "rms"}
+SIZES = {
+    "in_channels": CHANNELS, "patch_size": 2, "input_size": None, "pos_embed_scaling_factor": None, "qk_norm": "rms",
+}
 SILENT = r"adaLN_modulation|^final_layer"
 STEPS = 1000  # times count from 0 to this
 

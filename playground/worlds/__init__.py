@@ -16,6 +16,6 @@ module with
 
 and `rng` is a random.Random everywhere.
 """
-from . import shapes
+from . import clips, emoji, shapes
 
-WORLDS = {world.name: world for world in (shapes,)}
+WORLDS = {world.name: world for world in (shapes, clips, emoji)}
