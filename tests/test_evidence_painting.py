@@ -7,7 +7,7 @@ import comfy.samplers
 import numpy
 import pytest
 import torch
-from evidence import judging, paint, painting, rows, variants
+from evidence import judging, paint, painting, raw, rows, variants
 from nodes import CLIPTextEncode, common_ksampler
 from playground import networks
 from playground.worlds import shapes
@@ -16,6 +16,15 @@ from subject import out
 
 TEXTS = (("a circle on white", "red"), ("a red square and a circle", "blue"), ("", "a frame"))
 CLOSE = 1e-4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Two are slower than one where others compute, too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -49,17 +58,17 @@ def texts_of(name):
     return [(world.describe(case.scene), case.negative) for case in world.CASES[:3]]
 
 
-@pytest.mark.parametrize(("cfg", "nag"), [(1.0, None), (3.0, None), (1.0, {}), (3.0, {"nag_scale": 7.0})])
+@pytest.mark.parametrize(("cfg", "nag"), [(3.0, None), (1.0, {"nag_scale": 7.0})])
 def test_a_batch_is_what_ksampler_gives_one_by_one(network, applied, nodes, inference_mode, cfg, nag):
     name, loaded = network
-    texts = texts_of(name)
+    texts = texts_of(name)[:2]
     row = rows.Row("student", 2, cfg) if nag is None else rows.row("student", 2, cfg, **nag)
     found = painter(name, loaded, applied, texts=texts).paint(row)
     model, clip, _ = loaded
     guided = model if nag is None else out(nodes.NAGModel, model, **nag)
     for case, prompts in enumerate(texts):
         positive, negative = (CLIPTextEncode().encode(clip, text)[0] for text in prompts)
-        for seed in range(2):
+        for seed in range(2 - case):
             latent = {"samples": torch.zeros(1, *networks.latent_shape(name))}
             (sampled,) = common_ksampler(guided, painting.SEEDS_APART * case + seed, 2, cfg, "euler", "simple",
                                          positive, negative, latent)
@@ -104,7 +113,7 @@ def features(seed):
 @pytest.mark.parametrize(("variant", "order", "capped"), [("", 1, True), ("no cap", 1, False), ("L2", 2, True)])
 def test_variants(patches, pack, variant, order, capped):
     """As written out in float64; numbers by which the cap binds for some tokens and not for others."""
-    scale, tau, alpha = 2.0, 1.4, 0.5
+    scale, tau, alpha = 2.0, 2.2, 0.5
     positive, negative = (features(seed) * torch.linspace(0.1, 3, 5)[:, None] for seed in (1, 2))
     z_pos, z_neg = positive.double(), negative.double().flip(1)
     norm = lambda z: torch.linalg.vector_norm(z, ord=order, dim=-1, keepdim=True)
@@ -163,21 +172,21 @@ def judge(monkeypatch):
 
     monkeypatch.setattr(shapes, "draw", remembered)
     texts = [(shapes.describe(case.scene), case.negative) for case in shapes.CASES[:4]]
-    return judging.Judge(shapes, Truth(drawn), painting.Prompts.of(texts, 16), drawn=32)
+    return judging.Judge(shapes, Truth(drawn), painting.Prompts.of(texts, 16), compared=32)
 
 
 def test_drawn_pictures_are_right(judge):
     found = judge.of_drawn()
     assert all(row.wanted.all() for row in found.values())
-    assert 0.4 < found[judging.WITH].unwanted.mean() < 0.9 and not found[judging.WITHOUT].unwanted.any()
+    assert 0.4 < found[raw.DRAWN].unwanted.mean() < 0.9 and not found[raw.DRAWN_WITHOUT].unwanted.any()
     assert all(row.odd.mean() < 0.2 for row in found.values())
 
 
 def test_distances_know_what_is_unwanted(judge):
     """Pictures without the unwanted are nearer to such than to all, and the other way round."""
     found = judge.of_drawn()
-    to_all, _, to_without, _ = found[judging.WITH].distances
-    without_to_all, half, without_to_without, _ = found[judging.WITHOUT].distances
+    to_all, _, to_without, _ = found[raw.DRAWN].distances
+    without_to_all, half, without_to_without, _ = found[raw.DRAWN_WITHOUT].distances
     assert to_all < to_without and without_to_without < without_to_all and half > 0
 
 
