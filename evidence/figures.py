@@ -161,6 +161,8 @@ def many_steps(stored):
     for panel, (name, raw) in zip(panels, stored.items()):
         found = {label: raw.rows[row.key] for label, row in rows.many_steps(name).blocks[0].rows.items()
                  if row.key in raw.rows}
+        if not found:
+            continue
         for share, (colour, marker) in SHOWN.items():
             values, errors = shares(found, share)
             panel.errorbar(values, range(len(found)), xerr=errors, color=colour, marker=marker, linestyle="none",

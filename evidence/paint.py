@@ -39,7 +39,7 @@ def main(options):
     path = options.out / f"{options.model}.npz"
     before = Raw.load(path) if path.exists() else None
     batch = options.batch or BATCH[options.device]
-    run = Run(options.model, Nodes(), options.seeds, options.cases, batch, options.drawn)
+    run = Run(options.model, Nodes(), options.seeds, options.cases, batch, options.drawn, options.device)
     kept = time.monotonic()
     for key, pictures in run.paint(options.rows):
         print(f"{options.model}, {key}: unwanted {pictures.unwanted.mean():.1%}, wanted {pictures.wanted.mean():.1%}, "
@@ -60,7 +60,7 @@ class Run:
         name: of the model. nodes: painting.Nodes. The others: see add_arguments().
     """
 
-    def __init__(self, name, nodes, seeds=SEEDS, cases=None, batch=64, drawn=None):
+    def __init__(self, name, nodes, seeds=SEEDS, cases=None, batch=64, drawn=None, device="cpu"):
         from playground import judge as judges
         from playground import networks
 
@@ -71,7 +71,7 @@ class Run:
         world = networks.world_of(name)
         texts = [(world.describe(case.scene), case.negative) for case in world.CASES[:cases]]
         self.prompts, self.painters = Prompts.of(texts, seeds), {}
-        self.judge = judging.Judge(world, judges.load(world.name), self.prompts, drawn or judging.DRAWN)
+        self.judge = judging.Judge(world, judges.load(world.name, device), self.prompts, drawn or judging.COMPARED)
         run = {"command": command(), **versions()}
         notes = {"model": name, "world": world.name, "cases": [list(pair) for pair in texts],
                  "facts": list(world.FACTS), "runs": [run]}

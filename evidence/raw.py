@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy
 
 FOLDER = pathlib.Path(__file__).with_name("raw")
+DRAWN, DRAWN_WITHOUT = "drawn", "drawn without the unwanted"  # keys of rows that are drawn instead of painted
 NO_DISTANCE = (float("nan"),) * 4
 
 

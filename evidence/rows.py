@@ -126,11 +126,9 @@ def ablation(model):
 
 
 def sweeps(model, equations=()):
-    curves = curves_of(model, equations)
-    base = {"base": Row("student", ABLATED)}
-    return Table("Sweeps", tuple(
-        Block(f"{_title('student', ABLATED)}, {name}", base | {f"{value:g}": row for value, row in curve.items()})
-        for name, curve in curves.items()))
+    swept = {f"{name} {value:g}": row
+             for name, curve in curves_of(model, equations).items() for value, row in curve.items()}
+    return Table("Sweeps", (Block(_title("student", ABLATED), {"base": Row("student", ABLATED)} | swept),))
 
 
 def early_stopping(model):

@@ -8,8 +8,7 @@ import pathlib
 import numpy
 
 from . import intervals, rows
-from .judging import WITH, WITHOUT
-from .raw import FOLDER, Raw
+from .raw import DRAWN, DRAWN_WITHOUT, FOLDER, Raw
 
 HERE = pathlib.Path(__file__).parent
 FIRST = HERE / "NOT_AS_THE_PAPER.md"  # written by hand
@@ -67,7 +66,7 @@ def about(raw):
     lines = [f"{len(cases)} prompts x {pictures // len(cases)} seeds = {pictures:,} pictures a row. Painted by:", ""]
     lines += [f"- `{run['command']}`: {run['rows']} rows in {run['seconds']} s, {run['device']}, "
               f"ComfyUI {run['comfyui']}, torch {run['torch']}" for run in raw.notes["runs"]]
-    drawn = {key: key for key in (WITH, WITHOUT) if key in raw.rows}
+    drawn = {key: key for key in (DRAWN, DRAWN_WITHOUT) if key in raw.rows}
     if drawn:
         lines += ["", "The judge, of pictures that are drawn instead of painted:", "",
                   *markdown(COLUMNS, [cells(key, raw, raw.rows[key]) for key in drawn])]
