@@ -72,7 +72,7 @@ def paint_and_judge(options):
     """The paths of what was written. Whatever is wrong with the input is said before anything is painted."""
     name, prompt, graph = workflow_of(options.workflow)
     pairs = pairs_for(prompt, options)
-    judge = None if options.judge == judges.EYES else judges.named(options.judge, options.cpu)
+    judge = None if options.judge == judges.EYES else judges.named(options.judge, prompt, options.cpu)
     if judge:
         judge.check(pairs)
     folder = options.folder / name

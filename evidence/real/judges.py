@@ -39,12 +39,15 @@ class Judge(Protocol):
     def judge(self, frames: list[Image.Image], pair: Pair) -> dict[str, float]: ...
 
 
-def named(name: str, cpu: bool = False) -> Judge:
-    """The judge of a name: PLAYGROUND, or a folder or a name that transformers can load. Raises BadJudge."""
-    if name == PLAYGROUND:
-        from .playground import PlaygroundJudge
+def named(name: str, prompt: dict, cpu: bool = False) -> Judge:
+    """The judge of a name: PLAYGROUND, or a folder or a name that transformers can load. Raises BadJudge.
 
-        return PlaygroundJudge()
+    prompt: what is painted, in API format.
+    """
+    if name == PLAYGROUND:
+        from .playground import PlaygroundJudge, world_of
+
+        return PlaygroundJudge(world_of(prompt))
     config = _config(name)
     from transformers.models.auto import modeling_auto as kinds
 

@@ -2,12 +2,15 @@
 import argparse
 import csv
 import json
+import random
 import re
 
 import pytest
+import safetensors.torch
 import torch
 from evidence.real import command, eyes, judges, tables
 from evidence.real import pairs as listed
+from evidence.real import playground as of_playground
 from evidence.real.pairs import Pair
 from evidence.real.rows import BASE, NAG, BadWorkflow, Row, understood
 from graphs import node, painting
@@ -15,6 +18,8 @@ from host.gallery import media, prompts
 from host.inside import COMFYUI
 from host.shipped import api_path, graphs
 from PIL import Image
+from playground import judge
+from playground.worlds import WORLDS
 
 CASES = "prompt,negative\na circle on white,red\na red circle,white\na square on black,blue\n"
 ROWS = [BASE, "CFG 2", "CFG 3", NAG]
@@ -48,6 +53,18 @@ def small(tmp_path):
     (tmp_path / "small.json").write_text(json.dumps(prompt), encoding="utf-8")
     (tmp_path / "pairs.csv").write_text(CASES, encoding="utf-8")
     return ["--workflow", tmp_path / "small.json", "--pairs", tmp_path / "pairs.csv", "--folder", tmp_path / "made"]
+
+
+@pytest.fixture
+def untrained(tmp_path, monkeypatch):
+    """The playground's judges, untrained, by world's name."""
+    monkeypatch.setattr(judge, "WEIGHTS", tmp_path / "judges")
+    (tmp_path / "judges").mkdir()
+    torch.manual_seed(0)
+    made = {name: judge.Judge(world) for name, world in WORLDS.items()}
+    for each in made.values():
+        safetensors.torch.save_file(each.state_dict(), judge.path_of(each.world))
+    return made
 
 
 # ---------------------------------------------------------------- the lists
@@ -139,7 +156,7 @@ def test_a_text_from_a_primitive_node(nodes):
 
 
 # ---------------------------------------------------------------- painting
-def test_the_command_paints_judges_and_goes_on(server, client, small, tmp_path, capsys):
+def test_the_command_paints_judges_and_goes_on(server, client, small, untrained, tmp_path, capsys):
     arguments = [*small, "--server", server.url, "--judge", "playground", "--seeds", "0", "3"]
     run(*arguments)
     made = tmp_path / "made" / "small"
@@ -183,13 +200,14 @@ BAD = {
     "judge": (["--judge", "./nobody"], "./nobody is no folder"),
     "words": (["--pairs", listed.PICTURES, "--judge", "playground"], "does not know the pair \"portrait of an old"),
     "word": (["--pairs", listed.PICTURES], "ComfyUI can't paint this. CLIPTextEncode #"),
+    "playground": (["--workflow", "flux_schnell", "--judge", "playground"], "pictures of the playground's models only"),
     "votes": (["--votes", "votes.json"], "paint first"),
     "server": (["--server", "http://127.0.0.1:1"], "refused"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_named_before_anything_is_painted(server, small, tmp_path, case):
+def test_bad_input_is_named_before_anything_is_painted(server, small, untrained, tmp_path, case):
     arguments, said = BAD[case]
     with pytest.raises(SystemExit) as ended:
         run(*small[:2], *small[4:], "--server", server.url, *arguments)
@@ -293,7 +311,7 @@ def llava(tmp_path_factory):
 
 
 def ready(folder):
-    judge = judges.named(str(folder), cpu=True)
+    judge = judges.named(str(folder), {}, cpu=True)
     judge.check([PAIR])
     return judge
 
@@ -345,7 +363,7 @@ def test_judges_that_cannot_judge_are_named(clip, llava, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     hf.BertConfig(**TINY).save_pretrained(tmp_path)
     with pytest.raises(judges.BadJudge, match="is a bert: neither of CLIP's kind nor"):
-        judges.named(str(tmp_path))
+        judges.named(str(tmp_path), {})
     (tmp_path / "config.json").write_text((clip / "config.json").read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(judges.BadJudge, match="transformers can't load"):
         ready(tmp_path)
@@ -383,6 +401,25 @@ def test_the_command_with_a_clip(server, small, clip, tmp_path):
     run(*arguments)  # what is judged is not judged again
     with open(made / f"{clip.name}.csv", encoding="utf-8", newline="") as file:
         assert sum(line["clip_negative"] == "-1.0" for line in csv.DictReader(file)) == 1
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_the_playgrounds_judge_sees_what_it_sees_in_drawn_pictures(untrained, name):
+    """Enlarged as a VAE shows them, and in eight bits."""
+    world, model = WORLDS[name], {"clips": "tiny Wan, distilled", "emoji": "tiny emoji"}.get(name, "tiny SD3.5")
+    prompt = {"1": node(of_playground.LOADER, model=model)}
+    assert of_playground.world_of(prompt) is world
+    assert of_playground.world_of({"1": node(of_playground.LOADER)}) is WORLDS["shapes"]
+    used, pairs, rng = judges.named("playground", prompt), of_playground.pairs_of(world), random.Random(0)
+    used.check(pairs)
+    assert len(pairs) >= 32
+    for pair, case in zip(pairs, world.CASES):
+        drawn = world.draw([world.complete(case.scene, rng)], rng)
+        eight = ((drawn + 1) * 127.5).round().byte()
+        (seen,), _ = untrained[name].eval().read(eight / 127.5 - 1)
+        frames = eight[0].reshape(3, -1, 32, 32).movedim(0, -1)
+        said = used.judge([Image.fromarray(each.numpy()).resize((128, 128), Image.NEAREST) for each in frames], pair)
+        assert said == {"unwanted": world.hints(seen, case.negative), "wanted": world.shows(seen, case.scene)}
 
 
 # ---------------------------------------------------------------- tables
