@@ -1,6 +1,8 @@
 """Painting rows: by ComfyUI's own sampling, and this pack's own nodes and ComfyUI's as people connect them."""
 import asyncio
+import importlib.machinery
 import sys
+import types
 from dataclasses import dataclass
 
 import torch
@@ -134,9 +136,27 @@ def start(device):
     """ComfyUI in this process, on "cpu" or "cuda". To be called before anything imports a part of it."""
     from benchmarks.host import start as start_comfyui
 
+    stand_in_for_av()
     start_comfyui(device == "cuda")
     if device == "cuda":  # tiny models: the products of matrices are as exact as on a CPU
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
+def stand_in_for_av():
+    """What declares nodes imports it for videos, and here nothing reads or writes one."""
+    try:
+        import av  # noqa: F401
+    except ImportError:
+        for name in ("av", "av.container", "av.subtitles", "av.subtitles.stream"):
+            module = sys.modules[name] = types.ModuleType(name)
+            module.__spec__, module.__path__ = importlib.machinery.ModuleSpec(name, None), []
+            module.__getattr__ = _any_class
+
+
+def _any_class(name):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return type(name, (), {})
 
 
 def versions():
