@@ -1,8 +1,10 @@
 """Painting rows: by ComfyUI's own sampling, and this pack's own nodes and ComfyUI's as people connect them."""
 import asyncio
+import importlib.abc
 import importlib.machinery
+import importlib.util
 import sys
-import types
+import unittest.mock
 from dataclasses import dataclass
 
 import torch
@@ -144,19 +146,27 @@ def start(device):
 
 def stand_in_for_av():
     """What declares nodes imports it for videos, and here nothing reads or writes one."""
-    try:
-        import av  # noqa: F401
-    except ImportError:
-        for name in ("av", "av.container", "av.subtitles", "av.subtitles.stream"):
-            module = sys.modules[name] = types.ModuleType(name)
-            module.__spec__, module.__path__ = importlib.machinery.ModuleSpec(name, None), []
-            module.__getattr__ = _any_class
+    if importlib.util.find_spec("av") is None:
+        sys.meta_path.append(StandIns())
 
 
-def _any_class(name):
+class StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds av and all that it may have in it; there is nothing in either."""
+
+    def find_spec(self, name, path=None, target=None):
+        return importlib.machinery.ModuleSpec(name, self, is_package=True) if name.split(".")[0] == "av" else None
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        module.__getattr__ = _anything
+
+
+def _anything(name):
     if name.startswith("__"):
         raise AttributeError(name)
-    return type(name, (), {})
+    return unittest.mock.MagicMock(name=name)
 
 
 def versions():
