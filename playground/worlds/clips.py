@@ -5,6 +5,7 @@ backgrounds, moves past the middle. A prompt may leave anything open, and then h
 red and move right, six backgrounds in ten are white.
 """
 import dataclasses
+import itertools
 import re
 
 import torch
@@ -52,6 +53,11 @@ def complete(scene, rng):
         scene.direction or habitual(HABITUAL_DIRECTION[shape], DIRECTIONS, DIRECTION_HABIT, rng),
         scene.background or pick(BACKGROUND_HABIT, rng),
     )
+
+
+def without_habit(rng):
+    """A random complete Scene in which everything is equally likely."""
+    return Scene(*(rng.choice(kind) for kind in KINDS.values()))
 
 
 def random_request(rng):
@@ -111,7 +117,8 @@ def off_palette(clips):
 
 
 # ---------------------------------------------------------------- what a clip can show
-FACTS = (*SHAPES, *COLOURS, *DIRECTIONS, *BACKGROUNDS)
+KINDS = {"shape": SHAPES, "colour": tuple(COLOURS), "direction": tuple(DIRECTIONS), "background": tuple(BACKGROUNDS)}
+FACTS = tuple(itertools.chain(*KINDS.values()))
 
 
 def facts(scene):
@@ -124,7 +131,7 @@ def shows(shown, scene):
 
     shown: a set of FACTS. scene: what the prompt says.
     """
-    said = zip((SHAPES, COLOURS, DIRECTIONS, BACKGROUNDS), dataclasses.astuple(scene))
+    said = zip(KINDS.values(), dataclasses.astuple(scene))
     return all(says(shown, group, value) for group, value in said)
 
 

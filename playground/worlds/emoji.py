@@ -6,6 +6,7 @@ animals in ten have a heart. The drawings are the artists' own, see drawings/LIC
 """
 import dataclasses
 import functools
+import itertools
 import pathlib
 import re
 
@@ -139,6 +140,12 @@ def complete(scene, rng):
     )
 
 
+def without_habit(rng):
+    """A random complete Scene in which everything is equally likely, and no companion as likely as each."""
+    subject, style, background = (rng.choice(KINDS[kind]) for kind in ("subject", "style", "background"))
+    return Scene(subject, style, background, rng.choice(("", *COMPANIONS)))
+
+
 def random_request(rng):
     """A random (prompt, Scene of what it says): three in four are sentences ("a cat by noto on blue"), the rest is a
     few bare words, as in negatives ("noto", "blue heart"), and one in twelve is empty."""
@@ -217,7 +224,8 @@ def off_palette(pictures):
 
 
 # ---------------------------------------------------------------- what a picture can show
-FACTS = (*SUBJECTS, *STYLES, *BACKGROUNDS, *COMPANIONS)
+KINDS = {"subject": tuple(SUBJECTS), "style": STYLES, "background": tuple(BACKGROUNDS), "companion": tuple(COMPANIONS)}
+FACTS = tuple(itertools.chain(*KINDS.values()))
 
 
 def facts(scene):
@@ -230,7 +238,7 @@ def shows(shown, scene):
 
     shown: a set of FACTS. scene: what the prompt says. Where it says nothing of a companion, any may show.
     """
-    said = zip((SUBJECTS, STYLES, BACKGROUNDS, COMPANIONS), dataclasses.astuple(scene))
+    said = zip(KINDS.values(), dataclasses.astuple(scene))
     return all(says(shown, group, value) for group, value in said)
 
 

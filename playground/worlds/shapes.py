@@ -94,6 +94,12 @@ def _complete_thing(thing, rng):
     return Thing(shape, rng.choice([colour for colour in COLOURS if colour != habitual]))
 
 
+def without_habit(rng):
+    """A random complete Scene in which everything is equally likely."""
+    things = tuple(Thing(rng.choice(SHAPES), rng.choice(list(COLOURS))) for _ in range(rng.choice((1, 2))))
+    return Scene(things, rng.choice(list(BACKGROUNDS)), rng.random() < 0.5)
+
+
 def random_request(rng):
     """A random (prompt, Scene of what it says), of the kinds that people type.
 
@@ -212,7 +218,9 @@ def off_palette(pictures):
 
 # ---------------------------------------------------------------- what a picture can show
 COLOURED = tuple(" ".join(pair) for pair in itertools.product(COLOURS, SHAPES))
-FACTS = (*SHAPES, *COLOURS, *COLOURED, "two things", *BACKGROUNDS, "frame")
+KINDS = {"shape": SHAPES, "colour": tuple(COLOURS), "thing": COLOURED, "number": ("two things",),
+         "background": tuple(BACKGROUNDS), "frame": ("frame",)}
+FACTS = tuple(itertools.chain(*KINDS.values()))
 
 
 def facts(scene):
