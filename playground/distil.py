@@ -52,7 +52,7 @@ def main():
 
 
 def parse():
-    options = parser(__doc__, "{}_student.safetensors", steps=3500, rate=5e-4, check=1000)
+    options = parser(__doc__, "{}_student.safetensors", steps=3500, rate=6e-3, check=1000)
     options.add_argument("--teacher", type=pathlib.Path, help="a file; default: weights/NAME.safetensors")
     options.add_argument("--pairs", type=int, default=32768, help="of noise and the picture that the teacher makes of it")
     options.add_argument("--cfg", type=float, default=2.0, help="the teacher's")
