@@ -24,9 +24,10 @@ CURVES = {
     rows.STRONG_TAU: (rows.STRONG_TAU, "#c2a21d", "v"),
     "nag_alpha": ("nag_alpha", "#a56bc4", "D"),
 }
+NOT_FROM_BASE = ("nag_tau", rows.STRONG_TAU)  # with the lowest cap NAG acts, too
 FURTHER = (("#5fb3b3", "P"), ("#d970a6", "X"), ("#8f7f5f", "<"))
 SHOWN = {"unwanted": ("#cf5c36", "s"), "wanted": ("#3f9b6c", "^"), "right": ("#2e86c9", "o")}
-SHARES = {"unwanted": "with the unwanted, %", "wanted": "with all of the wanted, %", "right": "both right, %"}
+SHARES = {"unwanted": "unwanted, %", "wanted": "wanted, %", "right": "both right, %"}
 PANEL = (2.9, 2.5)  # inches
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "evidence", "font.family": "sans-serif", "font.size": 9,
          "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
@@ -49,7 +50,7 @@ def main(options):
     stored = tables.stored(options.raw)
     options.out.mkdir(parents=True, exist_ok=True)
     made = {
-        "curves": lambda: curves(stored, retention, SHARES["wanted"]),
+        "curves": lambda: curves(stored, retention, "with all of the wanted, %"),
         "fidelity": lambda: curves(stored, fidelity, "distance to drawn pictures"),
         "few_steps": lambda: few_steps(stored, "student"),
         "few_steps_teacher": lambda: few_steps(stored, "teacher"),
@@ -103,7 +104,8 @@ def curves(stored, of, label):
         for curve, (text, colour, marker) in looks(named).items():
             found = {value: raw.rows[row.key] for value, row in sorted(named[curve].items()) if row.key in raw.rows}
             if found and base is not None:
-                draw_curve(panel, [base, *found.values()], of, text, colour, marker)
+                from_base = [] if curve in NOT_FROM_BASE else [base]
+                draw_curve(panel, from_base, list(found.values()), of, text, colour, marker)
         auto = raw.rows.get(rows.row("student", rows.ABLATED).key)
         for pictures, look in ((base, dict(marker="o", color=INK, label="base")),
                                (auto, dict(marker="*", color=COLOURS["NAG"], markersize=11, label="NAG, auto"))):
@@ -120,12 +122,13 @@ def looks(named):
     return CURVES | {name: (name, *look) for name, look in zip(others, FURTHER)}
 
 
-def draw_curve(panel, points, of, label, colour, marker):
-    """points: Pictures, the first of which, base, is not marked."""
-    x, y = (numpy.array([f(pictures) for pictures in points]).T for f in (suppression, of))
+def draw_curve(panel, begin, points, of, label, colour, marker):
+    """begin, points: lists of raw.Pictures; the former are not marked."""
+    x, y = (numpy.array([f(pictures) for pictures in [*begin, *points]]).T for f in (suppression, of))
     panel.plot(x[0], y[0], color=colour, zorder=3)
-    panel.errorbar(x[0, 1:], y[0, 1:], xerr=x[1:, 1:], yerr=y[1:, 1:], color=colour, marker=marker, linestyle="none",
-                   elinewidth=0.6, alpha=0.9, label=label, zorder=4)
+    marked = slice(len(begin), None)
+    panel.errorbar(x[0, marked], y[0, marked], xerr=x[1:, marked], yerr=y[1:, marked], color=colour, marker=marker,
+                   linestyle="none", elinewidth=0.6, alpha=0.9, label=label, zorder=4)
 
 
 # ---------------------------------------------------------------- bars and lines

@@ -27,6 +27,16 @@ LEGEND = f"""Written by `python -m evidence tables` from `raw/`; [README.md](REA
   which the unwanted does not show, which is what a perfect negative prompt would give. Intervals by leaving out a
   sixteenth of the seeds at a time. Drawn pictures have one above 0, too, since they are finitely many.
 """
+FIGURES = {
+    "few_steps": "Few steps, students: CFG and NAG alone",
+    "few_steps_teacher": "The same few steps with the teachers, which were not distilled",
+    "curves": f"Suppression against retention, students in {rows.ABLATED} steps",
+    "fidelity": "The same against the distance to drawn pictures in which the unwanted does not show: lower is better",
+    "many_steps": f"Teachers in {rows.MANY} steps, with CFG and with PAG",
+    "early_stopping": "NAG in a part of the sampling only",
+}
+PICTURES = ["## Figures", ""] + [line for name, caption in FIGURES.items() for line in (
+    f"**{caption}.**", "", f"![{caption}](figures/{name}.svg)", "")]
 
 
 def add_arguments(parser):
@@ -35,10 +45,10 @@ def add_arguments(parser):
 
 
 def main(options):
-    lines = ["# What comes out", "", FIRST.read_text(encoding="utf-8").strip(), "", "## How to read the tables", "",
-             LEGEND]
+    lines = ["# What comes out", "", FIRST.read_text(encoding="utf-8").strip(), "", *PICTURES,
+             "## How to read the tables", "", LEGEND]
     for name, raw in stored(options.raw).items():
-        lines += [f"## {name}", "", *about(raw), ""]
+        lines += [f"## {name}", "", f"![Pictures by {name}](strips/{name}.webp)", "", *about(raw), ""]
         for number, table in enumerate(rows.tables(name, equations_in(raw)), 1):
             lines += [f"### {name} {number}. {table.title}", "", *of_blocks(raw, table.blocks)]
     costs = options.raw / "cost.json"

@@ -7,12 +7,14 @@ student learns to paint the same picture at once, and again from where its own s
 guidance is its own: it is sampled at cfg 1. Seeded; writes weights/NAME_student.safetensors beside itself.
 """
 import pathlib
+import random
 import time
 
 import torch
 
-from .train import described, parser, prepare
+from .train import BATCH, described, parser, prepare
 
+STEPS, PAIRS = {"sd3": 5000, "wan": 1600}, {"wan": 16384}  # as in playground.train
 PATHS = (1, 2, 4)  # steps that the student learns to paint in
 SHARES = (0.5, 0.25, 0.25)  # of the runs begun with each; half of all steps are then first ones
 HUBER = 0.1  # of the range from -1 to 1: from there on an error counts in a line, which keeps edges sharp
@@ -44,20 +46,25 @@ def main():
     def look(average, step):
         average.save(options.out, {"seed": str(options.seed), "steps": str(step), "teacher_cfg": str(options.cfg)})
         for steps in PATHS:
-            print(learning.following(average, steps), flush=True)
+            print(learning.following(average, steps, count=options.count), flush=True)
 
     average = learning.fit(flow.requires_grad_(True).train(), loss_of, options, look)
     for steps in PATHS:
-        print(learning.following(average, steps, 3), flush=True)
+        print(learning.following(average, steps, 3, options.count), flush=True)
 
 
 def parse():
-    options = parser(__doc__, "{}_student.safetensors", steps=3500, rate=5e-4, check=1000)
+    options = parser(__doc__, "{}_student.safetensors", rate=6e-3, check=1000)
     options.add_argument("--teacher", type=pathlib.Path, help="a file; default: weights/NAME.safetensors")
-    options.add_argument("--pairs", type=int, default=32768, help="of noise and the picture that the teacher makes of it")
+    options.add_argument("--pairs", type=int, help="of noise and the picture that the teacher makes of it; default: "
+                         "16384 clips, else 32768 pictures")
     options.add_argument("--cfg", type=float, default=2.0, help="the teacher's")
     options.add_argument("--teacher-steps", type=int, default=12)
-    return options.parse_args()
+    options = options.parse_args()
+    options.steps = options.steps or STEPS.get(options.name, 3500)
+    options.batch = options.batch or BATCH.get(options.name, 256)
+    options.pairs = options.pairs or PAIRS.get(options.name, 32768)
+    return options
 
 
 class Pairs:
@@ -67,8 +74,6 @@ class Pairs:
     """
 
     def __init__(self, teacher, options):
-        import random
-
         from . import networks
 
         world, rng, name = networks.world_of(teacher.name), random.Random(options.seed + 1), teacher.name

@@ -8,6 +8,10 @@ import torch
 
 from . import networks
 
+# Of how many prompts a network in training is not told the pooled text, as Stable Diffusion 3 was not of 46 % (its
+# paper): so it reads all of a prompt from the tokens, too, which are what guidance of attention works on.
+WITHHELD = 0.5
+
 
 class Flow(torch.nn.Module):
     """The velocity of noisy latents, given prompts.
@@ -38,7 +42,10 @@ class Flow(torch.nn.Module):
         if cfg != 1:
             x, sigma = torch.cat([x, x]), torch.cat([sigma, sigma])
             tokens = torch.cat([tokens, self.empty(tokens.device).expand_as(tokens)])
-        velocity = networks.velocity(self.name, self.model, x, sigma, *networks.encode(self.encoder, tokens))
+        context, pooled = networks.encode(self.encoder, tokens)
+        if self.training:
+            pooled = pooled * (torch.rand(len(pooled), 1, device=pooled.device) >= WITHHELD)
+        velocity = networks.velocity(self.name, self.model, x, sigma, context, pooled)
         if cfg == 1:
             return velocity
         positive, negative = velocity.chunk(2)

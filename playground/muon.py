@@ -32,12 +32,16 @@ class Muon(torch.optim.Optimizer):
     def step(self):
         for group, shapes in zip(self.param_groups, self.shapes):
             for same, average in shapes:
-                gradient = torch.stack([parameter.grad.flatten(1) for parameter in same])
+                gradient = torch.stack([_gradient(parameter).flatten(1) for parameter in same])
                 average.lerp_(gradient, 1 - group["momentum"])
                 change = orthogonal(gradient.lerp(average, group["momentum"]))
                 change *= max(1, change.shape[1] / change.shape[2]) ** 0.5 * group["lr"]
                 torch._foreach_mul_(same, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_sub_(same, [part.view_as(p) for part, p in zip(change, same)])
+
+
+def _gradient(parameter):
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
 def orthogonal(x):

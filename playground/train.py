@@ -12,6 +12,8 @@ import torch
 from host.inside import COMFYUI, start_comfyui
 
 NAMES = ("flux", "sd3", "unet", "wan", "emoji")
+# What two CPU cores do in 90 minutes at most; a clip has four pictures. "sd3" is the fastest.
+STEPS, BATCH = {"sd3": 6000, "wan": 2400}, {"wan": 128}
 
 
 def main():
@@ -39,24 +41,25 @@ def main():
 
     def look(average, step):
         average.save(options.out, {"seed": str(options.seed), "steps": str(step)})
-        print(learning.following(average, 20), flush=True)
+        print(learning.following(average, 20, count=options.count), flush=True)
 
     average = learning.fit(flow, loss_of, options, look)
     for steps, cfg in ((4, 1), (4, 2), (20, 2), (20, 3)):
-        print(learning.following(average, steps, cfg), flush=True)
+        print(learning.following(average, steps, cfg, options.count), flush=True)
 
 
-def parser(about, out, steps, rate, check):
+def parser(about, out, rate, check):
     """What train and distil take both. out: the file's name, of the network's."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--comfyui", type=pathlib.Path, default=COMFYUI, help="a ComfyUI checkout")
     parser.add_argument("--out", type=pathlib.Path, help=f"default: weights/{out.format('NAME')}")
-    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--steps", type=int, help="default: what two CPU cores do in less than 90 minutes")
     parser.add_argument("--minutes", type=float, help="end after so many, with what steps were done; does not repeat")
-    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--batch", type=int, help="default: 128 for clips, else 256")
     parser.add_argument("--rate", type=float, default=rate, help="peak learning rate of Muon")
-    parser.add_argument("--check", type=int, default=check, help="save and look at the pictures every so many steps")
+    parser.add_argument("--check", type=int, default=check, help="save and look at pictures every so many steps")
+    parser.add_argument("--count", type=int, default=256, help="look at so many pictures")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--compile", action="store_true", help="use torch.compile: needs a C++ compiler")
     parser.add_argument("--bfloat16", action="store_true", help="multiply in bfloat16: faster on CPUs that have it")
@@ -67,9 +70,12 @@ def parser(about, out, steps, rate, check):
 
 
 def parse():
-    options = parser(__doc__, "{}.safetensors", steps=4000, rate=0.02, check=1000)
+    options = parser(__doc__, "{}.safetensors", rate=0.02, check=1000)
     options.add_argument("--pool", type=int, default=65536, help="pictures drawn before, to learn from")
-    return options.parse_args()
+    options = options.parse_args()
+    options.steps = options.steps or STEPS.get(options.name, 4000)
+    options.batch = options.batch or BATCH.get(options.name, 256)
+    return options
 
 
 def prepare(options, suffix=""):
