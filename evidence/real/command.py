@@ -84,7 +84,7 @@ def paint_and_judge(options):
     title = f"{paths()[name].stem if name in paths() else name}, by {options.judge}"
     if judge is None:
         return [eyes.write(painted, folder, title, options.blind)]
-    notes = [f"Judge: {judge.name}. " + (type(judge).__doc__ or "").partition("\n")[0]]
+    notes = [f"Judge: {judge.name}, {judge.kind}."]
     return tables.write(tables.completed(judge_all(judge, painted)), folder, title, Path(judge.name).name, notes)
 
 

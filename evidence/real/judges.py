@@ -26,13 +26,16 @@ class BadJudge(ValueError):
 
 
 class Judge(Protocol):
-    """name: as the user named it. check() raises BadJudge before anything is painted, and is quick.
+    """name: as the user named it. kind: what it is, for the page.
+
+    check() raises BadJudge; it is quick, and called before anything is painted.
 
     judge() gives numbers by name for one picture, or for frames of a video: `unwanted` and `wanted` are 1 or 0, or
     shares of its frames; tables.MEASURES has the others.
     """
 
     name: str
+    kind: str
 
     def check(self, pairs: list[Pair]) -> None: ...
 
@@ -80,7 +83,7 @@ def _first_line(error):
 class _Pretrained:
     """A model and what prepares its inputs, loaded when first needed."""
 
-    kind = "AutoModel"
+    auto = "AutoModel"
 
     def __init__(self, name, cpu=False):
         import torch
@@ -98,25 +101,27 @@ class _Pretrained:
         if folder.is_dir() and not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
             raise BadJudge(f"{self.name} has no weights: neither *.safetensors nor *.bin.")
 
-    def _load(self, kind, **how):
+    def _load(self, auto, **how):
         import transformers
 
-        if not hasattr(transformers, kind):
-            raise BadJudge(f"transformers {transformers.__version__} has no {kind}, which {self.name} takes.")
+        if not hasattr(transformers, auto):
+            raise BadJudge(f"transformers {transformers.__version__} has no {auto}, which {self.name} takes.")
         try:
-            return getattr(transformers, kind).from_pretrained(self._source, **how)
+            return getattr(transformers, auto).from_pretrained(self._source, **how)
         except (OSError, ValueError, ImportError, RuntimeError, KeyError, TypeError) as error:
             raise BadJudge(f"transformers can't load {self.name}: {_first_line(error)}") from None
 
     @property
     def model(self):
         if self._model is None:
-            self._model = self._load(self.kind, torch_dtype="auto").to(self._device).eval()
+            self._model = self._load(self.auto, torch_dtype="auto").to(self._device).eval()
         return self._model
 
 
 class Similarity(_Pretrained):
     """CLIP, SigLIP and their like: the cosine between a picture and each text, a mean over frames."""
+
+    kind = "which tells how near a picture is to a text, by the cosine of the angle between them"
 
     def judge(self, frames, pair):
         import torch
@@ -135,7 +140,8 @@ class Similarity(_Pretrained):
 class Asked(_Pretrained):
     """A vision-language model that answers with yes or no."""
 
-    kind = "AutoModelForImageTextToText"
+    kind = f"asked '{QUESTION.format('...')}'"
+    auto = "AutoModelForImageTextToText"
 
     def check(self, pairs):
         super().check(pairs)

@@ -28,6 +28,8 @@ def pairs_of(world):
 class PlaygroundJudge:
     """name: PLAYGROUND. world: of WORLDS; None: none of them is painted."""
 
+    kind = "a small classifier that was trained on drawn pictures"
+
     def __init__(self, world):
         self.name, self.world = PLAYGROUND, world
 
