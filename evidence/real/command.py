@@ -81,6 +81,7 @@ def paint_and_judge(options):
             raise BadWorkflow(f"It lacks {', '.join(f'{each.what} {each.url}'.strip() for each in lacking)}.")
         workflow = understood(prompt, painter.nodes, options.prompt, options.negative)
         painted = paint(painter, workflow, pairs, options, folder)
+        painter.client.post("/free", {"unload_models": True, "free_memory": True})  # the judge wants it
     title = f"{paths()[name].stem if name in paths() else name}, by {options.judge}"
     if judge is None:
         return [eyes.write(painted, folder, title, options.blind)]

@@ -114,7 +114,10 @@ class _Pretrained:
     @property
     def model(self):
         if self._model is None:
-            self._model = self._load(self.auto, torch_dtype="auto").to(self._device).eval()
+            import transformers
+
+            as_saved = {} if int(transformers.__version__.partition(".")[0]) > 4 else {"torch_dtype": "auto"}
+            self._model = self._load(self.auto, **as_saved).to(self._device).eval()
         return self._model
 
 
