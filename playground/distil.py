@@ -23,7 +23,7 @@ HUBER = 0.1  # of the range from -1 to 1: from there on an error counts in a lin
 def main():
     options = parse()
     prepare(options, " student")
-    from . import learning, networks
+    from . import learning
     from .flow import Flow
 
     flow = Flow.load(options.name, options.teacher or options.name).to(options.device)
@@ -91,7 +91,7 @@ class Pairs:
 class Runs:
     """A student's samplings, many at once and each at its own step; one that has ended gives way to one that begins.
 
-    So each batch holds states that the student's own latest steps lead to, and costs no call beyond the one that learns.
+    So each batch holds states that the student's own latest steps lead to, at no call beyond the one that learns.
     """
 
     def __init__(self, flow, pairs, size):
