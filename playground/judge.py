@@ -4,8 +4,8 @@
 
 run in the repository's folder, trains it on drawn pictures, seeded, and writes weights/judge_WORLD.safetensors and,
 beside it, a log of how often it is right of pictures that it has not seen. It learns no habit: in its pictures
-everything is equally likely. They are disturbed by noise, blur, shifts and fading, as painted ones are, and one in
-twelve is a smear that shows nothing. It needs no ComfyUI.
+everything is equally likely. They are disturbed by noise, blur, shifts and fading, as painted ones are. One in twelve
+is a smear that shows nothing, and one in six so bent that it has its colours, but no shape. It needs no ComfyUI.
 """
 import argparse
 import pathlib
@@ -20,7 +20,7 @@ from .worlds import WORLDS
 WEIGHTS = pathlib.Path(__file__).with_name("weights")
 FEATURES = 64
 HELD_OUT = 4000
-SMEARS = 1 / 12  # of the pictures in training
+SMEARS, BENT = 1 / 12, 1 / 6  # of the pictures in training
 
 
 class Judge(torch.nn.Module):
@@ -49,7 +49,7 @@ class Judge(torch.nn.Module):
         """Which facts pictures show.
 
         pictures: (B, 3, 32, 32), or (B, 3, FRAMES, 32, 32) for clips, from -1 to 1, of any dtype and device.
-        Gives B frozensets of FACTS and (B, FEATURES) float32 on the CPU, for frechet_distance().
+        Gives B frozensets of FACTS and (B, FEATURES) float32 on the CPU, for Fréchet distances.
         """
         device = self.facts.weight.device
         parts = [self(part.to(device, torch.float32).clamp(-1, 1).flatten(1, -3)) for part in pictures.split(batch)]
@@ -73,18 +73,6 @@ def path_of(world):
     return WEIGHTS / f"judge_{world.name}.safetensors"
 
 
-def frechet_distance(one, other):
-    """The Fréchet distance between two sets of features, each taken as a normal distribution.
-
-    one, other: (B, FEATURES). As FID (arXiv 1706.08500), in other features: compare it only with itself.
-    """
-    (mean, spread), (other_mean, other_spread) = ((x.double().mean(0), x.double().T.cov()) for x in (one, other))
-    values, vectors = torch.linalg.eigh(spread)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    shared = torch.linalg.eigvalsh(root @ other_spread @ root).clamp(min=0).sqrt().sum()
-    return ((mean - other_mean).square().sum() + spread.trace() + other_spread.trace() - 2 * shared).item()
-
-
 # ---------------------------------------------------------------- training
 def main():
     options = parse()
@@ -93,7 +81,7 @@ def main():
     torch.manual_seed(options.seed)
     options.folder.mkdir(parents=True, exist_ok=True)
     path = options.folder / path_of(world).name
-    with open(path.with_suffix(".log"), "w", encoding="utf-8") as log:
+    with open(path.with_suffix(".log"), "w", 1, encoding="utf-8") as log:
         def say(line):
             print(line, flush=True)
             log.write(line + "\n")
@@ -130,12 +118,16 @@ def train(world, options, say):
     say(f"{world.name}: {sum(p.numel() for p in judge.parameters()):,} parameters, {options.steps} steps of "
         f"{options.batch} of {options.pool} pictures, drawn in {time.monotonic() - start:.0f} s, peak rate "
         f"{options.rate:g}, seed {options.seed}, torch {torch.__version__}, {device_name(options.device)}")
+    forms = torch.zeros(len(world.FACTS), dtype=torch.bool, device=options.device)
+    forms[forms_of(world)] = True
     losses = []
     for step in range(1, options.steps + 1):
         which = torch.randint(len(pictures), (options.batch,)).to(options.device)
-        batch, wanted = disturbed(as_floats(pictures[which])), labels[which].float()
-        ruined = int(options.batch * SMEARS)
-        batch[:ruined], wanted[:ruined] = smears(batch[:ruined]), 0
+        batch, wanted = as_floats(pictures[which]), labels[which].float()
+        nothing, bent = int(options.batch * SMEARS), int(options.batch * (SMEARS + BENT))
+        batch[:nothing], wanted[:nothing] = smears(batch[:nothing]), 0
+        batch[nothing:bent], wanted[nothing:bent] = warped(batch[nothing:bent], 2.5, 4.5), wanted[nothing:bent] * ~forms
+        batch = disturbed(batch)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(judge(batch)[0], wanted)
         optimizer.zero_grad()
         loss.backward()
@@ -146,6 +138,11 @@ def train(world, options, say):
             say(f"step {step:5}  loss {torch.stack(losses).mean():.4f}  {(time.monotonic() - start) / 60:5.1f} minutes")
             losses.clear()
     return judge.eval().requires_grad_(False)
+
+
+def forms_of(world):
+    """The places in FACTS of those that are a matter of form."""
+    return [world.FACTS.index(fact) for kind in world.FORMS for fact in world.KINDS[kind]]
 
 
 def device_name(device):
@@ -170,21 +167,30 @@ def as_floats(pictures):
 
 
 def disturbed(pictures):
-    """Pictures, (B, C, 32, 32), as a model might paint them: each shifted by up to a pixel, faded, blurred and noisy,
-    by random amounts."""
-    count, channels, size, _ = pictures.shape
+    """Pictures, (B, C, 32, 32), as a model might paint them: each shifted by up to a pixel, hardly bent, faded, blurred
+    and noisy, by random amounts."""
+    count = len(pictures)
 
     def amounts(low, high):
         return torch.empty(count, 1, 1, 1, device=pictures.device).uniform_(low, high)
 
-    theta = torch.eye(2, 3, device=pictures.device).repeat(count, 1, 1)
-    theta[:, :, 2] = torch.randint(-1, 2, (count, 2), device=pictures.device) * 2 / size
-    grid = torch.nn.functional.affine_grid(theta, list(pictures.shape), align_corners=False)
-    pictures = torch.nn.functional.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
+    pictures = warped(pictures, 0, 0.7, torch.randint(-1, 2, (count, 2, 1, 1), device=pictures.device))
     pictures = pictures * amounts(0.75, 1.1) + amounts(-0.12, 0.12)
     pictures = pictures.lerp(blurred(pictures), amounts(-0.5, 1).clamp(min=0))
     pictures = pictures + torch.randn_like(pictures) * amounts(-0.1, 0.25).clamp(min=0)
     return pictures.clamp(-1, 1)
+
+
+def warped(pictures, least, most, shift=0):
+    """Pictures, (B, C, 32, 32), whose places move by random amounts, smoothly: by `least` to `most` pixels as the
+    standard deviation, and all of a picture by `shift`, (B, 2, 1, 1)."""
+    count, _, size, _ = pictures.shape
+    amount = torch.empty(count, 1, 1, 1, device=pictures.device).uniform_(least, most)
+    moves = torch.randn(count, 2, 6, 6, device=pictures.device) * amount
+    moves = torch.nn.functional.interpolate(moves, size=size, mode="bicubic") + shift
+    axis = (torch.arange(size, device=pictures.device) * 2 + 1) / size - 1
+    places = torch.stack(torch.meshgrid(axis, axis, indexing="xy")) + moves * 2 / size
+    return torch.nn.functional.grid_sample(pictures, places.movedim(1, -1), padding_mode="border", align_corners=False)
 
 
 def blurred(pictures):
@@ -199,7 +205,7 @@ def smears(pictures):
     """As many pictures of nothing: soft patches in random colours."""
     coarse = torch.rand(*pictures.shape[:2], 6, 6, device=pictures.device) * 2.4 - 1.2
     smooth = torch.nn.functional.interpolate(coarse, size=pictures.shape[2:], mode="bicubic")
-    return (smooth + 0.1 * torch.randn_like(smooth)).clamp(-1, 1)
+    return smooth.clamp(-1, 1)
 
 
 @torch.inference_mode()
@@ -215,6 +221,8 @@ def report(judge, options):
         for note, shown in (("as drawn", pictures), ("disturbed", disturbed(pictures))):
             yield f"{label}, {note}: " + ", ".join(
                 f"{kind} {share:.2%}" for kind, share in accuracy(judge, shown, labels).items())
+    found = torch.cat([judge(warped(part, 2.5, 4.5))[0] > 0 for part in pictures.split(500)])
+    yield f"bent: it reads no form in {(~found[:, forms_of(world)].any(1)).float().mean():.2%}"
     found = torch.cat([judge(smears(part))[0] > 0 for part in pictures.split(500)]).float().sum(1)
     yield f"smears: it reads nothing in {(found == 0).float().mean():.2%}"
 

@@ -9,7 +9,8 @@ module with
     random_request(rng) -> (prompt, Scene); describe(Scene) -> prompt; complete(Scene, rng) -> Scene, filled in by habit
     draw(complete Scenes, rng) -> (B, 3, 32, 32) or (B, 3, FRAMES, 32, 32)
     without_habit(rng) -> complete Scene in which everything is equally likely
-    KINDS, FACTS: all that a picture can show, by kinds and in one tuple; facts(complete Scene) -> frozenset of FACTS
+    KINDS, FACTS: all that a picture can show, by kinds and in one tuple; FORMS: the kinds that are a matter of form
+    facts(complete Scene) -> frozenset of FACTS
     shows(facts, Scene): whether all is there that a prompt says
     hints(facts, negative): whether anything is there that a negative names
     CASES: Scenes, each with a negative that names what habit would put there

@@ -118,6 +118,7 @@ def off_palette(clips):
 
 # ---------------------------------------------------------------- what a clip can show
 KINDS = {"shape": SHAPES, "colour": tuple(COLOURS), "direction": tuple(DIRECTIONS), "background": tuple(BACKGROUNDS)}
+FORMS = ("shape",)  # the kinds that a bent clip does not show any more
 FACTS = tuple(itertools.chain(*KINDS.values()))
 
 

@@ -225,6 +225,7 @@ def off_palette(pictures):
 
 # ---------------------------------------------------------------- what a picture can show
 KINDS = {"subject": tuple(SUBJECTS), "style": STYLES, "background": tuple(BACKGROUNDS), "companion": tuple(COMPANIONS)}
+FORMS = ("subject",)  # the kinds that a bent picture does not show any more
 FACTS = tuple(itertools.chain(*KINDS.values()))
 
 

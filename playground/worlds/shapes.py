@@ -220,6 +220,7 @@ def off_palette(pictures):
 COLOURED = tuple(" ".join(pair) for pair in itertools.product(COLOURS, SHAPES))
 KINDS = {"shape": SHAPES, "colour": tuple(COLOURS), "thing": COLOURED, "number": ("two things",),
          "background": tuple(BACKGROUNDS), "frame": ("frame",)}
+FORMS = ("shape", "thing")  # the kinds that a bent picture does not show any more
 FACTS = tuple(itertools.chain(*KINDS.values()))
 
 
