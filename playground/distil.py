@@ -23,9 +23,15 @@ HUBER = 0.1  # of the range from -1 to 1: from there on an error counts in a lin
 def main():
     options = parse()
     prepare(options, " student")
-    from . import learning, networks
+    distil(options)
+
+
+def distil(options):
+    """Train a student as options of parse() say, and write it. Gives the Flow."""
+    from . import learning
     from .flow import Flow
 
+    torch.manual_seed(options.seed)
     flow = Flow.load(options.name, options.teacher or options.name).to(options.device)
     start = time.monotonic()
     pairs = Pairs(flow.requires_grad_(False).eval(), options)
@@ -51,16 +57,17 @@ def main():
     average = learning.fit(flow.requires_grad_(True).train(), loss_of, options, look)
     for steps in PATHS:
         print(learning.following(average, steps, 3, options.count), flush=True)
+    return average
 
 
-def parse():
+def parse(arguments=None):
     options = parser(__doc__, "{}_student.safetensors", rate=6e-3, check=1000)
     options.add_argument("--teacher", type=pathlib.Path, help="a file; default: weights/NAME.safetensors")
     options.add_argument("--pairs", type=int, help="of noise and the picture that the teacher makes of it; default: "
                          "16384 clips, else 32768 pictures")
     options.add_argument("--cfg", type=float, default=2.0, help="the teacher's")
     options.add_argument("--teacher-steps", type=int, default=12)
-    options = options.parse_args()
+    options = options.parse_args(arguments)
     options.steps = options.steps or STEPS.get(options.name, 3500)
     options.batch = options.batch or BATCH.get(options.name, 256)
     options.pairs = options.pairs or PAIRS.get(options.name, 32768)
@@ -91,7 +98,7 @@ class Pairs:
 class Runs:
     """A student's samplings, many at once and each at its own step; one that has ended gives way to one that begins.
 
-    So each batch holds states that the student's own latest steps lead to, and costs no call beyond the one that learns.
+    So each batch holds states that the student's own latest steps lead to, at no call beyond the one that learns.
     """
 
     def __init__(self, flow, pairs, size):

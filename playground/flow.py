@@ -1,6 +1,5 @@
 """A network of the playground and its text model as one function, for training: and plain sampling with it."""
 import copy
-import math
 import pathlib
 
 import comfy.samplers

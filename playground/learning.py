@@ -84,7 +84,8 @@ def fit(flow, loss_of, options, look):
             optimizer.param_groups[0]["lr"].fill_(rate * schedule(step, min(done, 1)))
         advance()
         keep = min(0.998, step / (step + 10))  # forgets the first steps fast
-        torch._foreach_lerp_(averaged, weights, 1 - keep)
+        with torch.no_grad():
+            torch._foreach_lerp_(averaged, weights, 1 - keep)
         if step % 100 == 0 or done >= 1:
             loss, since = summed.item() / (step - since), step  # waits for the device, so that the clock is right
             summed.zero_()

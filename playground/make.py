@@ -14,14 +14,14 @@ import time
 from .train import NAMES
 
 FOLDER = pathlib.Path(__file__).with_name("weights")
-WORLDS = ("shapes", "clips", "emoji")
+JUDGES = {f"judge_{world}": world for world in ("shapes", "clips", "emoji")}
 
 
 def main():
     options = parse()
     options.folder.mkdir(parents=True, exist_ok=True)
     with concurrent.futures.ThreadPoolExecutor(options.at_once) as threads:
-        made = [threads.submit(judge, world, options) for world in WORLDS if world in options.names]
+        made = [threads.submit(judge, world, options) for name, world in JUDGES.items() if name in options.names]
         made += [threads.submit(network, name, options) for name in NAMES if name in options.names]
         failed = [part for part in made if not part.result()]
     sys.exit(bool(failed))
@@ -29,7 +29,7 @@ def main():
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=(*WORLDS, *NAMES, []), help="default: all; a world's is its judge")
+    parser.add_argument("names", nargs="*", choices=(*JUDGES, *NAMES, []), help="default: all")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--graph", action="store_true", help="see playground.train; without it where that fails")
     parser.add_argument("--folder", type=pathlib.Path, default=FOLDER, help="where weights and logs go")
@@ -38,7 +38,7 @@ def parse():
     parser.add_argument("--train", default="", help="further arguments of playground.train, as in \"--minutes 3\"")
     parser.add_argument("--distil", default="", help="further arguments of playground.distil")
     options = parser.parse_args()
-    options.names = options.names or [*WORLDS, *NAMES]
+    options.names = options.names or [*JUDGES, *NAMES]
     return options
 
 

@@ -19,25 +19,24 @@ STEPS, BATCH = {"sd3": 6000, "wan": 2400}, {"wan": 128}
 def main():
     options = parse()
     prepare(options)
-    from . import learning, networks
-    from .flow import Flow, shifted
+    teach(options)
 
+
+def teach(options):
+    """Train a network as options of parse() say, and write it. Gives the Flow."""
+    from . import learning
+    from .flow import Flow
+
+    torch.manual_seed(options.seed)
     flow = Flow.untrained(options.name).to(options.device).requires_grad_(True).train()
     pool = learning.Pool(options.name, options.pool, options.seed, options.device)
     print(f"{sum(p.numel() for p in flow.parameters()):,} parameters, {options.steps} steps of {options.batch} of "
           f"{options.pool} pictures, {described(options)}", flush=True)
+    guess = torch.compile(flow) if options.compile else flow
 
     def loss_of():
-        images, tokens = pool.batch(options.batch)
-        spread = torch.arange(options.batch, device=images.device) + torch.rand(options.batch, device=images.device)
-        sigma = shifted(spread / options.batch, networks.SHIFT)  # evenly spread, for a steadier loss
-        noise = torch.randn_like(images)
-        noisy = torch.lerp(images, noise, sigma.reshape(-1, *[1] * (images.ndim - 1)))
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=options.bfloat16):
-            velocity = guess(noisy, sigma, tokens)
-        return (velocity.float() - (noise - images)).square().mean()
-
-    guess = torch.compile(flow) if options.compile else flow
+        with torch.autocast(options.device.type, torch.bfloat16, enabled=options.bfloat16):
+            return flow_loss(guess, *pool.batch(options.batch))
 
     def look(average, step):
         average.save(options.out, {"seed": str(options.seed), "steps": str(step)})
@@ -46,6 +45,22 @@ def main():
     average = learning.fit(flow, loss_of, options, look)
     for steps, cfg in ((4, 1), (4, 2), (20, 2), (20, 3)):
         print(learning.following(average, steps, cfg, options.count), flush=True)
+    return average
+
+
+def flow_loss(flow, images, tokens):
+    """Mean squared error of the velocities that a Flow sees in noisy images.
+
+    images: (B, *latent_shape) latents. tokens: (B, L), their prompts'.
+    """
+    from . import networks
+    from .flow import shifted
+
+    spread = torch.arange(len(images), device=images.device) + torch.rand(len(images), device=images.device)
+    sigma = shifted(spread / len(images), networks.SHIFT)  # evenly spread, for a steadier loss
+    noise = torch.randn_like(images)
+    noisy = torch.lerp(images, noise, sigma.reshape(-1, *[1] * (images.ndim - 1)))
+    return (flow(noisy, sigma, tokens).float() - (noise - images)).square().mean()
 
 
 def parser(about, out, rate, check):
@@ -69,24 +84,22 @@ def parser(about, out, rate, check):
     return parser
 
 
-def parse():
+def parse(arguments=None):
     options = parser(__doc__, "{}.safetensors", rate=0.02, check=1000)
     options.add_argument("--pool", type=int, default=65536, help="pictures drawn before, to learn from")
-    options = options.parse_args()
+    options = options.parse_args(arguments)
     options.steps = options.steps or STEPS.get(options.name, 4000)
     options.batch = options.batch or BATCH.get(options.name, 256)
     return options
 
 
 def prepare(options, suffix=""):
-    """Start ComfyUI, and seed and set up PyTorch, as options of parser() say. suffix: of the file's name."""
+    """Start ComfyUI and set up PyTorch, as options of parser() say. suffix: of the file's name."""
     start_comfyui(options.comfyui)
     from . import networks
 
     torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
-    torch.set_float32_matmul_precision("high")  # TF32 on GPUs
-    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     options.out = options.out or networks.path_of(options.name + suffix)
 
 

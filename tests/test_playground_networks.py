@@ -146,6 +146,18 @@ def test_pictures_and_clips(networks, trained, loaded, inference_mode):
     assert difference(again["samples"], latent) < 0.2
 
 
+def test_the_stock_nodes_for_empty_latents_will_do(networks, trained, loaded, inference_mode):
+    """128 pixels wide, and 13 pictures, as of Wan's videos, for a clip of four."""
+    model, _, vae, positive, negative, _ = loaded
+    frames = networks.world_of(trained[0]).FRAMES
+    if frames > 1:
+        empty = stock("EmptyHunyuanLatentVideo", width=128, height=128, length=13, batch_size=1)[0]
+    else:
+        empty = stock("EmptyLatentImage", width=128, height=128, batch_size=1)[0]
+    (painted,) = comfy_nodes.common_ksampler(model, 0, 1, 1.0, "euler", "simple", positive, negative, empty)
+    assert comfy_nodes.VAEDecode().decode(vae, painted)[0].shape == (frames, 128, 128, 3)
+
+
 @pytest.mark.parametrize("trained", ["unet"], indirect=True)
 def test_pag_acts_on_the_unet(loaded, inference_mode):
     guided = stock("PerturbedAttentionGuidance", model=loaded[0], scale=2.0)[0]
