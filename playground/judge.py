@@ -81,7 +81,7 @@ def main():
     torch.manual_seed(options.seed)
     options.folder.mkdir(parents=True, exist_ok=True)
     path = options.folder / path_of(world).name
-    with open(path.with_suffix(".log"), "w", encoding="utf-8") as log:
+    with open(path.with_suffix(".log"), "w", 1, encoding="utf-8") as log:
         def say(line):
             print(line, flush=True)
             log.write(line + "\n")
