@@ -50,7 +50,8 @@ def main(options):
     for name, raw in stored(options.raw).items():
         lines += [f"## {name}", "", f"![Pictures by {name}](strips/{name}.webp)", "", *about(raw), ""]
         for number, table in enumerate(rows.tables(name, equations_in(raw)), 1):
-            lines += [f"### {name} {number}. {table.title}", "", *of_blocks(raw, table.blocks)]
+            found = of_blocks(raw, table.blocks)
+            lines += [f"### {name} {number}. {table.title}", "", *found] if found else []
     costs = options.raw / "cost.json"
     if costs.exists():
         lines += ["## Cost", "", *cost(json.loads(costs.read_text(encoding="utf-8"))), ""]
@@ -104,9 +105,12 @@ def cells(label, raw, pictures, first=None):
         changes = [f"{100 * value:+.1f} ±{100 * (high - value):.1f}" for value, _, high in found]
     odd = "" if numpy.isnan(pictures.odd).any() else percent(*intervals.mean(pictures.odd))
     with_it, half, without, half_without = pictures.distances
-    distances = ["" if numpy.isnan(value) else f"{value:.2f} ±{half:.2f}"
-                 for value, half in ((with_it, half), (without, half_without))]
-    return [label, *shares, *changes, odd, *distances]
+    return [label, *shares, *changes, odd, distance(with_it, half), distance(without, half_without)]
+
+
+def distance(value, half):
+    places = 2 if half < 1 else 1 if half < 10 else 0
+    return "" if numpy.isnan(value) else f"{value:.{places}f} ±{half:.{places}f}"
 
 
 def percent(value, low, high):

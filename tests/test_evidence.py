@@ -145,6 +145,7 @@ def test_a_line_of_a_table():
     assert line[4:7] == ["-50.0 ±91.9", "-50.0 ±91.9", "+25.0 ±79.6"]
     assert line[7:] == ["25.0 (25.0 to 25.0)", "1.50 ±0.25", "2.50 ±0.50"]
     assert tables.cells("base", kept, first, first)[4:7] == ["", "", ""]
+    assert tables.distance(183.79, 31.93) == "184 ±32" and tables.distance(18.379, 3.193) == "18.4 ±3.2"
 
 
 def test_results_begin_with_what_is_written_by_hand(tmp_path):
