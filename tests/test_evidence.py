@@ -165,6 +165,12 @@ def test_results_begin_with_what_is_written_by_hand(tmp_path):
     assert options.out.read_text(encoding="utf-8") == text
 
 
+def test_the_best_of_a_sweep():
+    cfg, nag = rows.Row("student", 2, 4.0), rows.row("student", 2, nag_tau=1.5)
+    line = tables.glance({"sd3": some_raw(**{nag.key: pictures(1, 15), cfg.key: pictures(16, 16)})})[-1]
+    assert line == "| sd3 | 25.0 (75 / 100) | 50.0 (25 / 50) | 0.0 (100 / 100), cfg 4 | 93.8 (6 / 94), nag_tau 1.5 |"
+
+
 def test_equations_are_found_by_what_is_kept():
     kept = some_raw(**{row.key: pictures(1, 1) for row in rows.all_rows("flux", ("vsf", "orthogonal"))})
     assert set(tables.equations_in(kept)) == {"vsf", "orthogonal"}
