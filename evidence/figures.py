@@ -5,7 +5,9 @@
 They go to figures/, as SVG. It needs matplotlib (evidence/requirements.txt), which `make evidence` installs.
 """
 import importlib.util
+import io
 import pathlib
+import re
 import sys
 
 import numpy
@@ -29,11 +31,21 @@ FURTHER = (("#5fb3b3", "P"), ("#d970a6", "X"), ("#8f7f5f", "<"))
 SHOWN = {"unwanted": ("#cf5c36", "s"), "wanted": ("#3f9b6c", "^"), "right": ("#2e86c9", "o")}
 SHARES = {"unwanted": "unwanted, %", "wanted": "wanted, %", "right": "both right, %"}
 PANEL = (2.9, 2.5)  # inches
-STYLE = {"svg.fonttype": "none", "svg.hashsalt": "evidence", "font.family": "sans-serif", "font.size": 9,
-         "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-         "lines.linewidth": 1.3, "lines.markersize": 4, "axes.axisbelow": True,
-         **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color",
-                          "axes.titlecolor"), INK)}
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "evidence",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Arial"],
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4,
+    **{f"{part}color": INK for part in ("text.", "axes.label", "axes.edge", "axes.title", "xtick.", "ytick.")},
+}
 
 
 def add_arguments(parser):
@@ -60,8 +72,7 @@ def main(options):
     with matplotlib.rc_context(STYLE):
         for name, make in made.items():
             figure, path = make(), options.out / f"{name}.{options.format}"
-            dates = {"metadata": {"Date": None}} if options.format == "svg" else {"dpi": 110}
-            figure.savefig(path, transparent=True, bbox_inches="tight", **dates)
+            save(figure, path)
             print(f"{path}  ({path.stat().st_size / 1000:.0f} kB)")
 
 
@@ -75,6 +86,19 @@ def have_matplotlib():
     if not ours or not pip(sys.executable, "install", "--no-input", "--requirement", REQUIREMENTS):
         sys.exit(f"The figures need matplotlib: {sys.executable} -m pip install -r {REQUIREMENTS}")
     importlib.invalidate_caches()
+
+
+def save(figure, path):
+    """An SVG is made small: no comments, no indents, hundredths of a point; and the same each time, so undated."""
+    common = {"transparent": True, "bbox_inches": "tight"}
+    if path.suffix != ".svg":
+        figure.savefig(path, dpi=110, **common)
+        return
+    drawn = io.StringIO()
+    figure.savefig(drawn, format="svg", metadata={"Date": None}, **common)
+    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", drawn.getvalue(), flags=re.DOTALL)
+    text = re.sub(r"(\.\d\d)\d+", r"\1", re.sub(r"\s*\n\s*", "\n", text))
+    path.write_text(text, encoding="utf-8")
 
 
 # ---------------------------------------------------------------- suppression against retention
@@ -164,6 +188,7 @@ def many_steps(stored):
     for panel, (name, raw) in zip(panels, stored.items()):
         found = {label: raw.rows[row.key] for label, row in rows.many_steps(name).blocks[0].rows.items()
                  if row.key in raw.rows}
+        panel.set_title(name)
         if not found:
             continue
         for share, (colour, marker) in SHOWN.items():
@@ -172,7 +197,7 @@ def many_steps(stored):
                            elinewidth=0.8, label=SHARES[share].rstrip(", %"))
         panel.set_yticks(range(len(found)), list(found), fontsize=7)
         panel.invert_yaxis()
-        panel.set(title=name, xlim=(0, 100), xlabel="%")
+        panel.set(xlim=(0, 100), xlabel="%")
     legend(panels, below=True)
     return figure
 

@@ -87,6 +87,7 @@ class Painter:
         batch: how many pictures at once.
     """
 
+    @torch.inference_mode()
     def __init__(self, name, loaded, nodes, prompts, batch):
         import comfy.sample
         from playground import networks

@@ -47,10 +47,12 @@ def add_arguments(parser):
 def main(options):
     lines = ["# What comes out", "", FIRST.read_text(encoding="utf-8").strip(), "", *PICTURES,
              "## How to read the tables", "", LEGEND]
+    lines += ["## At a glance", "", *glance(stored(options.raw)), ""]
     for name, raw in stored(options.raw).items():
         lines += [f"## {name}", "", f"![Pictures by {name}](strips/{name}.webp)", "", *about(raw), ""]
         for number, table in enumerate(rows.tables(name, equations_in(raw)), 1):
-            lines += [f"### {name} {number}. {table.title}", "", *of_blocks(raw, table.blocks)]
+            found = of_blocks(raw, table.blocks)
+            lines += [f"### {name} {number}. {table.title}", "", *found] if found else []
     costs = options.raw / "cost.json"
     if costs.exists():
         lines += ["## Cost", "", *cost(json.loads(costs.read_text(encoding="utf-8"))), ""]
@@ -104,9 +106,12 @@ def cells(label, raw, pictures, first=None):
         changes = [f"{100 * value:+.1f} ±{100 * (high - value):.1f}" for value, _, high in found]
     odd = "" if numpy.isnan(pictures.odd).any() else percent(*intervals.mean(pictures.odd))
     with_it, half, without, half_without = pictures.distances
-    distances = ["" if numpy.isnan(value) else f"{value:.2f} ±{half:.2f}"
-                 for value, half in ((with_it, half), (without, half_without))]
-    return [label, *shares, *changes, odd, *distances]
+    return [label, *shares, *changes, odd, distance(with_it, half), distance(without, half_without)]
+
+
+def distance(value, half):
+    places = 2 if half < 1 else 1 if half < 10 else 0
+    return "" if numpy.isnan(value) else f"{value:.{places}f} ±{half:.{places}f}"
 
 
 def percent(value, low, high):
@@ -117,6 +122,33 @@ def markdown(columns, lines):
     """The lines of a Markdown table; columns that nothing stands in are left out."""
     shown = [i for i in range(len(columns)) if any(line[i] for line in lines)]
     return ["| " + " | ".join(line[i] for i in shown) + " |" for line in [columns, ["---"] * len(columns), *lines]]
+
+
+def glance(models):
+    """Lines: for each model's student what a fixed setting gives, and the best that each sweep has in it."""
+    fixed = {"base": rows.Row("student", rows.ABLATED), "CFG 3": rows.Row("student", rows.ABLATED, 3.0),
+             "NAG, auto": rows.row("student", rows.ABLATED)}
+    lines = []
+    for name, raw in models.items():
+        swept = rows.curves_of(name)
+        found = {label: {"": row} for label, row in fixed.items()} | {
+            "CFG, best": {f"cfg {cfg:g}": row for cfg, row in swept.pop("cfg").items()},
+            "NAG, best": {f"{label} {value:g}": row for label, curve in swept.items()
+                          for value, row in curve.items()}}
+        lines.append([name, *(best(raw, rows_of) for rows_of in found.values())])
+    note = (f"Students in {rows.ABLATED} steps: both right, in per cent (unwanted / wanted), and at which setting. The "
+            "best are the best of the sweeps, chosen by these very pictures, and so a little flattered.")
+    return [note, "", *markdown(["", *fixed, "CFG, best", "NAG, best"], lines)] if lines else []
+
+
+def best(raw, candidates):
+    """Of rows by their label, the one with most pictures right."""
+    there = {label: raw.rows[row.key] for label, row in candidates.items() if row.key in raw.rows}
+    if not there:
+        return ""
+    label, row = max(there.items(), key=lambda each: each[1].right.mean())
+    right, unwanted, wanted = (100 * shown.mean() for shown in (row.right, row.unwanted, row.wanted))
+    return f"{right:.1f} ({unwanted:.0f} / {wanted:.0f}){label and ', ' + label}"
 
 
 def cost(costs):

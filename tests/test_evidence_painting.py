@@ -7,7 +7,7 @@ import comfy.samplers
 import numpy
 import pytest
 import torch
-from evidence import judging, paint, painting, raw, rows, variants
+from evidence import cost, judging, paint, painting, raw, rows, strips, variants
 from nodes import CLIPTextEncode, common_ksampler
 from playground import networks
 from playground.worlds import shapes
@@ -207,10 +207,28 @@ def test_prompts_have_noise_of_their_own():
 
 
 # ---------------------------------------------------------------- all of it
-@pytest.mark.parametrize("name", [name for name in rows.MODELS if networks.path_of(f"{name} student").exists()])
+PAINTED = [name for name in rows.MODELS if networks.path_of(f"{name} student").exists()]
+
+
+@pytest.mark.parametrize("name", PAINTED)
 def test_a_run(applied, name):
     run = paint.Run(name, applied, seeds=2, cases=3, drawn=4)
     found = dict(run.paint(["student, 1 step, nag"]))
     assert list(found) == ["student, 1 step, nag"] and list(run.raw.rows)[-1] == "student, 1 step, nag"
     (row,) = found.values()
     assert row.seen.shape == (6, len(run.raw.notes["facts"])) and row.wanted.any()
+
+
+@pytest.mark.parametrize("name", PAINTED)
+def test_strips_have_each_frame_of_the_first_seeds(applied, name):
+    frames = strips.strip(name, applied)
+    assert len(frames) == networks.world_of(name).FRAMES
+    assert all(numpy.asarray(frame).std() > 20 for frame in frames)
+    assert len(frames) == 1 or not numpy.array_equal(frames[0], frames[-1])
+
+
+@pytest.mark.parametrize("name", PAINTED)
+def test_costs_are_ratios_to_base(applied, name):
+    found = cost.measure(name, applied, torch.device("cpu"), 1)
+    assert list(found) == list(cost.methods(name)) and found["base"] == [1, 1, 1]
+    assert found[f"CFG {rows.CFG:g}"][1] > 1.2
