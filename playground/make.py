@@ -45,6 +45,7 @@ def parse():
 def judge(world, options):
     """Train a world's judge. Gives whether that went well."""
     command = ["playground.judge", world, "--device", options.device, "--folder", options.folder]
+    command += ["--steps", 3000] if world == "emoji" else []  # whose drawings vary more
     return run(command + options.judge.split(), options.folder / f"judge_{world}.out")
 
 

@@ -95,8 +95,9 @@ def test_the_pool_is_what_the_prompts_say(part):
 def test_a_student_learns_what_its_teacher_paints(part, untrained, tmp_path):
     distil, networks = part("playground.distil"), part("playground.networks")
     untrained("flux").save(tmp_path / "flux.safetensors", {})
-    options = distil.parse(["flux", "--teacher", str(tmp_path / "flux.safetensors"), "--out", str(tmp_path / "s.safetensors"),
-                            "--pairs", "8", "--teacher-steps", "3", "--steps", "40", "--rate", "0.002", *FEW])
+    paths = [str(tmp_path / f"{name}.safetensors") for name in ("flux", "student")]
+    options = distil.parse(["flux", "--teacher", paths[0], "--out", paths[1], "--pairs", "8", "--teacher-steps", "3",
+                            "--steps", "40", "--rate", "0.002", *FEW])
     teacher = part("playground.flow").Flow.load("flux", tmp_path / "flux.safetensors").eval().requires_grad_(False)
     student = distil.distil(options).eval()
     torch.manual_seed(options.seed)
@@ -105,7 +106,7 @@ def test_a_student_learns_what_its_teacher_paints(part, untrained, tmp_path):
         errors = [(flow.sample(pairs.noise.float(), pairs.tokens, steps) - pairs.images.float()).abs().mean().item()
                   for flow in (teacher, student)]
         assert errors[1] < errors[0], (steps, errors)
-    model, clip, vae = networks.load(tmp_path / "s.safetensors")
+    model, clip, vae = networks.load(tmp_path / "student.safetensors")
     text = clip.encode_from_tokens_scheduled(clip.tokenize("a red circle"))
     noise = torch.randn(1, *networks.latent_shape("flux"))
     latent = comfy.sample.sample(model, noise, 1, 1.0, "euler", "simple", text, text, torch.zeros_like(noise),
@@ -173,6 +174,6 @@ def test_make_goes_without_graphs_where_they_fail(part, tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         make.main()
     assert not ended.value.code
-    assert [(command[0], "--graph" in command) for command in commands] == [
-        ("playground.train", True), ("playground.train", False), ("playground.distil", True), ("playground.distil", False)]
+    assert [(command[0].split(".")[1], "--graph" in command) for command in commands] == [
+        ("train", True), ("train", False), ("distil", True), ("distil", False)]
     assert commands[0][commands[0].index("--steps") + 1] == "3"
