@@ -173,4 +173,4 @@ def test_off_palette(world, completed):
     if share is not None:
         assert share.shape == (COUNT,) and 0 < share.max() < 0.1
         cyan = torch.tensor([-1.0, 1.0, 1.0]).reshape(1, 3, *[1] * (pictures.ndim - 2)).expand_as(pictures)
-        assert world.off_palette(cyan).tolist() == [1.0] * COUNT
+        assert world.off_palette(cyan).tolist() == world.off_palette(cyan * torch.nan).tolist() == [1.0] * COUNT

@@ -54,4 +54,5 @@ def off_palette(pictures, palette, near):
     pictures: (B, 3, 32, 32) or (B, 3, F, 32, 32) from -1 to 1. Gives (B,), float32.
     """
     pixels = (pictures.float().clamp(-1, 1).flatten(2).movedim(1, -1) + 1) / 2
-    return (torch.cdist(pixels, pixels.new_tensor(list(palette))).amin(-1) > near).float().mean(-1)
+    near_one = torch.cdist(pixels, pixels.new_tensor(list(palette))).amin(-1) <= near  # NaN is not
+    return 1 - near_one.float().mean(-1)

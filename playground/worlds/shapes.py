@@ -38,8 +38,6 @@ FRAME_HABIT = 0.5
 WORDS = ("a", "and", "on", "with", "frame", *SHAPES, *COLOURS, *BACKGROUNDS)
 ALIASES = {"an": "a", "grey": "gray", "circles": "circle", "squares": "square", "triangles": "triangle",
            "frames": "frame", "framed": "frame"}
-
-
 MAX_WORDS = 12  # of a prompt that random_request() gives: "a red circle and a red circle on white with a frame"
 
 
@@ -279,7 +277,7 @@ CASES = (
     Case(_things("purple triangle"), "white"),
     Case(_things("green square", on="white"), "frame"),
     Case(_things("blue circle", on="black"), "frame"),
-    # these eight are those of the tables in the help pages
+    # The eight above are those of playground.measure and of the help pages.
     Case(_things("circle", on="black"), "red"),
     Case(_things("circle", on="gray", frame=True), "red"),
     Case(_things("circle", "yellow triangle"), "red"),
