@@ -6,13 +6,14 @@ DEMO_ARGS ?=
 GALLERY_ARGS ?=
 MEASURE_ARGS ?=
 BENCHMARK_ARGS ?=
+EVIDENCE_ARGS ?= tables
 WORKFLOWS_ARGS ?=
 IN_HOST = $(PYTHON) host/install.py
 # What starts servers has the machine to itself; all other tests share it, two at a time, those of the editor by files.
 APART = tests/server tests/test_install.py
 EDITOR = tests/browser
 
-.PHONY: demo gallery test measure benchmark workflows tables clean
+.PHONY: demo gallery test measure benchmark evidence workflows tables clean
 
 demo:  ## paint one picture of what NAG does; DEMO_ARGS="--save FILE"
 	@$(IN_HOST) -m host.demo $(DEMO_ARGS)
@@ -36,6 +37,9 @@ measure:  ## print the playground's table; MEASURE_ARGS="..."
 
 benchmark:  ## measure what NAG costs; BENCHMARK_ARGS="--cases Flux"
 	@$(IN_HOST) -m benchmarks $(BENCHMARK_ARGS)
+
+evidence:  ## write evidence/RESULTS.md from what is kept; EVIDENCE_ARGS="figures", "paint flux", "strips", "cost", "real ..."
+	@$(IN_HOST) -m evidence $(EVIDENCE_ARGS)
 
 workflows:  ## write workflows/api/ anew from the graphs in workflows/; needs Chromium; WORKFLOWS_ARGS="flux_dev"
 	@$(IN_HOST) -m host.export $(WORKFLOWS_ARGS)

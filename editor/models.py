@@ -14,6 +14,7 @@ import comfy.utils
 import folder_paths
 import torch
 
+from ..nodes.playground import FIRST, NETWORKS
 from ..patches.sampling.notices import UNREADABLE
 from .graph import Graph, Node, Unreadable
 
@@ -34,7 +35,7 @@ class Broken(Unreadable):
 def load(loader: Node, graph: Graph) -> comfy.model_patcher.ModelPatcher:
     """What a loader node would give. Raises Unreadable if that can't be known from here, Broken if it gives nothing."""
     if loader.type == "NAGPlaygroundLoader":
-        return playground()
+        return playground(graph.value(loader, "model", FIRST))
     for name, folder in (("ckpt_name", "checkpoints"), ("unet_name", "diffusion_models")):
         if name in loader.inputs:
             path = _find(folder, graph.value(loader, name))
@@ -53,11 +54,14 @@ def _find(folder, name):
     return folder_paths.get_full_path(folder, name)
 
 
-@lru_cache(maxsize=1)
-def playground():
-    from ..playground import network
+@lru_cache(maxsize=len(NETWORKS))
+def playground(model: str) -> comfy.model_patcher.ModelPatcher:
+    """One of the playground's models, without weights. Raises Unreadable."""
+    if model not in NETWORKS:
+        raise Unreadable(f"the playground's {model}")
+    from ..playground import networks
 
-    return _patcher(network.build_model(META))
+    return _patcher(networks.build_model(NETWORKS[model].removesuffix(" student"), META))
 
 
 @lru_cache(maxsize=16)

@@ -13,7 +13,7 @@ from .environment import REQUIREMENTS, environment_variables, read_requirements
 
 # What a command needs beside torch, by the module that `python -m` runs. ComfyUI brings the first ones.
 SERVER = ("aiohttp", "PIL", "tqdm")
-NEEDED = {"host.demo": SERVER, "host.gallery": SERVER, "host.export": (*SERVER, "playwright"),
+NEEDED = {"host.demo": SERVER, "host.gallery": SERVER, "evidence": SERVER, "host.export": (*SERVER, "playwright"),
           "pytest": (*SERVER, "pytest", "xdist", "hypothesis", "playwright")}
 DISTRIBUTIONS = {"PIL": "pillow", "xdist": "pytest-xdist"}  # where it has another name
 

@@ -25,10 +25,10 @@ CASES = shapes.CASES[:8]
 def main():
     options = parse()
     start_comfyui(options.comfyui)
-    from . import network
+    from . import networks
 
     torch.set_num_threads(options.threads)
-    model, clip, vae = network.load(options.weights)
+    model, clip, vae = networks.load(options.weights)
     nodes = pack_nodes()
 
     strength = {name: getattr(options, name) for name in STRENGTH}
@@ -94,13 +94,13 @@ def paint(model, vae, positive, negative, seeds, cfg=1.0):
     detector reads: (seeds, 3, 32, 32) from -1 to 1."""
     import comfy.sample
 
-    from . import network
+    from . import networks
 
-    latent = network.to_latent(torch.zeros(1, 3, shapes.SIZE, shapes.SIZE))
+    latent = networks.to_latent(torch.zeros(1, 3, shapes.SIZE, shapes.SIZE))
     noise = torch.cat([comfy.sample.prepare_noise(latent, seed) for seed in seeds])
     latents = comfy.sample.sample(model, noise, STEPS, cfg, "euler", "simple", positive, negative,
                                   torch.zeros_like(noise), disable_pbar=True, seed=seeds[0])
-    return network.to_picture(vae.encode(vae.decode(latents)))
+    return networks.to_picture(vae.encode(vae.decode(latents)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -94,10 +94,10 @@ SHEETS = {
 def main():
     options = parse()
     start_comfyui(options.comfyui)
-    from . import network
+    from . import networks
 
     torch.set_num_threads(options.threads)
-    model, clip, vae = network.load()
+    model, clip, vae = networks.load()
     nodes = measure.pack_nodes()
     options.folder.mkdir(parents=True, exist_ok=True)
     save(grid(nodes, model, clip, vae), options.folder / "nag_grid.webp")

@@ -39,7 +39,7 @@ def options(part):
 def given(part):
     """A model, a VAE, two prompts and two empty pictures."""
     with torch.inference_mode():
-        model, clip, vae = part("playground.network").load()
+        model, clip, vae = part("playground.networks").load()
         prompts = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a blue square", "white")]
         (latent,) = comfy_nodes.EmptyLatentImage().generate(128, 128, batch_size=2)
     return {"model": model, "vae": vae, "positive": prompts[0], "negative": prompts[1], "latent_image": latent}

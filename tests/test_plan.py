@@ -594,6 +594,32 @@ def test_another_file_of_the_same_name(plan, model_folder):
     assert plan(with_file(DIFFUSION_MODEL, path.name))["nodes"]["nag"]["recommended"]["nag_scale"] == SD35_SAYS[0]
 
 
+PLAYGROUND = {"playground": "Flux", "tiny Flux": "Flux", "tiny SD3.5, distilled": "Stable Diffusion 3 and 3.5",
+              "tiny SDXL": "Stable Diffusion XL", "tiny Wan, distilled": "Wan", "tiny emoji": "Flux"}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", PLAYGROUND)
+def test_each_model_of_the_playground(plan, part, model):
+    """Also where its weights are not there: then ComfyUI says so when it runs."""
+    graph = {**playground(), "load": ("NAGPlaygroundLoader", {"model": model}), "nag": nag_model(), "last": ksampler()}
+    answer = plan(graph)
+    name = part("nodes.playground").NETWORKS[model].removesuffix(" student")
+    node, network = answer["nodes"]["nag"], part("playground.networks").build_model(name)
+    (family,) = (each for each in answer["families"] if each["name"] == PLAYGROUND[model])
+    assert (node["family"], node["message"]) == (family["name"], None)
+    assert node["settings"].items() >= {name: family[name] for name in STRENGTH}.items()
+    assert node["runs"][0]["exact"] and all(node["runs"][0]["on"])
+    sigmas = comfy.samplers.calculate_sigmas(network.model_sampling, "simple", 6).tolist()
+    assert node["runs"][0]["sigmas"] == sigmas
+
+
+def test_a_model_that_the_playground_has_not(plan):
+    graph = {**playground(), "load": ("NAGPlaygroundLoader", {"model": "huge Flux"}), "nag": nag_model(),
+             "last": ksampler()}  # fmt: skip
+    node = plan(graph)["nodes"]["nag"]
+    assert (node["family"], node["message"]) == (None, None) and not node["runs"][0]["exact"]
+
+
 def refusing_unknown_models(graph):
     kind, inputs, *mode = graph["nag"]
     options = ("NAGOptions", {"start_percent": 0.0, "end_percent": 1.0, "unknown_models": False})

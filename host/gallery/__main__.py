@@ -4,18 +4,16 @@ Into a folder go the pictures, a page (gallery.md) and thumbnails for the templa
 it again, and it goes on where it was cut off. COMFYUI_PATH names the ComfyUI whose models and input pictures are used.
 """
 import argparse
-import contextlib
 import json
-import os
 import signal
 import sys
 from pathlib import Path
 
-from ..environment import ROOT
-from ..server import PACK, ComfyServer, ServerFailed, packs_beside
+from ..server import PACK, ServerFailed
 from ..shipped import api_path, graphs, paths
+from . import serving
 from .page import write_page, write_thumbnails
-from .painting import LOST, Painter, Shown
+from .painting import LOST, Shown
 
 FOLDER = PACK / "output" / "gallery"
 
@@ -26,10 +24,7 @@ def parse_arguments(arguments=None):
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3], help="default: 0 1 2 3")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where all of it goes (default: %(default)s)")
     parser.add_argument("--thumbnails", type=Path, help="where they go, as workflows/ (default: in the folder)")
-    parser.add_argument("--models", type=Path, help="a folder such as ComfyUI's models/ (default: COMFYUI_PATH's)")
-    parser.add_argument("--server", metavar="URL", help="a running ComfyUI with this pack, in the place of our own")
-    parser.add_argument("--cpu", action="store_true", help="leave the GPU alone")
-    parser.add_argument("--patience", type=float, default=3600, help="seconds that one picture may take")
+    serving.add_arguments(parser)
     return parser.parse_args(arguments)
 
 
@@ -41,42 +36,10 @@ def workflows(only=None):
     return {name: (json.loads(api_path(name).read_text(encoding="utf-8")), every[name]) for name in only or every}
 
 
-def own_server(options):
-    """A server with the models and the input pictures of the ComfyUI that COMFYUI_PATH names."""
-    import torch
-
-    comfyui, base = Path(os.environ["COMFYUI_PATH"]), ROOT / "gallery"
-    models = (options.models or comfyui / "models").resolve()
-    base.mkdir(parents=True, exist_ok=True)
-    paths = base / "models.yaml"  # JSON is YAML
-    folders = {path.name: path.name for path in models.iterdir() if path.is_dir()} if models.is_dir() else {}
-    paths.write_text(json.dumps({"gallery": {"base_path": str(models), **folders}}), encoding="utf-8")
-    arguments = ["--extra-model-paths-config", paths, "--input-directory", comfyui / "input"]
-    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
-    return ComfyServer(base, comfyui, arguments=arguments, packs=packs_beside(), cpu=options.cpu or not has_gpu)
-
-
-def restarting(server):
-    """A function that starts a server anew, and gives its address."""
-
-    def restart():
-        server.stop()
-        server.start()
-        return server.url
-
-    return restart
-
-
 def paint(options) -> list[Shown]:
     """All that is asked for, as far as it can be had."""
     chosen, every = workflows(options.only), []
-    with contextlib.ExitStack() as stack:
-        url, restart = options.server, None
-        if url is None:
-            print("Starting ComfyUI ...", flush=True)
-            server = stack.enter_context(own_server(options))
-            url, restart = server.url, restarting(server)
-        painter = Painter(url.rstrip("/"), options.folder, options.patience, restart)
+    with serving.painter(options) as painter:
         for name, (prompt, graph) in chosen.items():
             shown = painter.show(name, prompt, graph, options.seeds)
             every.append(shown)

@@ -85,9 +85,16 @@ class Painter:
         if how == WITHOUT:
             prompt = prompts.without_nag(prompt, self.nodes)
         place = self.folder / shown.name / str(seed) / how
+        return self.paint(place, prompt, f"{shown.name}, seed {seed}, {how}")
+
+    def paint(self, place: Path, prompt: dict, label: str) -> list[Path]:
+        """What a prompt leaves, in order, in a folder of its own; painted unless this very prompt has painted it.
+
+        Raises PromptRejected, ExecutionError, asyncio.TimeoutError after `patience`, and LOST.
+        """
         if not _is_there(place, prompt):
             began = time.monotonic()
-            say = lambda what: print(f"\r{shown.name}, seed {seed}, {how}: {what:24}", end="", flush=True)
+            say = lambda what: print(f"\r{label}: {what:24}", end="", flush=True)
             say("...")
             history = self.client.follow(
                 self.client.submit(prompt), lambda _, value, most: say(f"{value}/{most}"), self.patience
@@ -95,7 +102,7 @@ class Painter:
             self._keep(place, prompt, media.files_of(history))
             say(f"{time.monotonic() - began:.1f} s")
             print()
-        return sorted((path for path in place.iterdir() if path.name != PROMPT), key=lambda path: int(path.stem))
+        return sorted((path for path in place.iterdir() if path.stem.isdigit()), key=lambda path: int(path.stem))
 
     def _keep(self, place, prompt, files):
         """All of a prompt's files or, if this is cut off, none."""

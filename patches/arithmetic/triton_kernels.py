@@ -3,6 +3,7 @@
 Importing this imports Triton; `equation.load_kernels` does, where it is of use. The functions return whether they
 serve such tensors; where they do not, nothing has happened.
 """
+import functools
 from contextlib import nullcontext
 
 import torch
@@ -20,11 +21,11 @@ def guide(positive, negative, scale, tau, alpha, out) -> bool:
     strides = (*positive.stride(), *negative.stride(), *out.stride())
     if width > WIDEST or strides[2] != 1 or strides[5] != 1 or strides[8] != 1:
         return False
-    block = triton.next_power_of_2(width)
+    block, warps = _program(width)
     with _current(positive):
         _guide_kernel[tokens, batch](
             positive, negative, out, *strides[:2], *strides[3:5], *strides[6:8],
-            float(scale), float(tau), float(alpha), width, block, num_warps=_warps(block),
+            float(scale), float(tau), float(alpha), width, block, num_warps=warps,
         )  # fmt: skip
     return True
 
@@ -52,6 +53,13 @@ def _current(z):
     """Makes z's device the current one, on which Triton launches."""
     kind = z.device.type
     return nullcontext() if kind == "cpu" else getattr(torch, kind).device_of(z)
+
+
+@functools.cache
+def _program(width):
+    """How many features a program is for, and its warps."""
+    block = triton.next_power_of_2(width)
+    return block, _warps(block)
 
 
 def _warps(features):

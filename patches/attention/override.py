@@ -89,7 +89,7 @@ class CrossAttention(Override):
         attention = self.attention(func, options)
         positive, negative = (
             attention(q, k, v, heads, mask=mask)
-            for k, v, mask in zip(k.split(sizes, tokens), v.split(sizes, tokens), masks)
+            for k, v, mask in zip(k.split_with_sizes(sizes, tokens), v.split_with_sizes(sizes, tokens), masks)
         )
         # ComfyUI's own attention returns a tensor of its own; what another node returns may be in use elsewhere.
         z = self.equation(positive, negative, out=positive if self.earlier is None else None)

@@ -29,6 +29,7 @@ class ModelCall:
         equation: with the settings' numbers.
         control: residuals of a ControlNet, as ComfyUI passes them, or None.
         transformer_options: ComfyUI's; not to be changed.
+        compiled: see compiled.compiled_parts.
         kept: kept(number, make) gives what `make()` gave for the entry of that number in an earlier call of the run, or
             gives now. The model's weights were the same then.
     """
@@ -42,6 +43,7 @@ class ModelCall:
     equation: Equation
     control: dict | None
     transformer_options: dict
+    compiled: tuple[torch.nn.Module, ...] = ()
     kept: Callable[[int, Callable], object] = lambda number, make: make()
 
     def sizes(self) -> Sizes:

@@ -16,8 +16,10 @@ from torch.utils.hooks import RemovableHandle
 MARKED = ("context", "vec", "c", "clip_text")
 
 
-def marks(model: torch.nn.Module, use: Hashable) -> Iterator[RemovableHandle]:
-    """Hooks that give an input a type of its own for each `use`: on a diffusion model and on compiled parts of it.
+def marks(
+    model: torch.nn.Module, parts: Iterable[torch.nn.Module], use: Hashable
+) -> Iterator[RemovableHandle]:
+    """Hooks that give an input a type of its own for each `use`: on a diffusion model and on `compiled_parts` of it.
 
     They come in front of the module itself, out of the graph, and behind ComfyUI's casts, which lose the type.
     """
@@ -31,7 +33,7 @@ def marks(model: torch.nn.Module, use: Hashable) -> Iterator[RemovableHandle]:
                 return args, {**kwargs, name: kwargs[name].as_subclass(_type_for(use))}
 
     yield model.register_forward_pre_hook(mark, with_kwargs=True)
-    for part in _compiled_parts(model):
+    for part in parts:
         if part is not model:
             yield part.register_forward_pre_hook(mark, with_kwargs=True)
 
@@ -48,29 +50,26 @@ def plain(module: torch.nn.Module) -> torch.nn.Module:
     return getattr(module, "_orig_mod", module)
 
 
-def is_compiled(model: torch.nn.Module) -> bool:
-    """Whether torch.compile has put something around a model or a part of it."""
-    return any(True for _ in _compiled_parts(model))
+def compiled_parts(model: torch.nn.Module) -> tuple[torch.nn.Module, ...]:
+    """What torch.compile has put around a model or parts of it. A large model is walked over in milliseconds."""
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is None:  # else nothing is
+        return ()
+    return tuple(module for module in _modules(model) if isinstance(module, dynamo.OptimizedModule))
 
 
-def entrances(modules: Iterable[torch.nn.Module], model: torch.nn.Module) -> list[torch.nn.Module]:
-    """Parts of a model, or what torch.compile has put around one, which has all of its attributes.
+def entrances(modules: Iterable[torch.nn.Module], parts: Iterable[torch.nn.Module]) -> list[torch.nn.Module]:
+    """Parts of a model, or those of its `compiled_parts` that are around one, which have all of its attributes.
 
     A hook in front of that stays out of the graph. In front of the module itself it would be compiled, as a graph of
     its own, for each of the blocks.
     """
-    around = {part._orig_mod: part for part in _compiled_parts(model)}
+    around = {part._orig_mod: part for part in parts}
     return [around.get(module, module) for module in modules]
 
 
-def _compiled_parts(model):
-    dynamo = sys.modules.get("torch._dynamo")
-    if dynamo is not None:  # else nothing is
-        yield from (module for module in _modules(model) if isinstance(module, dynamo.OptimizedModule))
-
-
 def _modules(model):
-    """A model and all in it, four times as fast as by `modules()`: this is at each call, and a GPU may wait for it."""
+    """A model and all in it, four times as fast as by `modules()`."""
     found = [model]
     for module in found:
         if module is not None and module._modules:

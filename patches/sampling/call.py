@@ -3,10 +3,11 @@ import functools
 from contextlib import contextmanager
 
 import torch
+from comfy.patcher_extension import WrappersMP
 
 from ..arithmetic.equation import Equation
 from ..models import Adapter, ModelCall
-from ..models.compiled import marks
+from ..models.compiled import compiled_parts, marks
 from ..models.foreign import has_own_way, replaced
 from ..models.hooks import hooked, only_inside
 from ..models.rehearsal import Rehearsals
@@ -28,6 +29,8 @@ class ModelWrapper:
     def __init__(self, adapter: Adapter, witness: Witness):
         self.adapter, self.witness = adapter, witness
         self.on_device = functools.cache(_on_device)  # once a run
+        # As this is, too: parts that come and go from call to call do so by a wrapper.
+        self.compiled = functools.cache(lambda model, wrappers: compiled_parts(model))
         self.brought = {}  # by entries of the negative
 
     def __call__(
@@ -56,6 +59,7 @@ class ModelWrapper:
                 equation=self._equation(active, x.device),
                 control=control,
                 transformer_options=transformer_options,
+                compiled=self.compiled(model, _other_wrappers(transformer_options)),
                 kept=functools.partial(self._kept, executor.class_obj, active, x.device),
             )
             apart = self.witness.blocks if self.adapter.block_lists and has_own_way(model) else ()
@@ -63,7 +67,7 @@ class ModelWrapper:
                 _explained(model),
                 hooked(only_inside(apart)),
                 self.adapter.guided(model, call) as (context, options),
-                hooked(marks(model, call.use)),
+                hooked(marks(model, call.compiled, call.use)),
             ):
                 kwargs[name] = context
                 return executor(x, t, c_concat, kwargs.pop("c_crossattn"), control, options, **kwargs)
@@ -94,6 +98,11 @@ def _is_guided(rows, active, transformer_options):
     if rows is None and POSITIVE in transformer_options.get("cond_or_uncond", ()):
         return None
     return active is not None
+
+
+def _other_wrappers(transformer_options):
+    """Whose wrappers there are around a call of the model."""
+    return tuple(transformer_options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, ()))
 
 
 @contextmanager

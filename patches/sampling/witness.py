@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import torch
 
-from ..models.compiled import is_compiled, plain
+from ..models.compiled import compiled_parts, plain
 from ..models.foreign import named, replaced
 from ..models.hooks import hooked
 
@@ -66,7 +66,7 @@ class Witness:
         if plain(model) is not self.model:  # another device's, maybe at the same time
             yield
             return
-        if not self.guided and is_compiled(model):  # with these hooks it would be another graph, which notes nothing
+        if not self.guided and compiled_parts(model):  # with these hooks it would be another graph, which notes nothing
             for listener in self._listeners:
                 listener.remove()
         with self._seen.during(to_guide):

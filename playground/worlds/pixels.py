@@ -115,3 +115,15 @@ def hints(seen, word):
     if word in BACKGROUNDS:
         return seen.shares[word] > 0.10
     return any(thing.shape == word for thing in seen.things)
+
+
+def read(pictures):
+    """(B, 3, 32, 32) from -1 to 1. Gives for each the set of those of the world's FACTS that it shows."""
+    return [_facts(see(picture)) for picture in pictures]
+
+
+def _facts(seen):
+    shown = {seen.background, *(["frame"] if seen.frame > 0.7 else []), *(["two things"] if seen.things[1:] else [])}
+    for thing in seen.things:
+        shown |= {thing.shape, thing.colour, f"{thing.colour} {thing.shape}"}
+    return frozenset(fact for fact in shown if fact and "None" not in fact)

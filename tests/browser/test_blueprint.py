@@ -5,6 +5,7 @@ import urllib.error
 import pytest
 from host.client import Client
 from host.server import PACK
+from search_box import add_by_search
 
 (BLUEPRINT,) = (PACK / "subgraphs").glob("*.json")
 MIDDLE = (800, 600)  # of the canvas, which is empty
@@ -47,30 +48,6 @@ def _hosts_that_show_blueprints(frontend_server):
     assert BLUEPRINT.stem in {entry["name"] for entry in listed.values()}
 
 
-def drop(editor, name):
-    """As someone does who searches for it: a double click, the name, Enter, and where it is wanted a click. Again if
-    nothing came of it: a busy page may take the double click for two."""
-    from playwright.sync_api import TimeoutError
-
-    editor.page.evaluate("() => app.graph.clear()")
-    for _ in range(4):
-        editor.page.mouse.dblclick(*MIDDLE)
-        editor.page.wait_for_timeout(800)
-        editor.page.keyboard.type(name, delay=20)
-        try:
-            editor.page.get_by_text(name).first.wait_for(timeout=10000)
-            editor.page.wait_for_timeout(1000)
-            editor.page.keyboard.press("Enter")
-            editor.page.wait_for_function("() => app.graph._nodes.length", polling=100, timeout=10000)
-            break
-        except TimeoutError:
-            editor.page.keyboard.press("Escape")
-    assert editor.page.evaluate("() => app.graph._nodes.length") == 1
-    editor.page.mouse.click(*MIDDLE)  # newer frontends let it hang on the pointer until then
-    # 1.32's search box may close before it has emptied its text.
-    editor.errors = [error for error in editor.errors if "Proxy.onOptionSelect" not in error]
-
-
 def pictures(editor):
     """The bytes of the pictures, one a sampler: without the blueprint and with it."""
     client = Client(editor.url)
@@ -79,7 +56,8 @@ def pictures(editor):
 
 
 def test_the_blueprint(editor):
-    drop(editor, BLUEPRINT.stem)
+    editor.page.evaluate("() => app.graph.clear()")
+    add_by_search(editor.page, BLUEPRINT.stem, MIDDLE)
     editor.screenshot("blueprint")
     assert editor.page.evaluate(PROMOTED) == [["strength", 1]]
     editor.page.evaluate(BUILD)

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from host.client import Client
+from search_box import add_by_search
 
 SEEDS = itertools.count(1)  # a graph that ComfyUI has run before does not run again
 RENDERERS = {
@@ -171,21 +172,6 @@ def drag(editor, origin, output, target, name):
     pytest.fail(f"No link from {output} to {name}.")
 
 
-def open_search_box(page):
-    """Double-click on the canvas, again if nothing came of it: a busy page may take it for two clicks."""
-    from playwright.sync_api import TimeoutError
-
-    for _ in range(5):
-        page.wait_for_timeout(500)  # until the canvas is drawn, and a double click before this one is past
-        page.mouse.dblclick(*NOWHERE)
-        try:
-            page.wait_for_function("() => document.activeElement?.tagName === 'INPUT'", polling=50, timeout=5000)
-            return
-        except TimeoutError:
-            pass
-    pytest.fail("No search box.")
-
-
 def one_more(editor, node, widget):
     """Press the arrow, or the plus, of a number."""
     if editor.vue_nodes:
@@ -198,17 +184,8 @@ def one_more(editor, node, widget):
 def test_from_the_search_box_to_the_statistics(editor):
     page = editor.page
     editor.show()
-    open_search_box(page)
-    page.keyboard.type("NAG Model", delay=20)
-    page.wait_for_timeout(1000)  # it waits until one stops typing
-    page.keyboard.press("Enter")
-    page.wait_for_function(f"() => ({FIND})('NAGModel').length === 1", polling=100)
+    add_by_search(page, "NAG Model", NOWHERE)
     nag, load, sampler = (the(editor, kind) for kind in ("NAGModel", "NAGPlaygroundLoader", "KSampler"))
-    while True:  # newer frontends let the node hang on the mouse until one clicks
-        page.mouse.click(*NOWHERE)
-        page.wait_for_timeout(500)
-        if not page.evaluate("id => app.graph.getNodeById(id).flags.ghost", nag):
-            break
     panel = Panel(editor)
     panel.says("not connected to a sampler")
     page.evaluate("id => { app.graph.getNodeById(id).pos = [460, 0] }", nag)

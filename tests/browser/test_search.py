@@ -1,7 +1,8 @@
 """The search box finds the nodes by what people call what they do, in the canvas renderer and in Nodes 2.0."""
 import pytest
 from host.client import Client
-from test_editor import RENDERERS, VUE_NODES, open_search_box
+from search_box import open_search_box
+from test_editor import NOWHERE, RENDERERS, VUE_NODES
 
 # At which place, at most, the first of ours is. What is in front has the word in its name, which always comes first.
 PLACES = {"nag": 1, "negative": 2, "negative prompt": 2, "cfg 1": 1, "distilled": 1, "normalized": 3, "guidance": 16}
@@ -33,7 +34,7 @@ def found(page):
 
 def test_words_find_the_nodes(editor):
     page = editor.page
-    open_search_box(page)
+    open_search_box(page, NOWHERE)
     places = {}
     for words in PLACES:
         page.keyboard.press("Control+a")

@@ -28,6 +28,8 @@ OTHERS = {"https://github.com/Efficient-Large-Model/ComfyUI_ExtraModels": {
     "EmptySanaLatentImage", "ExtraVAELoader", "GemmaLoader", "GemmaTextEncode", "SanaCheckpointLoader",
     "SanaResolutionSelect", "SanaTextEncode", "ScmModelSampling"}}
 THUMBNAIL = 60_000  # bytes at most
+PLAYGROUNDS = ("playground", "playground_distilled", "playground_clips")
+WITHOUT_FILES = {*PLAYGROUNDS, "nag_grid"}
 each_workflow = pytest.mark.parametrize("name", GRAPHS)
 
 
@@ -245,7 +247,7 @@ def test_each_is_explained():
         assert note["widgets_values"] == [texts["en"]], name
         files = [model for node in graph["nodes"] for model in node["properties"].get("models", [])]
         packs = packs_of(graph)  # whose nodes may fetch their files by themselves
-        assert bool(files) == (name not in ("playground", "nag_grid") and not packs)
+        assert bool(files) == (name not in WITHOUT_FILES and not packs)
         for text in texts.values():
             assert all(address in text for address in packs), name
             for model in files:
@@ -261,7 +263,7 @@ def test_with_and_without_nag():
     """Each shows both: side by side with one seed, or by a button of which its note speaks."""
     for name, graph in GRAPHS.items():
         said = note_of(graph)["properties"]["nag_note"]["en"]
-        if name in ("playground", "nag_grid") or "adds the same seed without NAG" in said:
+        if name in WITHOUT_FILES or "adds the same seed without NAG" in said:
             continue
         assert "the same seed with NAG and without" in said, name
         (seed,) = (node for node in graph["nodes"] if node["type"] == "PrimitiveInt")
@@ -270,6 +272,20 @@ def test_with_and_without_nag():
         assert one["widgets_values"][:7] == other["widgets_values"][:7], name
         shown = [node["title"] for node in graph["nodes"] if node["type"] in {"SaveImage", "PreviewImage"}]
         assert shown == ["with NAG", "without NAG"], name
+
+
+@pytest.mark.parametrize("name", PLAYGROUNDS)
+def test_the_playgrounds_show_three_ways(name):
+    """With one seed, and nothing but cfg and the model's NAG differs."""
+    graph = GRAPHS[name]
+    (seed,) = (node for node in graph["nodes"] if node["type"] == "PrimitiveInt")
+    (nag,) = (node for node in graph["nodes"] if node["type"] == "NAGModel")
+    three = samplers(graph)
+    cfg = {node["title"]: node["widgets_values"][3] for node in three}
+    assert cfg == {"no guidance": 1, "CFG 3": 3, "NAG": 1}
+    assert {link[3] for link in graph["links"] if link[1] == seed["id"]} == {node["id"] for node in three}
+    assert {link[3] for link in graph["links"] if link[1] == nag["id"]} == {three[2]["id"]}
+    assert len({tuple(value for at, value in enumerate(node["widgets_values"]) if at != 3) for node in three}) == 1
 
 
 def test_each_has_a_thumbnail():

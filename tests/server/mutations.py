@@ -66,7 +66,7 @@ WAYS = {
     },
 }
 UNKNOWN = "unknown"  # an input that none of them has
-OURS = (*WAYS, "NAGOptions")  # NAGPlaygroundLoader has no inputs
+OURS = (*WAYS, "NAGOptions")  # of NAGPlaygroundLoader all that are there but the first may be absent
 def valid(way, family):
     """A prompt that samples for one step, with all that a link may be turned to."""
     other = FAMILIES[family == FAMILIES[0]]

@@ -7,7 +7,7 @@ import pytest
 from graphs import node, painting
 from host.client import Client
 from host.gallery import __main__ as gallery
-from host.gallery import media, prompts
+from host.gallery import media, prompts, serving
 from host.gallery.page import HEAVIEST, write_page, write_thumbnails
 from host.gallery.painting import PROMPT, WITH, WITHOUT, Painter
 from host.shipped import paths
@@ -156,7 +156,7 @@ def test_a_server_of_its_own_has_the_models(tmp_path):
     file = tmp_path / "checkpoints" / "there.safetensors"
     file.parent.mkdir()
     file.touch()
-    with gallery.own_server(argparse.Namespace(models=tmp_path, cpu=True)) as own:
+    with serving.own_server(argparse.Namespace(models=tmp_path, cpu=True)) as own:
         loader = Client(own.url).object_info()["CheckpointLoaderSimple"]
     assert prompts.lacking({"1": node("CheckpointLoaderSimple", ckpt_name=file.name)}, GRAPH,
                            {"CheckpointLoaderSimple": loader}) == []  # fmt: skip

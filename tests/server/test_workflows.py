@@ -18,8 +18,9 @@ def is_plain(image):
     return all(low == high for low, high in image.getextrema())
 
 
-def test_playground(client):
-    prompt = json.loads(api_path("playground").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", ["playground", "playground_distilled", "playground_clips"])
+def test_playground(client, name):
+    prompt = json.loads(api_path(name).read_text(encoding="utf-8"))
     finished = set()
     for inner in prompt.values():
         if inner["class_type"] == "KSampler":

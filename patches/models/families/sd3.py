@@ -4,7 +4,6 @@ import math
 import torch
 
 from ...settings import Strength
-from ..compiled import is_compiled
 from ..doors import Door, Doors
 from ..modulation import both_vectors
 from ..transformer import Transformer
@@ -66,7 +65,7 @@ class _TextInRows:
 
 
 def _text_in_rows(visit, call, model):
-    return _TextInRows(visit, is_compiled(model)).hooks
+    return _TextInRows(visit, bool(call.compiled)).hooks
 
 
 # The text has a stream of its own, `context_block`, that is modulated by the pooled vector as a whole.

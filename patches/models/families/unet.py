@@ -138,7 +138,7 @@ class _GuidedAttention:
     def in_one_call(self, q, k, v, options):
         """Both prompts as rows of one call. With one picture at a time, a fast GPU waits for the host to call."""
         k, v = (t.view(2, self.n_positive, -1) for t in (k, v))
-        positive, negative = _stock_attention(torch.cat((q, q)), k, v, options).split(1)
+        positive, negative = _stock_attention(torch.cat((q, q)), k, v, options).chunk(2)
         return self.equation(positive, negative, out=positive)
 
 

@@ -56,9 +56,10 @@ def _hooks(attentions, model, call):
         n_image = given["context_img_len"] if hasattr(given.module, "k_img") else None
         return CrossAttention(equation, options, sizes, n_image)
 
-    for module in entrances(attentions, model):
+    for module in entrances(attentions, call.compiled):
         yield in_front(module, attending_by(attend))
-    for module in entrances([module for module in model.modules() if CACHE in names_of(type(module).forward)], model):
+    keeping = [module for module in model.modules() if CACHE in names_of(type(module).forward)]
+    for module in entrances(keeping, call.compiled):
         yield in_front(module, _without_cache)
     if n_queries is not None:
         yield model.register_forward_pre_hook(_PoseText(sizes), with_kwargs=True)

@@ -1,0 +1,177 @@
+"""What is painted: rows of pictures that differ in nothing but how they are guided, and the tables that they stand in.
+
+To try something else, add a line here; painting, tables and figures go by these lists alone.
+"""
+from dataclasses import dataclass
+
+MODELS = ("flux", "sd3", "unet", "wan", "emoji")
+WITH_PAG = ("unet",)  # ComfyUI's PerturbedAttentionGuidance perturbs a UNet's middle block
+WITH_TWO_STREAMS = ("flux", "emoji")
+CFG, PAG = 3.0, 3.0
+FEW, MANY = (1, 2, 4), 20
+ABLATED = 2  # steps of the student in which the equation is taken apart
+CFGS = (1.25, 1.5, 2.0, 3.0, 4.0)
+SWEEPS = {
+    "nag_scale": (1.5, 2.0, 3.0, 5.0, 8.0, 11.0, 16.0, 24.0),
+    "nag_tau": (1.0, 1.25, 1.5, 2.0, 2.5, 3.5, 6.0),
+    "nag_alpha": (0.0625, 0.125, 0.25, 0.35, 0.5, 0.75, 1.0),
+    "strength": (0.25, 0.5, 0.75, 1.25, 1.5, 1.75, 2.0),
+}
+STRONG = 2.0  # the dial at its end: what the cap and the blend are for shows where NAG is pushed
+STRONG_TAU = f"nag_tau at strength {STRONG:g}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """How a row of pictures is painted, by euler and the simple schedule.
+
+    Args:
+        weights: "student" or "teacher".
+        steps: of the sampler.
+        cfg: 1 is without CFG.
+        nag: settings of NAG Model and NAG Options by name, as pairs; None: without NAG. Others are "auto" or default.
+        pag: scale of ComfyUI's PerturbedAttentionGuidance; 0: without.
+        variant: of the equation, by its name in variants.py; "" is what the pack ships.
+    """
+
+    weights: str
+    steps: int
+    cfg: float = 1.0
+    nag: tuple[tuple[str, object], ...] | None = None
+    pag: float = 0.0
+    variant: str = ""
+
+    @property
+    def key(self):
+        """Its name in the file of results."""
+        nag = self.nag is not None and " ".join(["nag", *(f"{name}={value}" for name, value in self.nag)])
+        parts = (_title(self.weights, self.steps).lower(), self.cfg != 1 and f"cfg {self.cfg:g}", nag,
+                 self.pag and f"pag {self.pag:g}", self.variant)
+        return ", ".join(part for part in parts if part)
+
+
+def row(weights, steps, cfg=1.0, pag=0.0, variant="", **nag):
+    """A Row with NAG, of these settings."""
+    return Row(weights, steps, cfg, tuple(sorted(nag.items())), pag, variant)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of one table that are compared with its first."""
+
+    title: str
+    rows: dict[str, Row]
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    blocks: tuple[Block, ...]
+
+
+def tables(model, equations=()):
+    """The tables of a model.
+
+    equations: those that NAG Options offers beside the paper's.
+    """
+    found = (few_steps(model), many_steps(model), ablation(model), sweeps(model, equations), early_stopping(model),
+             image_streams(model), other_equations(model, equations))
+    return tuple(table for table in found if table.blocks)
+
+
+def all_rows(model, equations=()):
+    """Each Row that a table of the model asks for, once."""
+    return list(dict.fromkeys(
+        row for table in tables(model, equations) for block in table.blocks for row in block.rows.values()))
+
+
+# ---------------------------------------------------------------- the tables
+def few_steps(model):
+    return Table("Few steps, alone", tuple(
+        Block(_title(weights, steps), {
+            "base": Row(weights, steps),
+            "CFG 2": Row(weights, steps, 2.0),
+            "CFG 3": Row(weights, steps, 3.0),
+            "NAG": row(weights, steps),
+        })
+        for weights in ("student", "teacher") for steps in FEW))
+
+
+def many_steps(model):
+    rows = {
+        "base": Row("teacher", MANY),
+        "NAG": row("teacher", MANY),
+        f"CFG {CFG:g}": Row("teacher", MANY, CFG),
+        f"CFG {CFG:g} + NAG": row("teacher", MANY, CFG),
+    }
+    if model in WITH_PAG:
+        rows |= {
+            f"PAG {PAG:g}": Row("teacher", MANY, pag=PAG),
+            f"PAG {PAG:g} + NAG": row("teacher", MANY, pag=PAG),
+            f"CFG {CFG:g} + PAG {PAG:g}": Row("teacher", MANY, CFG, pag=PAG),
+            f"CFG {CFG:g} + PAG {PAG:g} + NAG": row("teacher", MANY, CFG, PAG),
+        }
+    return Table("Many steps, with CFG and with PAG", (Block(_title("teacher", MANY), rows),))
+
+
+def ablation(model):
+    settings = {"as recommended": {}, f"at strength {STRONG:g}": {"strength": STRONG}}
+    parts = {"NAG": {}, "no cap": {"variant": "no cap"}, "no blend": {"nag_alpha": 1.0},
+             "neither": {"variant": "no cap", "nag_alpha": 1.0}, "L2 for L1": {"variant": "L2"}}
+    return Table("Ablation", tuple(
+        Block(f"{_title('student', ABLATED)}, {name}",
+              {"base": Row("student", ABLATED)} | {
+                  part: row("student", ABLATED, **strength, **changes) for part, changes in parts.items()})
+        for name, strength in settings.items()))
+
+
+def sweeps(model, equations=()):
+    swept = {f"{name} {value:g}": row
+             for name, curve in curves_of(model, equations).items() for value, row in curve.items()}
+    return Table("Sweeps", (Block(_title("student", ABLATED), {"base": Row("student", ABLATED)} | swept),))
+
+
+def early_stopping(model):
+    ranges = {"all the way": {}, "until 0.25": {"end_percent": 0.25}, "until 0.5": {"end_percent": 0.5},
+              "from 0.25 on": {"start_percent": 0.25}, "from 0.5 on": {"start_percent": 0.5}}
+    return Table("Early stopping", tuple(
+        Block(_title(weights, steps), {"base": Row(weights, steps)} | {
+            name: row(weights, steps, **when) for name, when in ranges.items()})
+        for weights, steps in (("student", FEW[-1]), ("teacher", MANY))))
+
+
+def image_streams(model):
+    if model not in WITH_TWO_STREAMS:
+        return Table("Image stream", ())
+    return Table("Image stream", tuple(
+        Block(_title(weights, steps), {
+            "base": Row(weights, steps),
+            "shared": row(weights, steps),
+            "separate": row(weights, steps, image_stream="separate"),
+        })
+        for weights, steps in (("student", ABLATED), ("student", FEW[-1]), ("teacher", MANY))))
+
+
+def other_equations(model, equations):
+    return Table("Other equations", tuple(
+        Block(_title(weights, steps), {"base": Row(weights, steps), "nag": row(weights, steps)} | {
+            name: row(weights, steps, equation=name) for name in equations})
+        for weights, steps in (("student", ABLATED), ("student", FEW[-1]), ("teacher", MANY)) if equations))
+
+
+# ---------------------------------------------------------------- curves
+def curves_of(model, equations=()):
+    """The sweeps of the student, {name: {value: Row}}: CFG's, NAG's by each number, other equations' by the dial."""
+    curves = {"cfg": {cfg: Row("student", ABLATED, cfg) for cfg in CFGS}}
+    curves |= {name: {value: row("student", ABLATED, **{name: value}) for value in values}
+               for name, values in SWEEPS.items()}
+    curves[STRONG_TAU] = {tau: row("student", ABLATED, nag_tau=tau, strength=STRONG) for tau in SWEEPS["nag_tau"]}
+    curves |= {name: {value: row("student", ABLATED, equation=name, strength=value) for value in SWEEPS["strength"]}
+               for name in equations}
+    return curves
+
+
+def _title(weights, steps):
+    return f"{weights.capitalize()}, {steps} step{'s' * (steps > 1)}"
+
+

@@ -1,0 +1,164 @@
+"""Write RESULTS.md from what is kept in raw/: each table of each model, and how exact its figures are.
+
+    python -m evidence tables
+"""
+import json
+import pathlib
+
+import numpy
+
+from . import intervals, rows
+from .raw import DRAWN, DRAWN_WITHOUT, FOLDER, Raw
+
+HERE = pathlib.Path(__file__).parent
+FIRST = HERE / "NOT_AS_THE_PAPER.md"  # written by hand
+MEASURED = ("unwanted", "wanted", "right")
+COLUMNS = ("", "unwanted", "wanted", "both right", *(f"{name}, over the first" for name in MEASURED), "off palette",
+           "distance", "distance, without")
+LEGEND = f"""Written by `python -m evidence tables` from `raw/`; [README.md](README.md) says how all of it was made.
+
+- **unwanted**: pictures in which the judge sees what the negative names. **wanted**: in which it sees all that the
+  prompt says. **both right**: the wanted without the unwanted. In per cent, with the {intervals.LEVEL:.0%} interval for
+  other seeds of these prompts (Wilson).
+- **over the first**: points more than in the block's first row, picture by picture of the same prompt and noise, with
+  the {intervals.LEVEL:.0%} interval for other prompts of this kind (Student's t over the prompts' means).
+- **off palette**: pixels of no colour of the model's world, in per cent. A world of any colours has none.
+- **distance**: Fréchet distance in the judge's features to drawn pictures of the same prompts; **without**: to such in
+  which the unwanted does not show, which is what a perfect negative prompt would give. Intervals by leaving out a
+  sixteenth of the seeds at a time. Drawn pictures have one above 0, too, since they are finitely many.
+"""
+FIGURES = {
+    "few_steps": "Few steps, students: CFG and NAG alone",
+    "few_steps_teacher": "The same few steps with the teachers, which were not distilled",
+    "curves": f"Suppression against retention, students in {rows.ABLATED} steps",
+    "fidelity": "The same against the distance to drawn pictures in which the unwanted does not show: lower is better",
+    "many_steps": f"Teachers in {rows.MANY} steps, with CFG and with PAG",
+    "early_stopping": "NAG in a part of the sampling only",
+}
+PICTURES = ["## Figures", ""] + [line for name, caption in FIGURES.items() for line in (
+    f"**{caption}.**", "", f"![{caption}](figures/{name}.svg)", "")]
+
+
+def add_arguments(parser):
+    parser.add_argument("--raw", type=pathlib.Path, default=FOLDER, help="the folder of what is kept")
+    parser.add_argument("--out", type=pathlib.Path, default=HERE / "RESULTS.md")
+
+
+def main(options):
+    lines = ["# What comes out", "", FIRST.read_text(encoding="utf-8").strip(), "", *PICTURES,
+             "## How to read the tables", "", LEGEND]
+    lines += ["## At a glance", "", *glance(stored(options.raw)), ""]
+    for name, raw in stored(options.raw).items():
+        lines += [f"## {name}", "", f"![Pictures by {name}](strips/{name}.webp)", "", *about(raw), ""]
+        for number, table in enumerate(rows.tables(name, equations_in(raw)), 1):
+            found = of_blocks(raw, table.blocks)
+            lines += [f"### {name} {number}. {table.title}", "", *found] if found else []
+    costs = options.raw / "cost.json"
+    if costs.exists():
+        lines += ["## Cost", "", *cost(json.loads(costs.read_text(encoding="utf-8"))), ""]
+    options.out.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    print(options.out)
+
+
+def stored(folder):
+    """Raw of each model that there is one of, by its name."""
+    paths = {name: folder / f"{name}.npz" for name in rows.MODELS}
+    return {name: Raw.load(path) for name, path in paths.items() if path.exists()}
+
+
+def equations_in(raw):
+    """The equations beside the paper's that there are rows of."""
+    marks = (part for key in raw.rows for part in key.replace(",", " ").split() if part.startswith("equation="))
+    return tuple(dict.fromkeys(mark.removeprefix("equation=") for mark in marks))
+
+
+def about(raw):
+    """Lines: how many pictures, of what, who made them; and what the judge says of drawn ones."""
+    pictures, cases = len(raw.case), raw.notes["cases"]
+    lines = [f"{len(cases)} prompts x {pictures // len(cases)} seeds = {pictures:,} pictures a row. Painted by:", ""]
+    lines += [f"- `{run['command']}`: {run['rows']} rows in {run['seconds']} s, {run['device']}, "
+              f"ComfyUI {run['comfyui']}, torch {run['torch']}" for run in raw.notes["runs"]]
+    drawn = {key: key for key in (DRAWN, DRAWN_WITHOUT) if key in raw.rows}
+    if drawn:
+        lines += ["", "The judge, of pictures that are drawn instead of painted:", "",
+                  *markdown(COLUMNS, [cells(key, raw, raw.rows[key]) for key in drawn])]
+    return lines
+
+
+def of_blocks(raw, blocks):
+    """Lines: a table for each block of which rows are there."""
+    lines = []
+    for block in blocks:
+        found = {label: raw.rows[row.key] for label, row in block.rows.items() if row.key in raw.rows}
+        if found:
+            first = next(iter(found.values()))
+            lines += [block.title + ":", ""]
+            lines += [*markdown(COLUMNS, [cells(label, raw, row, first) for label, row in found.items()]), ""]
+    return lines
+
+
+def cells(label, raw, pictures, first=None):
+    """What stands in a line of a table. pictures: of its row; first: of the one that it is compared with."""
+    shares = [percent(*intervals.proportion(getattr(pictures, name))) for name in MEASURED]
+    changes = [""] * len(MEASURED)
+    if first is not None and first is not pictures:
+        found = [intervals.difference(getattr(pictures, name), getattr(first, name), raw.case) for name in MEASURED]
+        changes = [f"{100 * value:+.1f} ±{100 * (high - value):.1f}" for value, _, high in found]
+    odd = "" if numpy.isnan(pictures.odd).any() else percent(*intervals.mean(pictures.odd))
+    with_it, half, without, half_without = pictures.distances
+    return [label, *shares, *changes, odd, distance(with_it, half), distance(without, half_without)]
+
+
+def distance(value, half):
+    places = 2 if half < 1 else 1 if half < 10 else 0
+    return "" if numpy.isnan(value) else f"{value:.{places}f} ±{half:.{places}f}"
+
+
+def percent(value, low, high):
+    return f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def markdown(columns, lines):
+    """The lines of a Markdown table; columns that nothing stands in are left out."""
+    shown = [i for i in range(len(columns)) if any(line[i] for line in lines)]
+    return ["| " + " | ".join(line[i] for i in shown) + " |" for line in [columns, ["---"] * len(columns), *lines]]
+
+
+def glance(models):
+    """Lines: for each model's student what a fixed setting gives, and the best that each sweep has in it."""
+    fixed = {"base": rows.Row("student", rows.ABLATED), "CFG 3": rows.Row("student", rows.ABLATED, 3.0),
+             "NAG, auto": rows.row("student", rows.ABLATED)}
+    lines = []
+    for name, raw in models.items():
+        swept = rows.curves_of(name)
+        found = {label: {"": row} for label, row in fixed.items()} | {
+            "CFG, best": {f"cfg {cfg:g}": row for cfg, row in swept.pop("cfg").items()},
+            "NAG, best": {f"{label} {value:g}": row for label, curve in swept.items()
+                          for value, row in curve.items()}}
+        lines.append([name, *(best(raw, rows_of) for rows_of in found.values())])
+    note = (f"Students in {rows.ABLATED} steps: both right, in per cent (unwanted / wanted), and at which setting. The "
+            "best are the best of the sweeps, chosen by these very pictures, and so a little flattered.")
+    return [note, "", *markdown(["", *fixed, "CFG, best", "NAG, best"], lines)] if lines else []
+
+
+def best(raw, candidates):
+    """Of rows by their label, the one with most pictures right."""
+    there = {label: raw.rows[row.key] for label, row in candidates.items() if row.key in raw.rows}
+    if not there:
+        return ""
+    label, row = max(there.items(), key=lambda each: each[1].right.mean())
+    right, unwanted, wanted = (100 * shown.mean() for shown in (row.right, row.unwanted, row.wanted))
+    return f"{right:.1f} ({unwanted:.0f} / {wanted:.0f}){label and ', ' + label}"
+
+
+def cost(costs):
+    """Lines of the table of what cost.py has measured."""
+    methods = list(dict.fromkeys(method for model in costs["models"].values() for method in model))
+    lines = [[method, *(ratio(model[method]) if method in model else "" for model in costs["models"].values())]
+             for method in methods]
+    return [costs["about"], "", *markdown(["time over base's", *costs["models"]], lines)]
+
+
+def ratio(quartiles):
+    low, middle, high = quartiles
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
