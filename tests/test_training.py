@@ -10,10 +10,14 @@ FEW = ["--batch", "4", "--check", "99", "--count", "2", "--threads", "1"]
 
 
 @pytest.fixture(autouse=True)
-def own_random_numbers():
+def own_settings():
+    """Random numbers of its own; and one thread, since two that wait for each other take minutes on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
