@@ -14,7 +14,7 @@ import torch
 
 from .train import BATCH, described, parser, prepare
 
-STEPS, PAIRS = {"sd3": 5000, "wan": 1600}, {"wan": 16384}  # as in playground.train
+STEPS, PAIRS = {"sd3": 5000, "wan": 2800}, {"wan": 16384}  # as in playground.train
 PATHS = (1, 2, 4)  # steps that the student learns to paint in
 SHARES = (0.5, 0.25, 0.25)  # of the runs begun with each; half of all steps are then first ones
 HUBER = 0.1  # of the range from -1 to 1: from there on an error counts in a line, which keeps edges sharp
