@@ -11,9 +11,9 @@ import pathlib
 import torch
 from host.inside import COMFYUI, start_comfyui
 
-NAMES = ("flux", "sd3", "unet", "wan", "emoji")
-# What two CPU cores do in 90 minutes at most; a clip has four pictures. "sd3" is the fastest.
-STEPS, BATCH = {"sd3": 6000, "wan": 4500}, {"wan": 64}
+# What the weights were made with. Two CPU cores take half an hour each, or an hour and a half for clips.
+STEPS = {"flux": 1700, "sd3": 2300, "unet": 1335, "emoji": 1700, "wan": 4500}
+NAMES, BATCH = tuple(STEPS), {"wan": 64}
 
 
 def main():
@@ -70,7 +70,7 @@ def parser(about, out, rate, check):
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--comfyui", type=pathlib.Path, default=COMFYUI, help="a ComfyUI checkout")
     parser.add_argument("--out", type=pathlib.Path, help=f"default: weights/{out.format('NAME')}")
-    parser.add_argument("--steps", type=int, help="default: what two CPU cores do in less than 90 minutes")
+    parser.add_argument("--steps", type=int, help="default: as the weights were made")
     parser.add_argument("--minutes", type=float, help="end after so many, with what steps were done; does not repeat")
     parser.add_argument("--batch", type=int, help="default: 64 for clips, else 256")
     parser.add_argument("--rate", type=float, default=rate, help="peak learning rate of Muon")
@@ -89,7 +89,7 @@ def parse(arguments=None):
     options = parser(__doc__, "{}.safetensors", rate=0.02, check=1000)
     options.add_argument("--pool", type=int, default=65536, help="pictures drawn before, to learn from")
     options = options.parse_args(arguments)
-    options.steps = options.steps or STEPS.get(options.name, 4000)
+    options.steps = options.steps or STEPS[options.name]
     options.batch = options.batch or BATCH.get(options.name, 256)
     return options
 
