@@ -173,7 +173,7 @@ def few_steps(stored, weights):
     for at, (share, label) in enumerate(SHARES.items()):
         for panel, (name, raw) in zip(panels[at * len(stored):], stored.items()):
             bars(panel, raw, [block.rows for block in blocks], share)
-            panel.set(title=name if at == 0 else "", ylim=(0, 100))
+            panel.set(title=name if at == 0 else "", ylim=(0, 102))
             panel.set_xticks(range(len(blocks)), [block.title.split(", ")[1] for block in blocks])
         panels[at * len(stored)].set_ylabel(label)
     legend(panels, below=True)
@@ -207,7 +207,7 @@ def many_steps(stored):
                            elinewidth=0.8, label=SHARES[share].rstrip(", %"))
         panel.set_yticks(range(len(found)), list(found), fontsize=7)
         panel.invert_yaxis()
-        panel.set(xlim=(0, 100), xlabel="%")
+        panel.set(xlim=(0, 102), xlabel="%")
     legend(panels, below=True)
     return figure
 
@@ -229,7 +229,7 @@ def early_stopping(stored):
                         values, errors = shares(found, share)
                         panel.errorbar(list(found), values, yerr=errors, color=SHOWN[share][0], linestyle=style,
                                        marker="o", elinewidth=0.8, label=f"{share}, NAG {how} there")
-            panel.set(title=f"{name}, {steps} steps", ylim=(0, 100), xticks=(0, 0.25, 0.5, 1))
+            panel.set(title=f"{name}, {steps} steps", ylim=(0, 102), xticks=(0, 0.25, 0.5, 1))
             panel.set_xticklabels(("0", "¼", "½", "1"))
         panels[at * len(stored)].set_ylabel(f"{weights}, %")
     legend(panels, below=True)
