@@ -26,6 +26,13 @@ CURVES = {
     rows.STRONG_TAU: (rows.STRONG_TAU, "#c2a21d", "v"),
     "nag_alpha": ("nag_alpha", "#a56bc4", "D"),
 }
+ABLATIONS = {
+    "nag_scale": ("NAG", "#2e86c9", "o"),
+    "no cap, nag_scale": ("no cap", "#c2a21d", "v"),
+    "no blend, nag_scale": ("no blend", "#a56bc4", "D"),
+    "neither, nag_scale": ("neither", "#cf5c36", "s"),
+    "L2 for L1, nag_scale": ("L2 for L1", "#3f9b6c", "^"),
+}
 NOT_FROM_BASE = ("nag_tau", rows.STRONG_TAU)  # with the lowest cap NAG acts, too
 FURTHER = (("#5fb3b3", "P"), ("#d970a6", "X"), ("#8f7f5f", "<"))
 SHOWN = {"unwanted": ("#cf5c36", "s"), "wanted": ("#3f9b6c", "^"), "right": ("#2e86c9", "o")}
@@ -62,8 +69,9 @@ def main(options):
     stored = tables.stored(options.raw)
     options.out.mkdir(parents=True, exist_ok=True)
     made = {
-        "curves": lambda: curves(stored, retention, "with all of the wanted, %"),
-        "fidelity": lambda: curves(stored, fidelity, "distance to drawn pictures"),
+        "curves": lambda: curves(stored, rows.curves_of, CURVES, retention, "with all of the wanted, %"),
+        "fidelity": lambda: curves(stored, rows.curves_of, CURVES, fidelity, "distance to drawn pictures"),
+        "ablation": lambda: curves(stored, ablations, ABLATIONS, retention, "with all of the wanted, %"),
         "few_steps": lambda: few_steps(stored, "student"),
         "few_steps_teacher": lambda: few_steps(stored, "teacher"),
         "many_steps": lambda: many_steps(stored),
@@ -117,15 +125,23 @@ def fidelity(pictures):
     return pictures.distances[2], pictures.distances[3], pictures.distances[3]
 
 
-def curves(stored, of, label):
-    """A panel for each model: what of() says of each row of the student's sweeps, against what is suppressed."""
+def ablations(model, equations=()):
+    return {"nag_scale": rows.curves_of(model)["nag_scale"], **rows.ablation_curves()}
+
+
+def curves(stored, swept, looks, of, label):
+    """A panel for each model: what of() says of each row of the student's sweeps, against what is suppressed.
+
+    swept: called with a model's name and further equations, gives {curve: {value: Row}}. looks: (label, colour, marker)
+    of each curve; what swept() gives beside them has been tried with other equations.
+    """
     figure, panels = grid(len(stored) + 1, 3)
     for panel, (name, raw) in zip(panels, stored.items()):
         base = raw.rows.get(rows.Row("student", rows.ABLATED).key)
-        named = rows.curves_of(name, tables.equations_in(raw))
-        if tables.equations_in(raw):  # by the dial, as the others
-            named |= {"nag": {1.0: rows.row("student", rows.ABLATED), **named["strength"]}}
-        for curve, (text, colour, marker) in looks(named).items():
+        others = tables.equations_in(raw)
+        named = swept(name, others)
+        further = {other: (other, *look) for other, look in zip(others, FURTHER) if other in named}
+        for curve, (text, colour, marker) in (looks | further).items():
             found = {value: raw.rows[row.key] for value, row in sorted(named[curve].items()) if row.key in raw.rows}
             if found and base is not None:
                 from_base = [] if curve in NOT_FROM_BASE else [base]
@@ -138,12 +154,6 @@ def curves(stored, of, label):
         panel.set(title=name, xlabel="without the unwanted, %", ylabel=label)
     legend(panels)
     return figure
-
-
-def looks(named):
-    """(label, colour, marker) of each curve to draw."""
-    others = [name for name in named if name not in CURVES and name != "strength"]
-    return CURVES | {name: (name, *look) for name, look in zip(others, FURTHER)}
 
 
 def draw_curve(panel, begin, points, of, label, colour, marker):
@@ -163,7 +173,7 @@ def few_steps(stored, weights):
     for at, (share, label) in enumerate(SHARES.items()):
         for panel, (name, raw) in zip(panels[at * len(stored):], stored.items()):
             bars(panel, raw, [block.rows for block in blocks], share)
-            panel.set(title=name if at == 0 else "", ylim=(0, 100))
+            panel.set(title=name if at == 0 else "", ylim=(0, 102))
             panel.set_xticks(range(len(blocks)), [block.title.split(", ")[1] for block in blocks])
         panels[at * len(stored)].set_ylabel(label)
     legend(panels, below=True)
@@ -197,7 +207,7 @@ def many_steps(stored):
                            elinewidth=0.8, label=SHARES[share].rstrip(", %"))
         panel.set_yticks(range(len(found)), list(found), fontsize=7)
         panel.invert_yaxis()
-        panel.set(xlim=(0, 100), xlabel="%")
+        panel.set(xlim=(0, 102), xlabel="%")
     legend(panels, below=True)
     return figure
 
@@ -219,7 +229,7 @@ def early_stopping(stored):
                         values, errors = shares(found, share)
                         panel.errorbar(list(found), values, yerr=errors, color=SHOWN[share][0], linestyle=style,
                                        marker="o", elinewidth=0.8, label=f"{share}, NAG {how} there")
-            panel.set(title=f"{name}, {steps} steps", ylim=(0, 100), xticks=(0, 0.25, 0.5, 1))
+            panel.set(title=f"{name}, {steps} steps", ylim=(0, 102), xticks=(0, 0.25, 0.5, 1))
             panel.set_xticklabels(("0", "¼", "½", "1"))
         panels[at * len(stored)].set_ylabel(f"{weights}, %")
     legend(panels, below=True)

@@ -17,6 +17,13 @@ SWEEPS = {
     "nag_alpha": (0.0625, 0.125, 0.25, 0.35, 0.5, 0.75, 1.0),
     "strength": (0.25, 0.5, 0.75, 1.25, 1.5, 1.75, 2.0),
 }
+LARGE, SMALL = (1.5, 2.0, 3.0, 5.0, 8.0, 16.0), (1.1, 1.25, 1.5, 2.0, 3.0, 5.0)
+ABLATIONS = {  # settings of each, and the nag_scales at which it is tried: unblended, little is much
+    "no cap": ({"variant": "no cap"}, LARGE),
+    "no blend": ({"nag_alpha": 1.0}, SMALL),
+    "neither": ({"variant": "no cap", "nag_alpha": 1.0}, SMALL),
+    "L2 for L1": ({"variant": "L2"}, LARGE),
+}
 STRONG = 2.0  # the dial at its end: what the cap and the blend are for shows where NAG is pushed
 STRONG_TAU = f"nag_tau at strength {STRONG:g}"
 
@@ -103,6 +110,9 @@ def many_steps(model):
         "NAG": row("teacher", MANY),
         f"CFG {CFG:g}": Row("teacher", MANY, CFG),
         f"CFG {CFG:g} + NAG": row("teacher", MANY, CFG),
+        "CFG 2": Row("teacher", MANY, 2.0),
+        "CFG 2 + NAG": row("teacher", MANY, 2.0),
+        f"CFG {CFG:g} + NAG at half strength": row("teacher", MANY, CFG, strength=0.5),
     }
     if model in WITH_PAG:
         rows |= {
@@ -116,8 +126,7 @@ def many_steps(model):
 
 def ablation(model):
     settings = {"as recommended": {}, f"at strength {STRONG:g}": {"strength": STRONG}}
-    parts = {"NAG": {}, "no cap": {"variant": "no cap"}, "no blend": {"nag_alpha": 1.0},
-             "neither": {"variant": "no cap", "nag_alpha": 1.0}, "L2 for L1": {"variant": "L2"}}
+    parts = {"NAG": {}} | {name: changes for name, (changes, _) in ABLATIONS.items()}
     return Table("Ablation", tuple(
         Block(f"{_title('student', ABLATED)}, {name}",
               {"base": Row("student", ABLATED)} | {
@@ -127,7 +136,8 @@ def ablation(model):
 
 def sweeps(model, equations=()):
     swept = {f"{name} {value:g}": row
-             for name, curve in curves_of(model, equations).items() for value, row in curve.items()}
+             for name, curve in (curves_of(model, equations) | ablation_curves()).items()
+             for value, row in curve.items()}
     return Table("Sweeps", (Block(_title("student", ABLATED), {"base": Row("student", ABLATED)} | swept),))
 
 
@@ -169,6 +179,12 @@ def curves_of(model, equations=()):
     curves |= {name: {value: row("student", ABLATED, equation=name, strength=value) for value in SWEEPS["strength"]}
                for name in equations}
     return curves
+
+
+def ablation_curves():
+    """The student with parts of the equation left out, {name: {nag_scale: Row}}."""
+    return {f"{name}, nag_scale": {scale: row("student", ABLATED, nag_scale=scale, **changes) for scale in scales}
+            for name, (changes, scales) in ABLATIONS.items()}
 
 
 def _title(weights, steps):

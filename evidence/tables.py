@@ -32,6 +32,7 @@ FIGURES = {
     "few_steps_teacher": "The same few steps with the teachers, which were not distilled",
     "curves": f"Suppression against retention, students in {rows.ABLATED} steps",
     "fidelity": "The same against the distance to drawn pictures in which the unwanted does not show: lower is better",
+    "ablation": "The equation with parts left out, over nag_scale",
     "many_steps": f"Teachers in {rows.MANY} steps, with CFG and with PAG",
     "early_stopping": "NAG in a part of the sampling only",
 }

@@ -187,7 +187,7 @@ def test_figures(tmp_path):
     some_raw().save(tmp_path / "flux.npz")
     figures.main(argparse.Namespace(raw=tmp_path, out=tmp_path / "figures", format="svg"))
     found = {path.stem: path.read_text(encoding="utf-8") for path in (tmp_path / "figures").iterdir()}
-    assert set(found) == {"curves", "fidelity", "few_steps", "few_steps_teacher", "many_steps", "early_stopping"}
+    assert set(found) == set(tables.FIGURES)
     assert "NAG, auto" in found["curves"] and "2 steps" in found["few_steps"]
     for svg in found.values():
         assert "flux" in "".join(ElementTree.fromstring(svg).itertext()) and "<metadata>" not in svg

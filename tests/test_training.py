@@ -66,7 +66,7 @@ def test_a_teacher_learns(part, tmp_path):
     for flow in (before, after):
         torch.manual_seed(1)
         with torch.no_grad():
-            losses.append(train.flow_loss(flow.eval(), images, tokens).item())
+            losses.append(train.flow_loss(flow.eval(), images, tokens, 3.0).item())
     assert losses[1] < 0.8 * losses[0]
 
 
