@@ -14,7 +14,8 @@ import torch
 
 from .train import BATCH, described, parser, prepare
 
-STEPS, PAIRS = {"sd3": 5000, "wan": 1600}, {"wan": 16384}  # as in playground.train
+# As in playground.train; two CPU cores take forty minutes each, or an hour and a half.
+STEPS, PAIRS = {"flux": 1300, "sd3": 1630, "unet": 1065, "emoji": 1300, "wan": 2800}, {"wan": 16384}
 PATHS = (1, 2, 4)  # steps that the student learns to paint in
 SHARES = (0.5, 0.25, 0.25)  # of the runs begun with each; half of all steps are then first ones
 HUBER = 0.1  # of the range from -1 to 1: from there on an error counts in a line, which keeps edges sharp
@@ -68,7 +69,7 @@ def parse(arguments=None):
     options.add_argument("--cfg", type=float, default=2.0, help="the teacher's")
     options.add_argument("--teacher-steps", type=int, default=12)
     options = options.parse_args(arguments)
-    options.steps = options.steps or STEPS.get(options.name, 3500)
+    options.steps = options.steps or STEPS[options.name]
     options.batch = options.batch or BATCH.get(options.name, 256)
     options.pairs = options.pairs or PAIRS.get(options.name, 32768)
     return options

@@ -83,5 +83,5 @@ class Flow(torch.nn.Module):
 
 
 def shifted(times, shift):
-    """Times from 0 to 1 moved towards 1, the noise; a shift of 1 leaves them. shift: networks.SHIFT."""
+    """Times from 0 to 1 moved towards 1, the noise; a shift of 1 leaves them."""
     return shift * times / (1 + (shift - 1) * times)

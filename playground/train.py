@@ -11,9 +11,9 @@ import pathlib
 import torch
 from host.inside import COMFYUI, start_comfyui
 
-NAMES = ("flux", "sd3", "unet", "wan", "emoji")
-# What two CPU cores do in 90 minutes at most; a clip has four pictures. "sd3" is the fastest.
-STEPS, BATCH = {"sd3": 6000, "wan": 2400}, {"wan": 128}
+# What the weights were made with. Two CPU cores take half an hour each, or an hour and a half for clips.
+STEPS = {"flux": 1700, "sd3": 2300, "unet": 1335, "emoji": 1700, "wan": 4500}
+NAMES, BATCH = tuple(STEPS), {"wan": 64}
 
 
 def main():
@@ -24,7 +24,7 @@ def main():
 
 def teach(options):
     """Train a network as options of parse() say, and write it. Gives the Flow."""
-    from . import learning
+    from . import learning, networks
     from .flow import Flow
 
     torch.manual_seed(options.seed)
@@ -33,10 +33,12 @@ def teach(options):
     print(f"{sum(p.numel() for p in flow.parameters()):,} parameters, {options.steps} steps of {options.batch} of "
           f"{options.pool} pictures, {described(options)}", flush=True)
     guess = torch.compile(flow) if options.compile else flow
+    # what many frames show takes more noise to hide, as it does in large pictures (arXiv 2403.03206, section 5.3.2)
+    shift = networks.SHIFT * networks.world_of(options.name).FRAMES ** 0.5
 
     def loss_of():
         with torch.autocast(options.device.type, torch.bfloat16, enabled=options.bfloat16):
-            return flow_loss(guess, *pool.batch(options.batch))
+            return flow_loss(guess, *pool.batch(options.batch), shift)
 
     def look(average, step):
         average.save(options.out, {"seed": str(options.seed), "steps": str(step)})
@@ -48,16 +50,15 @@ def teach(options):
     return average
 
 
-def flow_loss(flow, images, tokens):
+def flow_loss(flow, images, tokens, shift):
     """Mean squared error of the velocities that a Flow sees in noisy images.
 
-    images: (B, *latent_shape) latents. tokens: (B, L), their prompts'.
+    images: (B, *latent_shape) latents. tokens: (B, L), their prompts'. shift: of the times, towards the noisy ones.
     """
-    from . import networks
     from .flow import shifted
 
     spread = torch.arange(len(images), device=images.device) + torch.rand(len(images), device=images.device)
-    sigma = shifted(spread / len(images), networks.SHIFT)  # evenly spread, for a steadier loss
+    sigma = shifted(spread / len(images), shift)  # evenly spread, for a steadier loss
     noise = torch.randn_like(images)
     noisy = torch.lerp(images, noise, sigma.reshape(-1, *[1] * (images.ndim - 1)))
     return (flow(noisy, sigma, tokens).float() - (noise - images)).square().mean()
@@ -69,9 +70,9 @@ def parser(about, out, rate, check):
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--comfyui", type=pathlib.Path, default=COMFYUI, help="a ComfyUI checkout")
     parser.add_argument("--out", type=pathlib.Path, help=f"default: weights/{out.format('NAME')}")
-    parser.add_argument("--steps", type=int, help="default: what two CPU cores do in less than 90 minutes")
+    parser.add_argument("--steps", type=int, help="default: as the weights were made")
     parser.add_argument("--minutes", type=float, help="end after so many, with what steps were done; does not repeat")
-    parser.add_argument("--batch", type=int, help="default: 128 for clips, else 256")
+    parser.add_argument("--batch", type=int, help="default: 64 for clips, else 256")
     parser.add_argument("--rate", type=float, default=rate, help="peak learning rate of Muon")
     parser.add_argument("--check", type=int, default=check, help="save and look at pictures every so many steps")
     parser.add_argument("--count", type=int, default=256, help="look at so many pictures")
@@ -88,7 +89,7 @@ def parse(arguments=None):
     options = parser(__doc__, "{}.safetensors", rate=0.02, check=1000)
     options.add_argument("--pool", type=int, default=65536, help="pictures drawn before, to learn from")
     options = options.parse_args(arguments)
-    options.steps = options.steps or STEPS.get(options.name, 4000)
+    options.steps = options.steps or STEPS[options.name]
     options.batch = options.batch or BATCH.get(options.name, 256)
     return options
 

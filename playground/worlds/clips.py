@@ -94,11 +94,11 @@ def draw(scenes, rng):
     """
     grid = torch.arange(SIZE) + 0.5
     y, x = torch.meshgrid(grid, grid, indexing="ij")
-    jitter = torch.tensor([[rng.uniform(-0.7, 0.7) for _ in range(3)] for _ in scenes]).reshape(-1, 3, 1, 1, 1)
+    jitter = torch.tensor([[rng.uniform(-0.3, 0.3) for _ in range(3)] for _ in scenes]).reshape(-1, 3, 1, 1, 1)
     moved = STEP * (torch.arange(FRAMES) - (FRAMES - 1) / 2).reshape(-1, 1, 1)
     direction = torch.tensor([DIRECTIONS[scene.direction] for scene in scenes]).reshape(-1, 2, 1, 1, 1)
     dx, dy = (place - SIZE / 2 - jitter[:, axis] - moved * direction[:, axis] for axis, place in enumerate((x, y)))
-    radius = 7 + 0.15 * jitter[:, 2]
+    radius = 7 + 0.3 * jitter[:, 2]
     distance = torch.empty_like(dx)
     for shape in SHAPES:
         here = torch.tensor([scene.shape == shape for scene in scenes])
