@@ -176,8 +176,11 @@ def load(which="playground"):
     name = json.loads(metadata["config"]).get("network", "playground")
     offload_device = comfy.model_management.unet_offload_device()
     model, clip = build(name, offload_device)
-    # As ComfyUI's loaders do: newer hosts call some of Flux's weights by other names.
-    model.diffusion_model.load_state_dict(model.model_config.process_unet_state_dict(_part(weights, MODEL_PREFIX)))
+    # As ComfyUI's loaders do: newer hosts call some of Flux's weights by other names. Older ones do not know these.
+    known = model.diffusion_model.state_dict()
+    weights_of_model = {key if key in known else re.sub(r"((query|key)_norm)\.weight$", r"\1.scale", key): value
+                        for key, value in _part(weights, MODEL_PREFIX).items()}
+    model.diffusion_model.load_state_dict(model.model_config.process_unet_state_dict(weights_of_model))
     text_model(clip).load_state_dict(_part(weights, TEXT_PREFIX))
     patcher = comfy.model_patcher.ModelPatcher(
         model, load_device=comfy.model_management.get_torch_device(), offload_device=offload_device)
