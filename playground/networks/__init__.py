@@ -141,7 +141,6 @@ def initialise(name, model, encoder):
 
 # ---------------------------------------------------------------- the file
 MODEL_PREFIX, TEXT_PREFIX = "model.diffusion_model.", "text_encoder."
-NORMS = re.compile(r"\b(query|key)_norm\.weight$")  # Flux's: newer hosts' names, where all read the older ones
 
 
 def path_of(name):
@@ -155,7 +154,7 @@ def save(name, model, encoder, path, notes):
 
     notes: metadata, names to strings.
     """
-    weights = {MODEL_PREFIX + NORMS.sub(r"\1_norm.scale", key): value for key, value in model.state_dict().items()}
+    weights = {MODEL_PREFIX + key: value for key, value in model.state_dict().items()}
     weights |= {TEXT_PREFIX + key: value for key, value in encoder.state_dict().items()}
     config = json.dumps({"network": name, "sizes": NETWORKS[name].sizes, "words": world_of(name).WORDS})
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
