@@ -15,6 +15,7 @@ NEEDED = (
     "comfy.hooks:set_hooks_for_conditioning(append_hooks)",
     "comfy.ldm.modules.attention:optimized_attention(skip_reshape, transformer_options)",
     "comfy.ldm.modules.attention:wrap_attn",
+    "comfy.model_management:cast_to_device",
     "comfy.model_patcher:ModelPatcher.add_wrapper_with_key",
     "comfy.model_patcher:ModelPatcher.remove_wrappers_with_key",
     "comfy.patcher_extension:WrappersMP.APPLY_MODEL",

@@ -2,6 +2,8 @@
 import pytest
 import torch
 
+from stock import stock
+
 
 @pytest.fixture
 def loader(part, tmp_path, monkeypatch):
@@ -43,18 +45,17 @@ def test_old_graphs_load_the_first(loader, part):
 @pytest.mark.parametrize("name", ["tiny Flux, distilled", "tiny SD3.5", "tiny SDXL", "tiny Wan", "tiny emoji"])
 def test_each_paints(loader, inference_mode, name):
     """As the help page says: with what stock nodes make of a 128x128 picture, or clip of 13 frames."""
-    import nodes
-    from comfy_extras import nodes_hunyuan
-
     model, clip, vae = loader.NAGPlaygroundLoader.execute(model=name).result
+    size = {"width": 128, "height": 128, "batch_size": 1}
     if name == "tiny Wan":
-        (latent,) = nodes_hunyuan.EmptyHunyuanLatentVideo.execute(128, 128, 13).result
+        (latent,) = stock("EmptyHunyuanLatentVideo", length=13, **size)
     else:
-        (latent,) = nodes.EmptyLatentImage().generate(128, 128)
+        (latent,) = stock("EmptyLatentImage", **size)
     texts = ("a cat", "pink") if name == "tiny emoji" else ("a circle", "white")
     positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in texts)
-    (sampled,) = nodes.common_ksampler(model, 0, 2, 3.0, "euler", "simple", positive, negative, latent)
-    (images,) = nodes.VAEDecode().decode(vae, sampled)
+    (sampled,) = stock("KSampler", model=model, seed=0, steps=2, cfg=3.0, sampler_name="euler", scheduler="simple",
+                       positive=positive, negative=negative, latent_image=latent)  # fmt: skip
+    (images,) = stock("VAEDecode", vae=vae, samples=sampled)
     assert images.shape == (4 if name == "tiny Wan" else 1, 128, 128, 3) and images.isfinite().all()
 
 

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
+from comfy.model_management import cast_to_device
 
 from ..arithmetic.equation import Equation
 from ..attention.sizes import Sizes
@@ -19,7 +20,8 @@ class ModelCall:
     Args:
         x: (batch, channels, [frames,] height, width), the noisy latent, before the channels that models such as
             Flux Fill concatenate.
-        context: (batch, tokens, width), the text of all rows.
+        context: (batch, tokens, width), the text of all rows. Newer ComfyUI moves it to the device within the call;
+            there the host waits for the step before to end, and what came earlier keeps the device busy.
         entries: what the model is given of each entry of the negative, by ComfyUI's names: "c_crossattn", (guided rows,
             tokens, width), "y", (guided rows, width), where the family has a pooled output, and what else there is.
         rehearse: rehearse(entry, lists, small) calls the model for one of the entries in the positive's place, without
@@ -78,7 +80,8 @@ class ModelCall:
 
     def joined_text(self) -> torch.Tensor:
         """(batch, tokens, width): the negative's tokens behind the positive's. Every row must be guided."""
-        return torch.cat((self.context, self.negative.to(self.context)), 1)
+        text = cast_to_device(self.context, self.x.device, self.context.dtype)
+        return torch.cat((text, self.negative.to(text)), 1)
 
 
 class Adapter(ABC):

@@ -49,7 +49,7 @@ class ModelWrapper:
             kwargs["c_crossattn"] = c_crossattn
             call = ModelCall(
                 x=x,
-                context=kwargs.pop(name).to(x.device),  # newer ComfyUI does this later, inside the call
+                context=kwargs.pop(name),
                 entries=active.entries,
                 rehearse=self._rehearsing(
                     Rehearsals(executor.class_obj, self.adapter, x, t, c_concat, transformer_options, kwargs)

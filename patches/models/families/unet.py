@@ -14,6 +14,8 @@ OTHER_TEXT = (
     "of text became {}. Attention Couple nodes do so for regions of the picture. Give each region a conditioning with "
     "a mask instead (Conditioning (Set Mask)) and a NAG Conditioning of its own, or take NAG out."
 )
+# PyTorch's attention can read the same queries for both prompts; of libraries nobody knows.
+TAKES_VIEWS = getattr(optimized_attention, "__name__", "") == "attention_pytorch"
 # Classes of comfy.model_base: their UNets do not tell.
 LIKE_SDXL = {"SDXL", "SDXLRefiner"}
 
@@ -80,7 +82,7 @@ class _GuidedAttention:
         self.n_positive = None
         self.text = self.joined = None
         # Rows that are not guided need keys too, to ride in the same tensor; nothing attends to theirs.
-        self.negative = may_change(call.context.new_zeros(call.context.shape[0], *call.negative.shape[1:]), 1)
+        self.negative = may_change(call.negative.new_zeros(len(call.context), *call.negative.shape[1:]), 1)
         start = 0
         for rows in call.guided:
             stop = start + rows.stop - rows.start
@@ -137,8 +139,9 @@ class _GuidedAttention:
 
     def in_one_call(self, q, k, v, options):
         """Both prompts as rows of one call. With one picture at a time, a fast GPU waits for the host to call."""
-        k, v = (t.view(2, self.n_positive, -1) for t in (k, v))
-        positive, negative = _stock_attention(torch.cat((q, q)), k, v, options).chunk(2)
+        n = self.n_positive
+        k, v, q = k.view(2, n, -1), v.view(2, n, -1), q.expand(2, -1, -1) if TAKES_VIEWS else torch.cat((q, q))
+        positive, negative = _stock_attention(q, k, v, options).chunk(2)
         return self.equation(positive, negative, out=positive)
 
 
