@@ -159,6 +159,7 @@ def judge_all(judge, painted):
         for row, files in rows.items():
             for number, said in enumerate(_said(judge, pair, files)):
                 judged.setdefault(row, []).append(tables.Judged(pair, seed, number, row, said))
+    print()
     return [each for row in judged.values() for each in row]
 
 
