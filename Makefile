@@ -5,6 +5,7 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 GALLERY_ARGS ?=
 MEASURE_ARGS ?=
+TRAIN_ARGS ?=
 BENCHMARK_ARGS ?=
 EVIDENCE_ARGS ?= tables
 WORKFLOWS_ARGS ?=
@@ -13,7 +14,7 @@ IN_HOST = $(PYTHON) host/install.py
 APART = tests/server tests/test_install.py
 EDITOR = tests/browser
 
-.PHONY: demo gallery test measure benchmark evidence workflows tables clean
+.PHONY: demo gallery test measure train benchmark evidence workflows tables clean
 
 demo:  ## paint one picture of what NAG does; DEMO_ARGS="--save FILE"
 	@$(IN_HOST) -m host.demo $(DEMO_ARGS)
@@ -34,6 +35,9 @@ endif
 
 measure:  ## print the playground's table; MEASURE_ARGS="..."
 	@$(IN_HOST) -m playground.measure $(MEASURE_ARGS)
+
+train:  ## train the playground's judges, teachers and students anew, hours on two cores; TRAIN_ARGS="flux"
+	@$(IN_HOST) -m playground.make $(TRAIN_ARGS)
 
 benchmark:  ## measure what NAG costs; BENCHMARK_ARGS="--cases Flux"
 	@$(IN_HOST) -m benchmarks $(BENCHMARK_ARGS)

@@ -71,7 +71,7 @@ def main(options):
     made = {
         "curves": lambda: curves(stored, rows.curves_of, CURVES, retention, "with all of the wanted, %"),
         "fidelity": lambda: curves(stored, rows.curves_of, CURVES, fidelity, "distance to drawn pictures"),
-        "ablation": lambda: curves(stored, ablations, ABLATIONS, retention, "with all of the wanted, %"),
+        "ablation": lambda: ablation(stored),
         "few_steps": lambda: few_steps(stored, "student"),
         "few_steps_teacher": lambda: few_steps(stored, "teacher"),
         "many_steps": lambda: many_steps(stored),
@@ -80,6 +80,8 @@ def main(options):
     with matplotlib.rc_context(STYLE):
         for name, make in made.items():
             figure, path = make(), options.out / f"{name}.{options.format}"
+            if figure is None:
+                continue
             save(figure, path)
             print(f"{path}  ({path.stat().st_size / 1000:.0f} kB)")
 
@@ -123,6 +125,13 @@ def retention(pictures):
 def fidelity(pictures):
     """The distance to drawn pictures in which the unwanted does not show."""
     return pictures.distances[2], pictures.distances[3], pictures.distances[3]
+
+
+def ablation(stored):
+    """Of the models of which there are such rows; None if there is none."""
+    asked = {row.key for name, curve in rows.ablation_curves().items() if "cap" in name for row in curve.values()}
+    there = {name: raw for name, raw in stored.items() if asked & set(raw.rows)}
+    return curves(there, ablations, ABLATIONS, retention, "with all of the wanted, %") if there else None
 
 
 def ablations(model, equations=()):

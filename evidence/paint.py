@@ -1,10 +1,10 @@
 """Paint the rows of one model, and keep what the judge sees in them.
 
     python -m evidence paint flux --device cuda
-    python -m evidence paint flux --rows "student, 2 steps" --seeds 4
+    python -m evidence paint flux --rows "student, 2 steps" --tables Ablation --seeds 4
 
-Rows are named as rows.py names them: --rows takes parts of names. What is painted is added to the model's file in
-evidence/raw, row by row; rows that are there and not painted anew stay.
+Rows are named as rows.py names them: --rows takes parts of names, --tables of titles of the tables that they stand in.
+What is painted is added to the model's file in evidence/raw, row by row; rows that are there and not painted anew stay.
 """
 import pathlib
 import shlex
@@ -24,6 +24,7 @@ def add_arguments(parser):
     parser.add_argument("model", help=f"{', '.join(rows.MODELS)}")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--rows", nargs="*", default=[""], metavar="PART", help="of rows' names; default: all")
+    parser.add_argument("--tables", nargs="*", default=[""], metavar="PART", help="of tables' titles; default: all")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="pictures of each case")
     parser.add_argument("--cases", type=int, help="how many of the world's cases; default: all")
     parser.add_argument("--batch", type=int, help="pictures at once")
@@ -41,7 +42,7 @@ def main(options):
     batch = options.batch or BATCH[options.device]
     run = Run(options.model, Nodes(), options.seeds, options.cases, batch, options.drawn, options.device)
     kept = time.monotonic()
-    for key, pictures in run.paint(options.rows):
+    for key, pictures in run.paint(options.rows, options.tables):
         print(f"{options.model}, {key}: unwanted {pictures.unwanted.mean():.1%}, wanted {pictures.wanted.mean():.1%}, "
               f"right {pictures.right.mean():.1%}, distance {pictures.distances[0]:.2f}, {pictures.seconds:.1f} s",
               flush=True)
@@ -77,9 +78,10 @@ class Run:
                  "facts": list(world.FACTS), "runs": [run]}
         self.raw = Raw(self.judge.case, numpy.array(self.prompts.seed), self.judge.of_drawn(), notes)
 
-    def paint(self, parts=("",)):
-        """Paint the rows whose names have one of these parts in them. Yields a row's name and its raw.Pictures."""
-        for row in rows.all_rows(self.name, self.nodes.equations):
+    def paint(self, parts=("",), titles=("",)):
+        """Paint the rows whose names have one of these parts in them, of the tables whose titles have one of those.
+        Yields a row's name and its raw.Pictures."""
+        for row in rows.all_rows(self.name, self.nodes.equations, titles):
             if any(part in row.key for part in parts):
                 started = time.monotonic()
                 pictures = self._painter(row.weights).paint(row)

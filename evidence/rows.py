@@ -86,10 +86,10 @@ def tables(model, equations=()):
     return tuple(table for table in found if table.blocks)
 
 
-def all_rows(model, equations=()):
-    """Each Row that a table of the model asks for, once."""
-    return list(dict.fromkeys(
-        row for table in tables(model, equations) for block in table.blocks for row in block.rows.values()))
+def all_rows(model, equations=(), titles=("",)):
+    """Each Row that a table of the model asks for, once. titles: parts of titles, of the tables that count."""
+    asked = [table for table in tables(model, equations) if any(title in table.title for title in titles)]
+    return list(dict.fromkeys(row for table in asked for block in table.blocks for row in block.rows.values()))
 
 
 # ---------------------------------------------------------------- the tables

@@ -9,7 +9,7 @@ import pathlib
 from . import rows
 
 SEEDS, STEPS, CELL = 6, 2, 64
-CASES = 4  # the first ones that have each another negative
+CASES = 4  # spread evenly over the world's
 METHODS = {"base": rows.Row("student", STEPS), "CFG 3": rows.Row("student", STEPS, 3.0),
            "NAG": rows.row("student", STEPS)}
 FOLDER = pathlib.Path(__file__).with_name("strips")
@@ -42,7 +42,7 @@ def strip(model, nodes):
     from .painting import Painter, Prompts
 
     world = networks.world_of(model)
-    cases = list({case.negative: case for case in reversed(world.CASES)}.values())[::-1][:CASES]
+    cases = world.CASES[::len(world.CASES) // CASES][:CASES]
     texts = tuple((world.describe(case.scene), case.negative) for case in cases)
     prompts = Prompts(texts, *zip(*((case, seed) for case in range(len(texts)) for seed in range(SEEDS))))
     painter = Painter(model, networks.load(f"{model} student"), nodes, prompts, len(prompts.case))

@@ -36,8 +36,6 @@ FIGURES = {
     "many_steps": f"Teachers in {rows.MANY} steps, with CFG and with PAG",
     "early_stopping": "NAG in a part of the sampling only",
 }
-PICTURES = ["## Figures", ""] + [line for name, caption in FIGURES.items() for line in (
-    f"**{caption}.**", "", f"![{caption}](figures/{name}.svg)", "")]
 
 
 def add_arguments(parser):
@@ -46,11 +44,13 @@ def add_arguments(parser):
 
 
 def main(options):
-    lines = ["# What comes out", "", FIRST.read_text(encoding="utf-8").strip(), "", *PICTURES,
+    lines = ["# What comes out", "", FIRST.read_text(encoding="utf-8").strip(), "", *figures(),
              "## How to read the tables", "", LEGEND]
     lines += ["## At a glance", "", *glance(stored(options.raw)), ""]
     for name, raw in stored(options.raw).items():
-        lines += [f"## {name}", "", f"![Pictures by {name}](strips/{name}.webp)", "", *about(raw), ""]
+        strip = HERE / "strips" / f"{name}.webp"
+        lines += [f"## {name}", "", *([f"![Pictures by {name}](strips/{strip.name})", ""] * strip.exists()),
+                  *about(raw), ""]
         for number, table in enumerate(rows.tables(name, equations_in(raw)), 1):
             found = of_blocks(raw, table.blocks)
             lines += [f"### {name} {number}. {table.title}", "", *found] if found else []
@@ -59,6 +59,13 @@ def main(options):
         lines += ["## Cost", "", *cost(json.loads(costs.read_text(encoding="utf-8"))), ""]
     options.out.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     print(options.out)
+
+
+def figures():
+    """Lines with those that have been drawn."""
+    drawn = {name: caption for name, caption in FIGURES.items() if (HERE / "figures" / f"{name}.svg").exists()}
+    return ["## Figures", "", *(line for name, caption in drawn.items() for line in (
+        f"**{caption}.**", "", f"![{caption}](figures/{name}.svg)", ""))]
 
 
 def stored(folder):

@@ -44,17 +44,24 @@ def parse():
 
 def judge(world, options):
     """Train a world's judge. Gives whether that went well."""
-    command = ["playground.judge", world, "--device", options.device, "--folder", options.folder]
+    command = ["playground.judge", world, "--device", options.device]
+    command += ["--folder", options.folder] if options.folder != FOLDER else []
     command += ["--steps", 3000] if world == "emoji" else []  # whose drawings vary more
-    return run(command + options.judge.split(), options.folder / f"judge_{world}.out")
+    out = options.folder / f"judge_{world}.out"
+    went_well = run(command + options.judge.split(), out)
+    if went_well:  # it keeps a log by itself
+        out.unlink()
+    return went_well
 
 
 def network(name, options):
     """Train a network's teacher, then its student. Gives whether that went well."""
     teacher, student = (options.folder / f"{name}{part}.safetensors" for part in ("", "_student"))
-    train = ["playground.train", name, "--device", options.device, "--out", teacher, *options.train.split()]
-    distil = ["playground.distil", name, "--device", options.device, "--out", student, "--teacher", teacher,
-              *options.distil.split()]
+    train = ["playground.train", name, "--device", options.device, *options.train.split()]
+    distil = ["playground.distil", name, "--device", options.device, *options.distil.split()]
+    if options.folder != FOLDER:
+        train += ["--out", teacher]
+        distil += ["--out", student, "--teacher", teacher]
     return all(learn(command, path, options) for command, path in ((train, teacher), (distil, student)))
 
 

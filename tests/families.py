@@ -18,6 +18,7 @@ import torch
 from oracle import flux, sd3, unet, wan
 from oracle.sampling import exact_model
 
+torch.backends.cudnn.allow_tf32 = False  # else how a GPU rounds in a convolution hangs on how many rows it has
 torch.set_num_threads(1)  # on tensors this small, and a busy machine, threads mostly wait for each other
 
 DEVICE = torch.device(os.environ.get("NAG_DEVICE", "cpu"))  # for families whose oracle is the model itself

@@ -128,6 +128,12 @@ def test_each_row_has_a_name_of_its_own(model):
     assert all(row.variant in ("", "no cap", "L2") for row in found)
 
 
+def test_rows_of_some_tables():
+    found = rows.all_rows("unet", titles=("Few", "PAG"))
+    assert {row.steps for row in found} == {1, 2, 4, 20} and all(row.variant == "" for row in found)
+    assert found[:24] == rows.all_rows("unet", titles=("Few",)) and len(found) == 35
+
+
 def test_other_equations_come_by_their_names_alone():
     plain, further = rows.all_rows("sd3"), rows.all_rows("sd3", ("orthogonal", "vsf"))
     new = [dict(row.nag)["equation"] for row in further if row not in plain]
@@ -184,7 +190,8 @@ def test_figures(tmp_path):
 
     from evidence import figures
 
-    some_raw().save(tmp_path / "flux.npz")
+    without_cap = rows.ablation_curves()["no cap, nag_scale"][3.0]
+    some_raw(**{without_cap.key: pictures(2, 3)}).save(tmp_path / "flux.npz")
     figures.main(argparse.Namespace(raw=tmp_path, out=tmp_path / "figures", format="svg"))
     found = {path.stem: path.read_text(encoding="utf-8") for path in (tmp_path / "figures").iterdir()}
     assert set(found) == set(tables.FIGURES)

@@ -141,7 +141,6 @@ def initialise(name, model, encoder):
 
 # ---------------------------------------------------------------- the file
 MODEL_PREFIX, TEXT_PREFIX = "model.diffusion_model.", "text_encoder."
-NORMS = re.compile(r"\b(query|key)_norm\.weight$")  # Flux's: newer hosts' names, where all read the older ones
 
 
 def path_of(name):
@@ -155,7 +154,7 @@ def save(name, model, encoder, path, notes):
 
     notes: metadata, names to strings.
     """
-    weights = {MODEL_PREFIX + NORMS.sub(r"\1_norm.scale", key): value for key, value in model.state_dict().items()}
+    weights = {MODEL_PREFIX + key: value for key, value in model.state_dict().items()}
     weights |= {TEXT_PREFIX + key: value for key, value in encoder.state_dict().items()}
     config = json.dumps({"network": name, "sizes": NETWORKS[name].sizes, "words": world_of(name).WORDS})
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -176,8 +175,11 @@ def load(which="playground"):
     name = json.loads(metadata["config"]).get("network", "playground")
     offload_device = comfy.model_management.unet_offload_device()
     model, clip = build(name, offload_device)
-    # As ComfyUI's loaders do: newer hosts call some of Flux's weights by other names.
-    model.diffusion_model.load_state_dict(model.model_config.process_unet_state_dict(_part(weights, MODEL_PREFIX)))
+    # As ComfyUI's loaders do: newer hosts call some of Flux's weights by other names. Older ones do not know these.
+    known = model.diffusion_model.state_dict()
+    weights_of_model = {key if key in known else re.sub(r"((query|key)_norm)\.weight$", r"\1.scale", key): value
+                        for key, value in _part(weights, MODEL_PREFIX).items()}
+    model.diffusion_model.load_state_dict(model.model_config.process_unet_state_dict(weights_of_model))
     text_model(clip).load_state_dict(_part(weights, TEXT_PREFIX))
     patcher = comfy.model_patcher.ModelPatcher(
         model, load_device=comfy.model_management.get_torch_device(), offload_device=offload_device)
