@@ -171,7 +171,7 @@ def _said(judge, pair, files):
         frames = [media.frames_of(file) for file in files]
         if not all(frames):
             raise BadWorkflow(f"{files[0]} is no picture.")
-        every[judge.name] = [judge.judge(_spread(each), pair) for each in frames]
+        every[judge.name] = [judge.judge(_spread(each, judge.frames), pair) for each in frames]
         print(f"\r{judge.name}: {pair.prompt[:40]:40}", end="", flush=True)
         half_done = kept.with_suffix(".half")
         half_done.write_text(json.dumps(every), encoding="utf-8")
@@ -179,6 +179,6 @@ def _said(judge, pair, files):
     return every[judge.name]
 
 
-def _spread(frames):
-    count = min(len(frames), judges.FRAMES)
+def _spread(frames, most):
+    count = min(len(frames), most or len(frames))
     return [frames[at * len(frames) // count] for at in range(count)]

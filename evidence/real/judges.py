@@ -18,7 +18,6 @@ from .pairs import Pair
 EYES, PLAYGROUND = "eyes", "playground"
 QUESTION = 'Does this picture show "{}"? Please answer yes or no.'
 YES, NO = ("Yes", "yes", "YES"), ("No", "no", "NO")
-FRAMES = 4  # of a video are judged
 
 
 class BadJudge(ValueError):
@@ -26,7 +25,7 @@ class BadJudge(ValueError):
 
 
 class Judge(Protocol):
-    """name: as the user named it. kind: what it is, for the page.
+    """name: as the user named it. kind: what it is, for the page. frames: how many of a video it is shown; None: all.
 
     check() raises BadJudge; it is quick, and called before anything is painted.
 
@@ -36,6 +35,7 @@ class Judge(Protocol):
 
     name: str
     kind: str
+    frames: int | None
 
     def check(self, pairs: list[Pair]) -> None: ...
 
@@ -84,6 +84,7 @@ class _Pretrained:
     """A model and what prepares its inputs, loaded when first needed."""
 
     auto = "AutoModel"
+    frames = 4
 
     def __init__(self, name, cpu=False):
         import torch

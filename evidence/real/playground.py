@@ -28,6 +28,7 @@ def pairs_of(world):
 class PlaygroundJudge:
     """name: PLAYGROUND. world: of WORLDS; None: none of them is painted."""
 
+    frames = None
     kind = "a small classifier that was trained on drawn pictures"
 
     def __init__(self, world):
@@ -47,13 +48,16 @@ class PlaygroundJudge:
             raise BadJudge(f"{judge.path_of(self.world)} is not there.") from None
 
     def judge(self, frames, pair):
-        (seen,), _ = self._judge.read(self._small(frames))
-        return {"unwanted": float(self.world.hints(seen, pair.negative)),
-                "wanted": float(self.world.shows(seen, self._scenes[pair.prompt]))}
+        """frames: all of a file, which may show several clips, one after the other."""
+        seen, _ = self._judge.read(self._small(frames))
+        unwanted = [self.world.hints(each, pair.negative) for each in seen]
+        wanted = [self.world.shows(each, self._scenes[pair.prompt]) for each in seen]
+        return {"unwanted": sum(unwanted) / len(seen), "wanted": sum(wanted) / len(seen)}
 
     def _small(self, frames):
-        """(1, 3, 32, 32) of a picture, (1, 3, FRAMES, 32, 32) of a clip, from -1 to 1."""
+        """(B, 3, 32, 32) of pictures, (B, 3, FRAMES, 32, 32) of clips, from -1 to 1."""
         pictures = torch.stack([torch.frombuffer(bytearray(frame.tobytes()), dtype=torch.uint8).reshape(
             frame.height, frame.width, 3).movedim(2, 0) for frame in frames])
         small = torch.nn.functional.adaptive_avg_pool2d(pictures.float(), SIZE) / 127.5 - 1
-        return small if self.world.FRAMES == 1 else small.movedim(0, 1)[None]
+        count = self.world.FRAMES
+        return small if count == 1 else small.unflatten(0, (len(small) // count, count)).transpose(1, 2)

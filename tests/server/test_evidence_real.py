@@ -421,6 +421,7 @@ def test_the_playgrounds_judge_sees_what_it_sees_in_drawn_pictures(untrained, na
         frames = eight[0].reshape(3, -1, 32, 32).movedim(0, -1)
         said = used.judge([Image.fromarray(each.numpy()).resize((128, 128), Image.NEAREST) for each in frames], pair)
         assert said == {"unwanted": world.hints(seen, case.negative), "wanted": world.shows(seen, case.scene)}
+    assert used.judge([Image.fromarray(each.numpy()) for each in frames] * 3, pair) == said
 
 
 # ---------------------------------------------------------------- tables
