@@ -166,7 +166,7 @@ def test_results_begin_with_what_is_written_by_hand(tmp_path):
     assert text.index(tables.FIRST.read_text(encoding="utf-8").strip()) < text.index("## flux")
     assert "4 prompts x 4 seeds = 16 pictures a row" in text
     assert "| NAG | 25.0 (10.2 to 49.5) |" in text and "| NAG | 1.25 (1.00 to 1.50) |" in text
-    assert "sd3" not in text, "nothing is known of it"
+    assert "## sd3" not in text, "nothing is known of it"
     tables.main(options)
     assert options.out.read_text(encoding="utf-8") == text
 
