@@ -68,19 +68,23 @@ def main(options):
     matplotlib.use("Agg")
     stored = tables.stored(options.raw)
     options.out.mkdir(parents=True, exist_ok=True)
-    made = {
-        "curves": lambda: curves(stored, rows.curves_of, CURVES, retention, "with all of the wanted, %"),
-        "fidelity": lambda: curves(stored, rows.curves_of, CURVES, fidelity, "distance to drawn pictures"),
-        "ablation": lambda: ablation(stored),
-        "few_steps": lambda: few_steps(stored, "student"),
-        "few_steps_teacher": lambda: few_steps(stored, "teacher"),
-        "many_steps": lambda: many_steps(stored),
-        "early_stopping": lambda: early_stopping(stored),
+    student, teacher = (tables.having(stored, *(rows.Row(weights, steps) for steps in rows.FEW))
+                        for weights in ("student", "teacher"))
+    swept, stopped, many = (tables.having(stored, row) for row in (
+        rows.Row("student", rows.ABLATED), rows.Row("student", rows.FEW[-1]), rows.Row("teacher", rows.MANY)))
+    made = {  # of the models of which there is what a figure needs most, if there are any
+        "curves": swept and (lambda: curves(swept, rows.curves_of, CURVES, retention, "with all of the wanted, %")),
+        "fidelity": swept and (lambda: curves(swept, rows.curves_of, CURVES, fidelity, "distance to drawn pictures")),
+        "ablation": lambda: ablation(swept),
+        "few_steps": student and (lambda: few_steps(student, "student")),
+        "few_steps_teacher": teacher and (lambda: few_steps(teacher, "teacher")),
+        "many_steps": many and (lambda: many_steps(many)),
+        "early_stopping": stopped and (lambda: early_stopping(stopped)),
     }
     with matplotlib.rc_context(STYLE):
         for name, make in made.items():
-            figure, path = make(), options.out / f"{name}.{options.format}"
-            if figure is None:
+            figure, path = make and make(), options.out / f"{name}.{options.format}"
+            if not figure:
                 continue
             save(figure, path)
             print(f"{path}  ({path.stat().st_size / 1000:.0f} kB)")

@@ -74,6 +74,11 @@ def stored(folder):
     return {name: Raw.load(path) for name, path in paths.items() if path.exists()}
 
 
+def having(models, *asked):
+    """Those models of which there is one of the rows."""
+    return {name: raw for name, raw in models.items() if any(row.key in raw.rows for row in asked)}
+
+
 def equations_in(raw):
     """The equations beside the paper's that there are rows of."""
     marks = (part for key in raw.rows for part in key.replace(",", " ").split() if part.startswith("equation="))
@@ -137,7 +142,7 @@ def glance(models):
     fixed = {"base": rows.Row("student", rows.ABLATED), "CFG 3": rows.Row("student", rows.ABLATED, 3.0),
              "NAG, auto": rows.row("student", rows.ABLATED)}
     lines = []
-    for name, raw in models.items():
+    for name, raw in having(models, fixed["base"]).items():
         swept = rows.curves_of(name)
         found = {label: {"": row} for label, row in fixed.items()} | {
             "CFG, best": {f"cfg {cfg:g}": row for cfg, row in swept.pop("cfg").items()},

@@ -183,18 +183,23 @@ def test_equations_are_found_by_what_is_kept():
 
 
 # ---------------------------------------------------------------- figures
-def test_figures(tmp_path):
-    """With what is kept of one model, and little of it."""
+@pytest.mark.parametrize(("further", "drawn"), [
+    ([], {"curves", "fidelity", "ablation", "few_steps"}),
+    ([("student", 4), ("teacher", 4), ("teacher", 20)], set(tables.FIGURES)),
+])
+def test_figures(tmp_path, further, drawn):
+    """With what is kept of one model, and little of it; and none is drawn of which nothing is known."""
     pytest.importorskip("matplotlib")
     import argparse
 
     from evidence import figures
 
-    without_cap = rows.ablation_curves()["no cap, nag_scale"][3.0]
-    some_raw(**{without_cap.key: pictures(2, 3)}).save(tmp_path / "flux.npz")
+    kept = {row.key: pictures(2, 3) for row in (
+        rows.ablation_curves()["no cap, nag_scale"][3.0], *(rows.Row(*each) for each in further))}
+    some_raw(**kept).save(tmp_path / "flux.npz")
     figures.main(argparse.Namespace(raw=tmp_path, out=tmp_path / "figures", format="svg"))
     found = {path.stem: path.read_text(encoding="utf-8") for path in (tmp_path / "figures").iterdir()}
-    assert set(found) == set(tables.FIGURES)
+    assert set(found) == drawn
     assert "NAG, auto" in found["curves"] and "2 steps" in found["few_steps"]
     for svg in found.values():
         assert "flux" in "".join(ElementTree.fromstring(svg).itertext()) and "<metadata>" not in svg
