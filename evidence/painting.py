@@ -1,14 +1,10 @@
 """Painting rows: by ComfyUI's own sampling, and this pack's own nodes and ComfyUI's as people connect them."""
-import asyncio
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import sys
-import unittest.mock
 from dataclasses import dataclass
 
 import torch
 from host.inside import load_pack
+from playground.measure import pack_nodes
 
 from .variants import equation
 
@@ -21,13 +17,8 @@ class Nodes:
 
     def __init__(self):
         self.pack = load_pack()
-        self.model, self.options = (self._named(name) for name in ("NAGModel", "NAGOptions"))
-
-    def _named(self, node_id):
-        async def listed():
-            return await (await self.pack.comfy_entrypoint()).get_node_list()
-
-        return {node.define_schema().node_id: node for node in asyncio.run(listed())}[node_id]
+        nodes = pack_nodes(self.pack)
+        self.model, self.options = nodes["NAGModel"], nodes["NAGOptions"]
 
     @property
     def equations(self):
@@ -139,35 +130,9 @@ def start(device):
     """ComfyUI in this process, on "cpu" or "cuda". To be called before anything imports a part of it."""
     from benchmarks.host import start as start_comfyui
 
-    stand_in_for_av()
     start_comfyui(device == "cuda")
     if device == "cuda":  # tiny models: the products of matrices are as exact as on a CPU
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-
-
-def stand_in_for_av():
-    """What declares nodes imports it for videos, and here nothing reads or writes one."""
-    if importlib.util.find_spec("av") is None:
-        sys.meta_path.append(StandIns())
-
-
-class StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds av and all that it may have in it; there is nothing in either."""
-
-    def find_spec(self, name, path=None, target=None):
-        return importlib.machinery.ModuleSpec(name, self, is_package=True) if name.split(".")[0] == "av" else None
-
-    def create_module(self, spec):
-        return None
-
-    def exec_module(self, module):
-        module.__getattr__ = _anything
-
-
-def _anything(name):
-    if name.startswith("__"):
-        raise AttributeError(name)
-    return unittest.mock.MagicMock(name=name)
 
 
 def versions():

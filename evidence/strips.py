@@ -59,7 +59,8 @@ def _sheet(texts, painted):
 
     parts = []
     for case, (prompt, negative) in enumerate(texts):
-        pictures = [[_picture(pixels) for pixels in of[case * SEEDS:(case + 1) * SEEDS]] for of in painted.values()]
+        pictures = [[drawing.enlarged(pixels, CELL) for pixels in of[case * SEEDS:(case + 1) * SEEDS]]
+                    for of in painted.values()]
         parts.append(drawing.sheet(pictures, [(name, "") for name in painted], titles=(prompt, f"negative: {negative}"),
                                    label_width=86))
     return _two_by_two(parts)
@@ -74,10 +75,3 @@ def _two_by_two(parts):
     for at, part in enumerate(parts):
         sheet.paste(part, (at % 2 * width, at // 2 * height))
     return sheet
-
-
-def _picture(pixels):
-    from PIL import Image
-
-    pixels = ((pixels.clamp(-1, 1) + 1) * 127.5).byte().movedim(0, -1).numpy()
-    return Image.fromarray(pixels).resize((CELL, CELL), Image.Resampling.NEAREST)

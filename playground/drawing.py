@@ -49,3 +49,9 @@ def sheet(
             if picture is not None:
                 image.paste(picture, (left + column * (width + GAP), y))
     return image
+
+
+def enlarged(pixels, size):
+    """A square picture, (3, H, H) from -1 to 1, as one of PIL's of `size` pixels each way, its own left sharp."""
+    pixels = ((pixels.clamp(-1, 1) + 1) * 127.5).byte().movedim(0, -1).numpy()
+    return Image.fromarray(pixels).resize((size, size), Image.Resampling.NEAREST)

@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import dataclasses
 import pathlib
-import random
 
 import torch
 from host.inside import COMFYUI, load_pack, start_comfyui
@@ -64,10 +63,10 @@ def parse():
     return parser.parse_args()
 
 
-def pack_nodes():
-    """This pack's node classes by node_id."""
+def pack_nodes(pack=None):
+    """This pack's node classes by node_id. pack: what load_pack() gave, if it is loaded already."""
     async def listed():
-        return await (await load_pack().comfy_entrypoint()).get_node_list()
+        return await (await (pack or load_pack()).comfy_entrypoint()).get_node_list()
 
     return {node.define_schema().node_id: node for node in asyncio.run(listed())}
 
@@ -124,19 +123,6 @@ def judge(case, model, cfg, clip, vae, seeds):
         wanted=[pixels.shows(s, case.scene) for s in seen],
         odd=[s.odd for s in seen],
     )
-
-
-def prompt_following(model, clip, vae, count=200):
-    """A line that says how many of `count` random prompts the model follows, in STEPS steps and unguided."""
-    rng = random.Random(1000)
-    seen, followed = [], 0
-    for seed in range(count):
-        prompt, scene = shapes.random_request(rng)
-        conditioning = encode(clip, prompt)
-        seen.append(pixels.see(paint(model, vae, conditioning, conditioning, [seed])[0]))
-        followed += pixels.shows(seen[-1], scene)
-    return (f"follows {followed / count:.1%} of {count} prompts in {STEPS} steps, "
-            f"{sum(s.odd for s in seen) / count:.1%} of pixels off colour")
 
 
 # ---------------------------------------------------------------- reporting

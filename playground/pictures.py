@@ -162,16 +162,9 @@ def compose(sheet, rows):
     """One PIL image. rows: for each row of the sheet (COLUMNS, 3, 32, 32) from -1 to 1."""
     from . import drawing
 
-    pictures = [[_picture(pixels) for pixels in row] for row in rows]
+    pictures = [[drawing.enlarged(pixels, CELL) for pixels in row] for row in rows]
     labels, titles = [(row.label, row.note) for row in sheet.rows], (sheet.prompt, f"negative: {sheet.negative}")
     return drawing.sheet(pictures, labels, titles=titles, label_width=LABEL_WIDTH)
-
-
-def _picture(pixels):
-    from PIL import Image
-
-    pixels = ((pixels.clamp(-1, 1) + 1) * 127.5).byte().movedim(0, -1).numpy()
-    return Image.fromarray(pixels).resize((CELL, CELL), Image.Resampling.NEAREST)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import comfy.utils
 import torch
 
 from ..worlds import WORLDS
+from ..worlds.language import SIZE
 from . import flux, sd3, text, unet, vae, wan
 from .flux import SHIFT
 from .text import encode, text_model
@@ -69,7 +70,7 @@ def world_of(name):
 def latent_shape(name):
     """That of one picture or clip, without the batch: (12, 16, 16) or (12, F, 16, 16)."""
     frames = world_of(name).FRAMES
-    side = vae.SIZE // vae.FOLD
+    side = SIZE // vae.FOLD
     return (vae.CHANNELS, side, side) if frames == 1 else (vae.CHANNELS, frames, side, side)
 
 

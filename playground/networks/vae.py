@@ -8,7 +8,6 @@ import comfy.pixel_space_convert
 import comfy.sd
 import torch
 
-SIZE = 32  # pixels of a drawn picture, each way
 FOLD = 2  # pixels of the drawn picture per latent pixel, each way; older hosts take no other patches than 2x2
 ENLARGE = 4  # pixels of the decoded picture per pixel of the drawn one
 CHANNELS = 3 * FOLD**2
