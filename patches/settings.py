@@ -8,6 +8,10 @@ import torch
 
 IMAGE_STREAMS = ("shared", "separate")
 MODALITIES = ("both", "picture", "sound")
+EQUATIONS = ("nag", "orthogonal", "vsf", "nasa")
+SCHEDULES = ("constant", "linear", "cosine", "list")
+ALL_BLOCKS = "all"
+CHOICES = {"image_stream": IMAGE_STREAMS, "modality": MODALITIES, "equation": EQUATIONS, "schedule": SCHEDULES}
 RANGES = {
     "nag_scale": (0.0, 100.0),
     "nag_tau": (1.0, 10.0),
@@ -16,6 +20,7 @@ RANGES = {
     "strength": (0.0, 2.0),
     "start_percent": (0.0, 1.0),
     "end_percent": (0.0, 1.0),
+    "vsf_offset": (0.0, 20.0),
 }
 
 
@@ -83,6 +88,12 @@ class Options:
         modality: "both", "picture" or "sound"; which of the two NAG guides in a model that makes both, such as LTX-2.
             Other families have one.
         unknown_models: whether NAG looks by itself for where text and picture meet in a model of no declared family.
+        equation: one of EQUATIONS; how the negative's features move the positive's.
+        vsf_offset: of the equation vsf, what is taken off the scores of the negative's keys, 0 to 20.
+        schedule: one of SCHEDULES; the strength over the steps in which NAG acts.
+        strengths: of the schedule "list", a factor on the strength for each of the sampler's steps, 0 to 2; the last
+            holds for all that follow.
+        blocks: in which of the model's blocks NAG acts: "all", or numbers and names of lists with commas between.
     """
 
     start_percent: float = 0.0
@@ -91,6 +102,11 @@ class Options:
     statistics: bool = False
     modality: str = "both"
     unknown_models: bool = True
+    equation: str = EQUATIONS[0]
+    vsf_offset: float = 0.0
+    schedule: str = SCHEDULES[0]
+    strengths: tuple[float, ...] = ()
+    blocks: str = ALL_BLOCKS
 
     def __post_init__(self):
         check_range("start_percent", self.start_percent)
@@ -100,13 +116,17 @@ class Options:
             raise ValueError(
                 f"start_percent ({self.start_percent:g}) must not be larger than end_percent ({self.end:g})."
             )
-        if self.image_stream not in IMAGE_STREAMS:
-            raise ValueError(f"image_stream must be one of {', '.join(IMAGE_STREAMS)}, not {self.image_stream!r}.")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}.")
         for name in ("statistics", "unknown_models"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}.")
-        if self.modality not in MODALITIES:
-            raise ValueError(f"modality must be one of {', '.join(MODALITIES)}, not {self.modality!r}.")
+        check_range("vsf_offset", self.vsf_offset)
+        for strength in self.strengths:
+            check_range("strength", strength)
+        if self.schedule == "list" and not self.strengths:
+            raise ValueError('schedule is "list": give it strengths, such as "1, 0.8, 0.5", one for each step.')
 
     @property
     def end(self) -> float:
