@@ -21,4 +21,5 @@ def model_node(nodes, patcher, nag, **inputs):
 
 
 def conditioning_node(nodes, positive, nag, **inputs):
-    return out(nodes.NAGConditioning, positive, nag.negative, **strength(nag), **{"options": options(nodes, nag)} | inputs)
+    given = {"options": options(nodes, nag)} | inputs
+    return out(nodes.NAGConditioning, positive, nag.negative, **strength(nag), **given)
