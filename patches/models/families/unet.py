@@ -9,6 +9,7 @@ from ...attention.sizes import may_change
 from ...blocks import list_name
 from ...settings import Strength
 from ..adapter import Adapter
+from ..compiled import plain
 
 OTHER_TEXT = (
     "Another node's attn2_patch brings texts of its own into the UNet, which NAG's negative would not reach: {} rows "
@@ -39,7 +40,7 @@ class UNet(Adapter):
 
     def labelled(self, model):
         found = {}
-        for path in [path for path, _ in model.named_modules() if path.endswith(".attn2")]:
+        for path in [path for path, _ in plain(model).named_modules() if path.endswith(".attn2")]:
             blocks, number, *_ = path.split(".")
             label = (list_name(blocks), int(number)) if blocks in LISTS else (MIDDLE, 0)
             found.setdefault(label, []).append(model.get_submodule(path.rpartition(".")[0]))
