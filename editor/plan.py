@@ -8,6 +8,7 @@ import torch
 from ..nodes import inputs
 from ..nodes.names import whose_instead
 from ..patches.checks import UnknownFamily
+from ..patches.models import acting_blocks, find_adapter
 from ..patches.sampling.notices import of_settings
 from ..patches.sampling.schedule import factors
 from ..patches.settings import RANGES, Options, single
@@ -126,7 +127,7 @@ class _NodePlan:
         except Unreadable:
             pass
         if model is not None:
-            unguided = self._note_family(model, settings is None or settings.options.unknown_models)
+            unguided = self._note_model(model.patcher.model, Options() if settings is None else settings.options)
             why = why or unguided
         why = why or of_model(self.graph, sampler, model) or of_prompts(self.graph, self.node, sampler, silent)
         self.negatives += negatives_for(self.graph, self.node, sampler, silent)
@@ -143,10 +144,12 @@ class _NodePlan:
             "why": why,
         }
 
-    def _note_family(self, model, unknown_models):
+    def _note_model(self, model, options):
         """Why NAG can't guide the model; None if it can."""
         try:
-            self.family, self.recommended = family_of(model.patcher.model, unknown_models)
+            self.family, self.recommended = family_of(model, options.unknown_models)
+            acting, count = acting_blocks(find_adapter(model, options.unknown_models), model, options.blocks)
+            self.blocks = None if acting == count else {"acting": acting, "of": count}
         except UnknownFamily as error:
             return f"{error} {whose_instead(self.node.type)}".rstrip()
         except (ValueError, RuntimeError) as error:
