@@ -1117,7 +1117,7 @@ SIX_STEPS = {  # by NAG Options and the node's own strength
     "cosine": ({"schedule": "cosine"}, 1.0, [1, 0.933, 0.75, 0.5, 0.25, 0.067]),
     "a list": ({"schedule": "list", "strengths": "1; 0,5;0"}, 1.0, [1, 0.5, 0, 0, 0, 0]),
     "a list, at most 2": ({"schedule": "list", "strengths": "2, 1.5, 0.1"}, 1.5, [2, 2, 0.15, 0.15, 0.15, 0.15]),
-    "a part": ({"schedule": "linear", "end_percent": 0.3}, 1.0, [1, 2 / 3, 1 / 3, 0, 0, 0]),
+    "a part": ({"schedule": "linear", "end_percent": 0.3}, 1.0, [1, 0.5, 0, 0, 0, 0]),
     "a list that is not asked for": ({"strengths": "what?"}, 1.0, [1] * 6),
 }
 
