@@ -89,8 +89,9 @@ class ModelWrapper:
         return rehearse
 
     def _equation(self, active, device):
-        numbers = active.settings.at(active.strength)
-        return Equation(*numbers, self.on_device(numbers, device), active.statistics, self.witness)
+        numbers, options = active.settings.at(active.strength), active.settings.options
+        on_device = self.on_device((*numbers, options.vsf_offset), device)
+        return Equation(*numbers, on_device, active.statistics, self.witness, options.equation, options.vsf_offset)
 
 
 def _is_guided(rows, active, transformer_options):
@@ -118,5 +119,5 @@ def _explained(model):
 
 
 def _on_device(numbers, device):
-    """nag_scale, nag_tau and nag_alpha as tensors; filled in there, so that the host does not wait."""
+    """nag_scale, nag_tau, nag_alpha and vsf_offset as tensors; filled in there, so that the host does not wait."""
     return tuple(torch.full((), value, dtype=torch.float32, device=device) for value in numbers)
