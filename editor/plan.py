@@ -11,7 +11,7 @@ from ..patches.checks import UnknownFamily
 from ..patches.models import acting_blocks, find_adapter
 from ..patches.sampling.notices import of_settings
 from ..patches.sampling.schedule import factors
-from ..patches.settings import RANGES, Options, single
+from ..patches.settings import CAPPED, RANGES, Options, single
 from . import sampling
 from .families import VARIANTS, all_families, family_of
 from .graph import BYPASSED, MUTED, Graph, Node, Unreadable
@@ -19,7 +19,6 @@ from .models import Broken
 from .obstacles import negatives_for, of_inputs, of_model, of_prompts
 from .ways import guides, reached
 
-CAPPED = ("nag", "orthogonal")  # equations that use nag_tau and nag_alpha
 _, MOST = RANGES["strength"]
 CHOSEN = ("statistics", "unknown_models", "equation", "schedule", "blocks")  # in NAG Options
 DEFAULTS = {**vars(Options()), "end_percent": inputs.AUTO, "strengths": ""}
