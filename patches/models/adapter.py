@@ -11,6 +11,7 @@ from comfy.model_management import cast_to_device
 from ..arithmetic.equation import Equation
 from ..attention.sizes import Sizes
 from ..settings import IMAGE_STREAMS, Settings, Strength
+from .places import Layout
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class ModelCall:
         control: residuals of a ControlNet, as ComfyUI passes them, or None.
         transformer_options: ComfyUI's; not to be changed.
         compiled: see compiled.compiled_parts.
+        weights: of each entry of the negative, see sampling.negative.Negative; of all of them, 1 is as good as any.
         kept: kept(number, make) gives what `make()` gave for the entry of that number in an earlier call of the run, or
             gives now. The model's weights were the same then.
     """
@@ -46,6 +48,7 @@ class ModelCall:
     control: dict | None
     transformer_options: dict
     compiled: tuple[torch.nn.Module, ...] = ()
+    weights: tuple[float, ...] = ()
     kept: Callable[[int, Callable], object] = lambda number, make: make()
 
     def sizes(self) -> Sizes:
@@ -75,8 +78,8 @@ class ModelCall:
 
     @property
     def pooled(self) -> torch.Tensor:
-        """(guided rows, width): the mean of the entries' pooled outputs."""
-        return torch.stack([entry["y"] for entry in self.entries]).mean(0)
+        """(guided rows, width): the mean of the entries' pooled outputs, by their weights."""
+        return weighted_mean([entry["y"] for entry in self.entries], self.weights)
 
     def joined_text(self) -> torch.Tensor:
         """(batch, tokens, width): the negative's tokens behind the positive's. Every row must be guided."""
@@ -118,6 +121,8 @@ class Adapter(ABC):
     """Whether its models, and their blocks, are another pack's."""
     is_joint = False
     """Whether text and image attend together."""
+    weighs_keys = True
+    """Whether its attention takes a bias on the scores of some of the negative's keys."""
     mixes_rows = False
     """Whether a model call may hold rows that are not guided, beside guided ones."""
     notices: tuple[str, ...] = ()
@@ -175,6 +180,10 @@ class Adapter(ABC):
     def pixels_a_token(self, model: torch.nn.Module) -> int:
         """How many numbers of a channel of the latent make a token of the image; of all channels, if it is packed."""
         return 4
+
+    def layout(self, model: torch.nn.Module, n_axes: int) -> Layout | None:
+        """How the image's tokens lie in a latent of so many axes besides batch and channels; None: nobody knows."""
+        return None
 
     def pooled_width(self, model: torch.nn.Module) -> int | None:
         """The width of the pooled output that the model takes; None where it takes none, or makes another of it."""
