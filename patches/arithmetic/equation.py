@@ -78,6 +78,18 @@ class Witness(Protocol):
     guided: bool
 
 
+class Places(Protocol):
+    """How strong NAG is where; see models.places."""
+
+    has_masks: bool
+
+    def numbers_at(self, n: int, *where) -> Numbers: ...
+
+    def key_bias(self, n: int, lengths, like: torch.Tensor, *where) -> torch.Tensor | None: ...
+
+    def elsewhere(self) -> "Places": ...
+
+
 @dataclass(frozen=True)
 class Equation:
     """`guide` with the numbers of one use of NAG.
@@ -86,6 +98,7 @@ class Equation:
         scale, tau, alpha: as for `guide`.
         on_device: the same as float32 tensors, for torch.compile, which would make a graph for each float.
         statistics, witness: told what it does, unless they are None.
+        places: what is strong where, if it is not everywhere alike.
     """
 
     scale: float
@@ -94,6 +107,25 @@ class Equation:
     on_device: "tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None" = None
     statistics: Statistics | None = None
     witness: Witness | None = None
+    places: Places | None = None
+
+    def numbers_for(self, n_tokens: int, *where) -> Numbers:
+        """Those for an image of so many tokens; `where`: see models.places.Places."""
+        scale, tau, alpha = self.numbers
+        if self.places is not None and self.places.has_masks:
+            scale, _, alpha = self.places.numbers_at(n_tokens, *where)
+        return scale, tau, alpha
+
+    def key_bias(self, n_tokens: int, lengths, like: torch.Tensor, *where) -> torch.Tensor | None:
+        """On the scores of the negative's keys, or None; see models.places.Places."""
+        return None if self.places is None else self.places.key_bias(n_tokens, lengths, like, *where)
+
+    def elsewhere(self) -> "Equation":
+        """For what the negative's masks are not of, such as sound beside a picture."""
+        if self.places is None or not self.places.has_masks:
+            return self
+        places = self.places.elsewhere()
+        return Equation(*places.plain_numbers, places.plain_on_device, self.statistics, self.witness, places)
 
     @property
     def numbers(self) -> Numbers:
@@ -102,10 +134,10 @@ class Equation:
         return self.scale, self.tau, self.alpha
 
     def __call__(
-        self, positive: torch.Tensor, negative: torch.Tensor, out: torch.Tensor | None = None
+        self, positive: torch.Tensor, negative: torch.Tensor, out: torch.Tensor | None = None, where: tuple = ()
     ) -> torch.Tensor:
         self.note([(positive, negative)])
-        return guide(positive, negative, *self.numbers, out=out)
+        return guide(positive, negative, *self.numbers_for(positive.shape[-2], *where), out=out)
 
     def note(self, features: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
         """Tell of what happens to these features, the positive's and the negative's, part by part."""

@@ -10,7 +10,7 @@ import torch
 from ..arithmetic.equation import Equation
 from ..arithmetic.merge import guide_joint, image_of_each
 from .backends import with_log_sum_exp
-from .masks import Masks, of_texts, without
+from .masks import Masks, bias_of_negative, for_branch, of_texts, together, without
 from .sizes import Sizes
 
 OVERRIDE = "optimized_attention_override"
@@ -62,6 +62,7 @@ class CrossAttention(Override):
         n_image: how many keys the same module's attention to an image embedding has, which comes before that to the
             text; None where there is no such attention.
         negative_mask: of the negative's keys, where the module's mask is of the positive's alone.
+        lengths: see models.places.Places.key_bias.
     """
 
     def __init__(
@@ -71,9 +72,10 @@ class CrossAttention(Override):
         sizes: Sizes,
         n_image: int | None = None,
         negative_mask: torch.Tensor | None = None,
+        lengths: Sizes | None = None,
     ):
         super().__init__(equation, transformer_options)
-        self.sizes, self.negative_mask = sizes, negative_mask
+        self.sizes, self.negative_mask, self.lengths = sizes, negative_mask, lengths
         self.image_comes_first = n_image == sizes.text  # then the number of keys does not tell them apart
 
     def __call__(self, func, q, k, v, heads, *args, **options):
@@ -86,6 +88,7 @@ class CrossAttention(Override):
         masks = of_texts(mask, q, q.shape[tokens], *sizes)
         if self.negative_mask is not None:
             masks = masks[0], of_texts(self.negative_mask, q, q.shape[tokens], sizes[1], 0)[0]
+        masks = masks[0], together(masks[1], self.equation.key_bias(q.shape[tokens], self.lengths, q))
         attention = self.attention(func, options)
         positive, negative = (
             attention(q, k, v, heads, mask=mask)
@@ -108,11 +111,14 @@ class JointAttention(Override):
         sizes: of the two prompts' texts; and of the image where the model also has attention over other sequences,
             which is left alone (SD3.5-medium's second one, over the image).
         masks: of these sizes, for all blocks of a model call; None makes some for this one.
+        lengths: see models.places.Places.key_bias.
     """
 
-    def __init__(self, equation, transformer_options, sizes: Sizes, masks: Masks | None = None):
+    def __init__(
+        self, equation, transformer_options, sizes: Sizes, masks: Masks | None = None, lengths: Sizes | None = None
+    ):
         super().__init__(equation, transformer_options)
-        self.sizes, self.masks = sizes, masks or Masks(sizes)
+        self.sizes, self.masks, self.lengths = sizes, masks or Masks(sizes), lengths
 
     def __call__(self, func, q, k, v, heads, *args, **options):
         options, sizes = named(args, options), self.sizes.each
@@ -124,15 +130,17 @@ class JointAttention(Override):
             head_dim = q.shape[-1] // heads
             q, k, v = (t.reshape(*t.shape[:2], -1, head_dim).transpose(1, 2) for t in (q, k, v))
         stock = self.earlier is None and set(options) <= HARMLESS
-        attend = with_log_sum_exp(func, q, mask is not None, q.shape[1] // k.shape[1]) if stock else None
+        bias = bias_of_negative(self.equation, self.sizes, self.lengths, q)
+        masked = mask is not None or bias is not None
+        attend = with_log_sum_exp(func, q, masked, q.shape[1] // k.shape[1]) if stock else None
         if attend is not None:
-            out = self._merged(attend, q, k, v, mask)
+            out = self._merged(attend, q, k, v, mask, bias)
         else:
             attention = self.attention(func, options)
-            out = self._apart(lambda *qkv, mask: attention(*qkv, heads, mask=mask, skip_reshape=True), q, k, v, mask)
+            out = self._apart(lambda *qkv, mask: attention(*qkv, heads, mask=mask, skip_reshape=True), q, k, v, mask, bias)
         return by_heads(out, heads) if by_head else out
 
-    def _merged(self, attend, q, k, v, mask):
+    def _merged(self, attend, q, k, v, mask, bias):
         segments, masks = self.sizes.segments(q.shape[2]), self.masks.joint(mask, q)
         keys = self.sizes.segments(k.shape[2])  # another node may have put further ones behind the image's
         # All slices are views: the image is never concatenated with a prompt. The positive's queries meet the
@@ -141,16 +149,18 @@ class JointAttention(Override):
         parts = (
             meet(q, keys.image, masks.to_image),
             meet(q[:, :, segments.known], keys.positive, masks.to_positive),
-            meet(q, keys.negative, masks.to_negative),
+            meet(q, keys.negative, together(masks.to_negative, bias)),
         )
         self.equation.note(image_of_each(*parts, segments))
-        return guide_joint(*parts, segments, *self.equation.numbers)
+        return guide_joint(*parts, segments, *self.equation.numbers_for(q.shape[2] - self.sizes.text))
 
-    def _apart(self, attend, q, k, v, mask):
+    def _apart(self, attend, q, k, v, mask, bias):
         segments = self.sizes.segments(q.shape[2])
+        of_pos, of_neg = self.masks.of_each(mask, q)
+        of_neg = together(of_neg, for_branch(bias, self.sizes, k.shape[2]))
         pos, neg = (
             attend(*(without(t, other, 2) for t in (q, k, v)), mask=of_branch)
-            for other, of_branch in zip((segments.negative, segments.positive), self.masks.of_each(mask, q))
+            for other, of_branch in ((segments.negative, of_pos), (segments.positive, of_neg))
         )
         out = pos.new_empty(pos.shape[0], q.shape[2], pos.shape[2])
         z_pos, out[:, segments.positive] = self._parted(pos, self.sizes.positive)

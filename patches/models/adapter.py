@@ -11,7 +11,7 @@ from comfy.model_management import cast_to_device
 from ..arithmetic.equation import Equation
 from ..attention.sizes import Sizes
 from ..settings import IMAGE_STREAMS, Settings, Strength
-from .places import Layout
+from .places import Layout, weighted_mean
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,10 @@ class ModelCall:
         """Of the two prompts."""
         return Sizes(self.context.shape[1], self.negative.shape[1])
 
+    def lengths(self) -> Sizes:
+        """Of the negative's entries."""
+        return Sizes(*(entry["c_crossattn"].shape[1] for entry in self.entries))
+
     @property
     def all_guided(self) -> bool:
         """Whether NAG guides every row."""
@@ -69,7 +73,7 @@ class ModelCall:
         options = self.settings.options
         how = (options.image_stream, options.modality, self.equation.statistics is not None)
         single = (self.context.shape[1] == 1, self.negative.shape[1] == 1)
-        return how, single, None if self.all_guided else tuple((s.start, s.stop) for s in self.guided)
+        return how, single, _kind(self.equation.places), None if self.all_guided else tuple((s.start, s.stop) for s in self.guided)
 
     @functools.cached_property
     def negative(self) -> torch.Tensor:
@@ -85,6 +89,10 @@ class ModelCall:
         """(batch, tokens, width): the negative's tokens behind the positive's. Every row must be guided."""
         text = cast_to_device(self.context, self.x.device, self.context.dtype)
         return torch.cat((text, self.negative.to(text)), 1)
+
+
+def _kind(places):
+    return None if places is None else (places.has_masks, places.weights.differ)
 
 
 class Adapter(ABC):

@@ -8,6 +8,7 @@ from ...attention.override import OVERRIDE
 from ...attention.sizes import may_change
 from ...settings import Strength
 from ..adapter import Adapter
+from ..places import Layout
 
 OTHER_TEXT = (
     "Another node's attn2_patch brings texts of its own into the UNet, which NAG's negative would not reach: {} rows "
@@ -46,6 +47,9 @@ class UNet(Adapter):
 
     def text_width(self, model):
         return _cross_attentions(model)[0].to_k.in_features
+
+    def layout(self, model, n_axes):
+        return Layout(None)  # a block tells the size of its picture
 
     @contextmanager
     def guided(self, model, call):

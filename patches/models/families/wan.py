@@ -9,6 +9,7 @@ from ..adapter import Adapter
 from ..arguments import in_front, names_of
 from ..compiled import entrances
 from ..hooks import hooked
+from ..places import BEFORE, BEHIND, Layout, patch_of_sizes
 from ..visit import attending_by
 
 CACHE = "crossattn_cache"  # the argument by which a block keeps the text's keys and values from call to call
@@ -40,6 +41,10 @@ class Wan(Adapter):
     def text_width(self, model):
         return model.text_embedding[0].in_features
 
+    def layout(self, model, n_axes):
+        refers_first = getattr(model, "ref_conv", None) is not None
+        return Layout(patch_of_sizes(model.patch_size, n_axes), BEFORE if refers_first else BEHIND)
+
     @contextmanager
     def guided(self, model, call):
         with hooked(_hooks(self.blocks(model), model, call)):
@@ -47,14 +52,14 @@ class Wan(Adapter):
 
 
 def _hooks(attentions, model, call):
-    equation, sizes = call.equation, call.sizes()
+    equation, sizes, lengths = call.equation, call.sizes(), call.lengths()
     n_queries = _n_tokens(model, call.x) if hasattr(model, "rope_encode_pose") else None
 
     def attend(given, options):
         if n_queries is not None and given["x"].shape[1] != n_queries:  # the pose video, which follows another text
             return None
         n_image = given["context_img_len"] if hasattr(given.module, "k_img") else None
-        return CrossAttention(equation, options, sizes, n_image)
+        return CrossAttention(equation, options, sizes, n_image, lengths=lengths)
 
     for module in entrances(attentions, call.compiled):
         yield in_front(module, attending_by(attend))
