@@ -18,11 +18,10 @@ class Segments:
         negative, positive, image: slices of the sequence.
         known: the positive and the image, all that the model knows of.
         n_known, n_before: how many tokens that is, and how many lie before it.
-        n_positive, n_negative: of each prompt.
     """
 
     def __init__(self, n_tokens: int, n_positive: int, n_negative: int, image_first: bool = False):
-        self.image_first, self.n_positive, self.n_negative = image_first, n_positive, n_negative
+        self.image_first = image_first
         self.n_known = n_known = n_tokens - n_negative
         # torch.compile takes the numbers of a slice for constants when it is asked for them: so these are apart.
         if image_first:

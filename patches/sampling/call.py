@@ -13,7 +13,7 @@ from ..models.foreign import has_own_way, replaced
 from ..models.hooks import hooked, only_inside
 from ..models.places import Places, Weights
 from ..models.rehearsal import Rehearsals
-from .region import masks_of_call, window_of
+from .region import SHAPES, masks_of_call, sizes_of, window_of
 from .request import KEY
 from .witness import Witness
 
@@ -64,7 +64,7 @@ class ModelWrapper:
                 ),
                 guided=active.guided,
                 settings=active.settings,
-                equation=self._equation(active, x, _sizes(x, kwargs), transformer_options, model),
+                equation=self._equation(active, x, sizes_of(x, kwargs.get(SHAPES)), transformer_options, model),
                 control=control,
                 transformer_options=transformer_options,
                 compiled=self.compiled(model, _other_wrappers(transformer_options)),
@@ -120,12 +120,6 @@ class ModelWrapper:
                 layout = self.adapter.layout(model, len(sizes))
             self.weights[key] = Weights(active.weights, device, masks, layout)
         return self.weights[key]
-
-
-def _sizes(x, given):
-    """Of the picture's latent without batch and channels."""
-    shapes = given.get("latent_shapes") or (x.shape,)  # picture and sound may come packed
-    return tuple(shapes[0][2:])
 
 
 def _is_guided(rows, active, transformer_options):
