@@ -1,12 +1,12 @@
 """How strongly each entry of the negative acts at each token of the image: masks and weights, brought to the blocks."""
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn import functional
 
-from ..arithmetic.equation import Numbers
+from ..arithmetic.equation import Equation, Numbers
 from ..attention.backends import HIDDEN, as_bias
 from ..attention.sizes import Sizes
 
@@ -184,10 +184,15 @@ class Places:
         parts = [shares[i % len(shares), ..., None].expand(-1, -1, keys) for i, keys in enumerate(lengths)]
         return torch.cat(parts, -1).unsqueeze(1)
 
-    def elsewhere(self) -> "Places":
-        """For what the masks are not of, such as sound beside a picture."""
+    def elsewhere(self, equation: Equation) -> Equation:
+        """An equation for what the masks are not of, such as sound beside a picture."""
+        if not self.has_masks:
+            return equation
         plain = self.plain_numbers, self.plain_on_device
-        return Places(self.weights.elsewhere(), self.strength, self.numbers, *plain)
+        places = Places(self.weights.elsewhere(), self.strength, self.numbers, *plain)
+        scale, tau, alpha = self.plain_numbers
+        on_device = equation.on_device and (*self.plain_on_device, *equation.on_device[3:])
+        return replace(equation, scale=scale, tau=tau, alpha=alpha, on_device=on_device, places=places)
 
     def _once(self, key, make):
         if torch.compiler.is_compiling():
