@@ -107,7 +107,7 @@ class ModelWrapper:
             plain = active.settings.at(active.strength * max(active.weights))
             weights = self._weights(active, device, sizes, options, model)
             places = Places(weights, strength, numbers_at, plain, self.on_device(plain, device))
-        return Equation(*numbers, self.on_device(numbers, device), active.statistics, self.witness, places)
+        return Equation(*numbers, self.on_device(numbers, device), active.statistics, self.witness, places=places)
 
     def _weights(self, active, device, sizes, options, model):
         window = None if active.regions is None else window_of(options, self.retained)

@@ -17,6 +17,7 @@ class Nag:
     end_percent: float = 1.0
     image_stream: str = "shared"
     modality: str = "both"
+    places: object = None  # see places.Places
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Prompt:
 
 def guide(z_pos, z_neg, nag):
     """Over (batch, tokens, features of all heads)."""
+    nag = nag if nag.places is None else nag.places.at(nag, z_pos.shape[1])
     s = nag.scale - 1
     extrapolated = z_pos + s * (z_pos - z_neg)
     ratio = extrapolated.abs().sum(-1, keepdim=True) / z_pos.abs().sum(-1, keepdim=True)
