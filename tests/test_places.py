@@ -1,5 +1,4 @@
 """Weights and masks of the negative's entries, by ComfyUI's own nodes, against the oracles."""
-import dataclasses
 
 import pytest
 import torch
@@ -119,15 +118,9 @@ def test_two_weights(nodes, name, weights):
     both = family.conditioning(11, 5), family.conditioning(12, 3)
     whole = torch.ones(1, *family.latent[1:])
     nag = nags(both[0] + both[1], *(whole * w for w in weights), plain=weights, patch=TWO[name], lengths=(5, 3))
-    expected = run.sample(run.exact(patcher), guided_by(run.positive, with_pooled(nag, both, weights)))
+    expected = run.sample(run.exact(patcher), guided_by(run.positive, nag))
     negative = combined(*(weighed(each, w) for each, w in zip(both, weights)))
     assert_close(run.sample(guided(nodes, patcher, negative)), expected)
-
-
-def with_pooled(nag, both, weights):
-    """The oracle takes the plain mean of the pooled outputs: so both have the weighted one."""
-    pooled = sum(w * c[0][1]["pooled_output"] for c, w in zip(both, weights)) / sum(weights)
-    return dataclasses.replace(nag, negative=[[t, {**v, "pooled_output": pooled}] for t, v in nag.negative])
 
 
 @pytest.mark.parametrize("name", TWO)
@@ -143,6 +136,6 @@ def test_two_masks(nodes, name, rows):
     places = [mask.unsqueeze(1).expand(-1, *sizes) if len(sizes) > 2 else mask for mask in masks]
     places = places[0], 0.5 * places[1]
     nag = nags(both[0] + both[1], *places, plain=(1.0, 0.5), patch=TWO[name], lengths=(5, 3))
-    expected = run.sample(run.exact(patcher), guided_by(run.positive, with_pooled(nag, both, (1.0, 0.5))))
+    expected = run.sample(run.exact(patcher), guided_by(run.positive, nag))
     negative = combined(masked(both[0], masks[0]), masked(both[1], masks[1], 0.5))
     assert_close(run.sample(guided(nodes, patcher, negative)), expected)

@@ -24,12 +24,13 @@ class Nag:
 class Prompt:
     """A text: (batch, tokens, width), and its pooled vector, (batch, width), where the family has one.
 
-    Of several entries, `lengths` has the numbers of their tokens.
+    Of several entries, `lengths` has the numbers of their tokens, and `which` they are.
     """
 
     tokens: torch.Tensor
     pooled: torch.Tensor | None = None
     lengths: tuple[int, ...] = ()
+    which: tuple[int, ...] = ()
 
     @property
     def entries(self) -> list[torch.Tensor]:

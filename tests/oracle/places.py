@@ -24,6 +24,15 @@ class Places:
     before: bool = False
     lengths: tuple = ()
 
+    def of(self, prompt):
+        """For those entries alone that hold at a step."""
+        masks, plain = ([each[i] for i in prompt.which] for each in (self.masks, self.plain))
+        return dataclasses.replace(self, masks=tuple(masks), plain=tuple(plain), lengths=prompt.lengths)
+
+    def within(self, window):
+        """For a part of the latent."""
+        return dataclasses.replace(self, masks=tuple(mask[(slice(None), *window)] for mask in self.masks))
+
     def weights(self, n):
         """(entries, rows, n)."""
         return torch.stack([self.of_one(mask.double(), weight, n) for mask, weight in zip(self.masks, self.plain)])
