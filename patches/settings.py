@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from .arithmetic.equation import CAPPED
+
 IMAGE_STREAMS = ("shared", "separate")
 MODALITIES = ("both", "picture", "sound")
 EQUATIONS = ("nag", "orthogonal", "vsf", "nasa")
@@ -33,20 +35,21 @@ def check_range(name: str, value: float) -> None:
         raise ValueError(f"{name} must lie between {low:g} and {high:g}, not {found}.")
 
 
-def at_strength(strength, nag_scale, nag_alpha):
+def at_strength(strength, nag_scale, nag_alpha, equation: str = EQUATIONS[0]):
     """nag_scale and nag_alpha as one dial turns them: 0 is off, 1 leaves them, 2 is the most.
 
     Up to 1 less is blended in: nag_alpha is multiplied by the strength. From 1 to 1.5 nag_alpha grows to twice, at most
     to 1, and then, up to 2, nag_scale - 1 does: in the order in which more of them pays. nag_tau stays, so that it caps
-    what the others do.
+    what the others do. An equation without nag_alpha has nag_scale - 1 multiplied by the strength.
 
     Args:
         strength: 0 to 2; a number, or a float32 tensor of some.
         nag_scale, nag_alpha: see Settings; None stays None. Tensors, too, where the strength is one.
+        equation: one of EQUATIONS.
     """
     of_alpha = _clamped(strength + _clamped(strength - 1, 0.0, 1.0), 0.0, 2.0)
-    of_scale = 1 + _clamped(2 * strength - 3, 0.0, 1.0)
-    if nag_alpha is not None:
+    of_scale = 1 + _clamped(2 * strength - 3, 0.0, 1.0) if equation in CAPPED else strength
+    if nag_alpha is not None and equation in CAPPED:
         nag_alpha = _clamped(nag_alpha * of_alpha, *RANGES["nag_alpha"])
     if nag_scale is not None:
         nag_scale = _clamped(1 + (nag_scale - 1) * of_scale, *RANGES["nag_scale"])
@@ -149,8 +152,8 @@ class Settings:
 
     Args:
         nag_scale: 1 + s of the paper, 0 to 100; 1 is off. None: as recommended for the model's family.
-        nag_tau: cap of the normalisation, 1 to 10. None: as recommended.
-        nag_alpha: blending factor, 0 to 1; 0 is off. None: as recommended.
+        nag_tau: cap of the normalisation, 1 to 10, in equations that have one. None: as recommended.
+        nag_alpha: blending factor, 0 to 1, in equations that have one; 0 is off. None: as recommended.
         nag_sigma_end: NAG acts while sigma is at least this, 0 to 20. None: as recommended.
         options: see Options.
         strength: of the whole, 0 to 2; 0 is off, 1 leaves the numbers as they are. See at_strength.
@@ -179,7 +182,8 @@ class Settings:
     @property
     def off(self) -> bool:
         """Whether these settings leave every feature as it is."""
-        return self.nag_scale == 1 or self.nag_alpha == 0 or self.strength == 0 or self.options.all_zero
+        unblended = self.nag_alpha == 0 and self.options.equation in CAPPED
+        return self.nag_scale == 1 or unblended or self.strength == 0 or self.options.all_zero
 
     def at(self, strength, numbers=None) -> tuple:
         """The numbers of the equation at a strength, 0 or more, in the place of the settings' own; from 2 on the most.
@@ -191,7 +195,8 @@ class Settings:
         scale, tau, alpha = self.numbers if numbers is None else numbers
         if not torch.is_tensor(strength) and strength == 1:
             return scale, tau, alpha
-        scale, alpha = at_strength(_clamped(strength, *RANGES["strength"]), scale, alpha)
+        strength = _clamped(strength, *RANGES["strength"])
+        scale, alpha = at_strength(strength, scale, alpha, self.options.equation)
         return scale, tau, alpha
 
     def filled(self, recommended: Strength | None) -> "Settings":

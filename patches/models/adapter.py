@@ -72,6 +72,7 @@ class ModelCall:
         """
         options = self.settings.options
         how = (options.image_stream, options.modality, self.equation.statistics is not None)
+        how += (options.equation, options.vsf_offset == 0)
         single = (self.context.shape[1] == 1, self.negative.shape[1] == 1)
         return how, single, _kind(self.equation.places), None if self.all_guided else tuple((s.start, s.stop) for s in self.guided)
 

@@ -98,7 +98,7 @@ class ModelWrapper:
         return rehearse
 
     def _equation(self, active, x, sizes, options, model):
-        numbers, device = active.settings.at(active.strength), x.device
+        numbers, device, chosen = active.settings.at(active.strength), x.device, active.settings.options
         places = None
         if active.regions is not None or len(set(active.weights)) > 1:
             (strength,) = self.on_device((active.strength,), device)
@@ -107,7 +107,8 @@ class ModelWrapper:
             plain = active.settings.at(active.strength * max(active.weights))
             weights = self._weights(active, device, sizes, options, model)
             places = Places(weights, strength, numbers_at, plain, self.on_device(plain, device))
-        return Equation(*numbers, self.on_device(numbers, device), active.statistics, self.witness, places=places)
+        on_device, named = self.on_device((*numbers, chosen.vsf_offset), device), (chosen.equation, chosen.vsf_offset)
+        return Equation(*numbers, on_device, active.statistics, self.witness, *named, places)
 
     def _weights(self, active, device, sizes, options, model):
         window = None if active.regions is None else window_of(options, self.retained)
@@ -147,5 +148,5 @@ def _explained(model):
 
 
 def _on_device(numbers, device):
-    """nag_scale, nag_tau and nag_alpha as tensors; filled in there, so that the host does not wait."""
+    """nag_scale, nag_tau, nag_alpha and vsf_offset as tensors; filled in there, so that the host does not wait."""
     return tuple(torch.full((), value, dtype=torch.float32, device=device) for value in numbers)

@@ -1,4 +1,4 @@
-"""The paper's equations 7 to 10, and attention, as they are written down."""
+"""The paper's equations 7 to 10, those of other papers, and attention, as they are written down."""
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,8 @@ class Nag:
     image_stream: str = "shared"
     modality: str = "both"
     places: object = None  # see places.Places
+    equation: str = "nag"
+    offset: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,13 @@ def guide(z_pos, z_neg, nag):
     """Over (batch, tokens, features of all heads)."""
     nag = nag if nag.places is None else nag.places.at(nag, z_pos.shape[1])
     s = nag.scale - 1
-    extrapolated = z_pos + s * (z_pos - z_neg)
+    dot = lambda a, b: (a * b).sum(-1, keepdim=True)
+    if nag.equation == "nasa":
+        return z_pos - s * z_neg
+    if nag.equation == "orthogonal":
+        extrapolated = z_pos - s * (z_neg - dot(z_neg, z_pos) / dot(z_pos, z_pos) * z_pos)
+    else:
+        extrapolated = z_pos + s * (z_pos - z_neg)
     ratio = extrapolated.abs().sum(-1, keepdim=True) / z_pos.abs().sum(-1, keepdim=True)
     normalised = extrapolated * ratio.clamp(max=nag.tau) / ratio
     return nag.alpha * normalised + (1 - nag.alpha) * z_pos
