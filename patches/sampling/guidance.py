@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import comfy.conds
 import torch
 
+from ..blocks import Label
 from ..settings import Settings
 from .negative import Negative
 from .region import Region
@@ -24,6 +25,7 @@ class Guidance:
     """How the rows of one conditioning are guided: when (low <= sigma <= high), by what, and how strongly.
 
     What that does is counted in `statistics`, unless it is None. The strength follows `schedule`; None: it stays.
+    It acts in `blocks`; None: in all.
     """
 
     settings: Settings
@@ -32,6 +34,7 @@ class Guidance:
     high: float
     statistics: Statistics | None = None
     schedule: Schedule | None = None
+    blocks: frozenset[Label] | None = None
 
     def repeated(self, rows: int) -> "Guidance":
         return dataclasses.replace(self, negatives=tuple(n.repeated(rows) for n in self.negatives))
@@ -80,6 +83,7 @@ class Active:
     sources: tuple[Hashable, ...]
     guided: tuple[slice, ...]
     statistics: Statistics | None
+    blocks: frozenset[Label] | None
     weights: tuple[float, ...] = ()
     regions: tuple[Region, ...] | None = None
 
@@ -159,7 +163,8 @@ class GuidanceRows(comfy.conds.CONDRegular):
         else:
             areas = [(rows.count, rows.area) for rows in self.cond if rows.guided]
             regions = tuple(Region(*each, tuple(n.mask for n in part)) for each, part in zip(areas, parts)) * times
-        return Active(first.settings, strength, entries, sources, guided, first.statistics, weights, regions)
+        of_entries = entries, sources, guided, first.statistics, first.blocks, weights, regions
+        return Active(first.settings, strength, *of_entries)
 
     def _times(self, n_rows):
         batched = sum(rows.count for rows in self.cond)

@@ -8,7 +8,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ..checks import check_inputs, check_text
-from ..models import Adapter, Undeclared, check_forwards, find_adapter, settled
+from ..models import Adapter, Undeclared, check_forwards, chosen_blocks, find_adapter, settled
 from ..models.compiled import plain
 from .call import ModelWrapper
 from .guidance import Guidance, GuidanceRows, Rows
@@ -88,7 +88,7 @@ class SamplingWrapper:
             for conditioning in itertools.chain(*guider.conds.values()):
                 conditioning["model_conds"].setdefault(KEY, unguided)
         statistics = [guidance.statistics for guidance in guidances if guidance.statistics is not None]
-        return statistics, _watched(guider, model_options, adapter)
+        return statistics, _watched(guider, model_options, adapter, guidances)
 
     def _requests(self, conds, model_options):
         """All that have a part in a run: those that its model and its conditionings bring."""
@@ -162,7 +162,7 @@ def _texts(conditionings):
     return [conditioning["cross_attn"] for conditioning in conditionings]
 
 
-def _watched(guider, model_options, adapter):
+def _watched(guider, model_options, adapter, guidances):
     """Put in place what watches the run and its model calls; gives the witness.
 
     A model and a conditioning that both bring NAG share these wrappers.
@@ -171,13 +171,16 @@ def _watched(guider, model_options, adapter):
     wrappers = model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
     of_calls = wrappers.setdefault(WrappersMP.APPLY_MODEL, {})
     if KEY not in of_calls:
-        witness = Witness(diffusion_model, adapter.blocks(diffusion_model))
+        witness = Witness(diffusion_model)
         retained = getattr(model_options.get("context_handler"), "latent_retain_index_list", ())
         of_calls[KEY] = [ModelWrapper(adapter, witness, retained)]
         of_run = guider.model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
         others = of_run.get(WrappersMP.PREDICT_NOISE, {})
         of_run[WrappersMP.PREDICT_NOISE] = {KEY: [Watch(guider, witness)], **others}  # in front of LazyCache's
     (wrapper,) = of_calls[KEY]
+    for label, modules in adapter.labelled(diffusion_model).items():
+        if any(guidance.blocks is None or label in guidance.blocks for guidance in guidances):
+            wrapper.witness.expect(modules)
     return wrapper.witness
 
 
@@ -229,12 +232,14 @@ def make_guidance(
     schedule = schedule_of(settings.options, sigmas, low, high)
     sizes = picture_sizes(noise, guider.conds)
     negatives = encode_negative(model, adapter, entries, noise, sizes, **run)
-    guidance = Guidance(settings, negatives, low, high, schedule=schedule)
+    blocks = chosen_blocks(adapter, model, settings.options.blocks)
+    guidance = Guidance(settings, negatives, low, high, schedule=schedule, blocks=blocks)
     logging.info(
-        "NAG: nag_scale %g, nag_tau %g, nag_alpha %g%s%s",
+        "NAG: nag_scale %g, nag_tau %g, nag_alpha %g%s%s%s",
         *settings.at(settings.strength),
         "" if guidance.always() else f", while sigma lies between {low:.4g} and {high:.4g}",
         "" if schedule is None else f", schedule {settings.options.schedule}",
+        "" if blocks is None else f", blocks {settings.options.blocks}",
     )
     return guidance
 

@@ -107,4 +107,4 @@ class CrossAttention:
         else:
             bias, text = self.nag.places.bias(x.shape[1]), self.negative.tokens
             z_neg = attention(attn.to_q(x), attn.to_k(text), attn.to_v(text), attn.heads, bias)
-        return guide(z_pos, z_neg, self.nag)
+        return guide(z_pos, z_neg, self.nag.within(*block[:2]))
