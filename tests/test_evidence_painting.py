@@ -131,6 +131,30 @@ def test_variants(patches, pack, variant, order, capped):
     assert (found - expected).abs().max() < 1e-5 and torch.equal(found, into)
 
 
+@pytest.mark.parametrize(("variant", "power"), [
+    ("by angle", 1), ("by root of angle", 0.5), ("by difference", 1), ("against difference", -0.5)])
+def test_weighted_tokens(patches, pack, variant, power):
+    """nag_alpha by the angle or the difference of each token, 1 in the mean over those of a picture, as written out."""
+    scale, tau, alpha = 3.0, 2.5, 0.6
+    positive = features(1)
+    negative = positive + torch.linspace(0.1, 2, 5)[:, None] * features(2)
+    z_pos, z_neg = positive.double(), negative.double()
+    one_norm = lambda z: z.abs().sum(-1, keepdim=True)
+    if "angle" in variant:
+        measure = 1 - (z_pos * z_neg).sum(-1, keepdim=True) / (z_pos.norm(dim=-1) * z_neg.norm(dim=-1))[..., None]
+    else:
+        measure = one_norm(z_pos - z_neg) / one_norm(z_pos)
+    weight = measure**power
+    alphas = (alpha * weight / weight.mean(1, keepdim=True)).clamp_max(1)
+    assert (alphas == 1).any() or abs(power) < 1
+    z = z_pos + (scale - 1) * (z_pos - z_neg)
+    ratio = one_norm(z) / one_norm(z_pos)
+    expected = alphas * z * ratio.clamp_max(tau) / ratio + (1 - alphas) * z_pos
+    with variants.equation(pack, variant):
+        found = patches("arithmetic.equation").guide(positive, negative, scale, tau, alpha)
+    assert (found - expected).abs().max() < 1e-5
+
+
 def test_variants_reach_joint_attention_and_go(flux):
     """In which the equation is called from the merge."""
     settings = {"nag_scale": 20.0, "nag_tau": 1.0}
