@@ -14,8 +14,12 @@ from . import sampling
 from .families import VARIANTS, all_families, family_of
 from .graph import BYPASSED, MUTED, Graph, Node, Unreadable
 from .models import Broken
-from .obstacles import of_inputs, of_model, of_prompts
+from .obstacles import negatives_for, of_inputs, of_model, of_prompts
 from .ways import guides, reached
+
+CAPPED = ("nag", "orthogonal")  # equations that use nag_tau and nag_alpha
+CHOSEN = ("statistics", "unknown_models", "equation", "schedule", "blocks")  # in NAG Options
+DEFAULTS = {**vars(Options()), "end_percent": inputs.AUTO, "strengths": ""}
 
 
 def plan(graph: Graph) -> dict:
@@ -23,11 +27,16 @@ def plan(graph: Graph) -> dict:
 
     Of a node:
         family, recommended: of the model that it guides; None if that is not known.
-        settings: in effect, "auto" resolved. A number is None where it is not known.
+        settings: in effect, "auto" resolved. A number is None where it is not known, or not used; "strength" is the
+            node's own; "capped", whether the equation uses nag_tau and nag_alpha.
         off: whether they leave the picture as it is.
         runs: the sampler runs that it takes part in, in their order: "sampler", a node id; "steps"; "sigmas", one more
-            than steps, or None; "on", whether NAG acts at each step, or None if nobody can know; "exact", whether that
-            is certain or a guess; "why", a sentence if it acts at none for a reason other than when it is to act.
+            than steps, or None; "on", whether NAG acts at each step, or None if nobody can know; "strengths", how
+            strong at each, or None; "exact", whether that is certain or a guess; "why", a sentence if it acts at none
+            for a reason other than when it is to act.
+        blocks: {"acting", "of"}, of how many blocks it acts in how many; None if in all, or not known.
+        negative: {"weights", "placed"}, the weights of its entries, each None if it can't be read; None if all are 1;
+            and whether one of them is for a part of the picture.
         reached: whether its NAG comes to any sampler, of which the steps may not be known.
         message: why NAG acts nowhere, and what to do; None if it acts.
     """
@@ -42,6 +51,8 @@ class _NodePlan:
     def __init__(self, graph: Graph, node: Node):
         self.graph, self.node = graph, node
         self.family, self.recommended, self.message = None, None, None
+        self.blocks = None
+        self.negatives = []  # entries, of all sampler runs
         self.whys = []  # of each sampler that its NAG reaches: why it does not act there, or None
         self.settings = self._settings()
 
@@ -67,9 +78,11 @@ class _NodePlan:
         return {
             "family": self.family,
             "recommended": self.recommended and vars(self.recommended),
-            "settings": settings and self._numbers(settings),
+            "settings": settings and _told(settings, self.settings.strength),
             "off": off,
             "runs": runs,
+            "blocks": self.blocks,
+            "negative": _said_of(self.negatives),
             "reached": bool(self.whys),
             "message": None if asleep else message,
         }
@@ -95,17 +108,12 @@ class _NodePlan:
         options = found[0]
         if options.type != "NAGOptions":
             raise Unreadable("options")
-        start, end = self.graph.value(options, "start_percent"), self.graph.value(options, "end_percent", inputs.AUTO)
-        statistics = self.graph.value(options, "statistics", False) is True
-        unknown_models = self.graph.value(options, "unknown_models", True) is not False
-        end = inputs.number("end_percent", end)
-        return Options(float(start), end, statistics=statistics, unknown_models=unknown_models)
-
-    def _numbers(self, settings):
-        options = settings.options
-        numbers = {name: getattr(settings, name) for name in (*inputs.STRENGTH, "nag_sigma_end")}
-        percents = {"start_percent": options.start_percent, "end_percent": options.end}
-        return {**numbers, **percents, "statistics": options.statistics}
+        read = lambda name: self.graph.value(options, name, DEFAULTS[name])
+        given = {name: float(read(name)) for name in ("start_percent", "vsf_offset")}
+        given |= {name: read(name) for name in ("end_percent", *CHOSEN)}
+        if given["schedule"] == "list":
+            given["strengths"] = read("strengths")
+        return inputs.options(**given)
 
     def _run(self, reach, settings, silent):
         sampler, model, why = reach.sampler, None, of_inputs(self.graph, self.node)
@@ -119,6 +127,7 @@ class _NodePlan:
             unguided = self._note_family(model, settings is None or settings.options.unknown_models)
             why = why or unguided
         why = why or of_model(self.graph, sampler, model) or of_prompts(self.graph, self.node, sampler, silent)
+        self.negatives += negatives_for(self.graph, self.node, sampler, silent)
         self.whys.append(why)
         schedule = sampling.schedule_of(self.graph, sampler, model)
         return {
@@ -157,6 +166,25 @@ class _NodePlan:
         ranges = [(single(to_sigma(end)), single(to_sigma(start))) for start, end in parts]
         sigmas = schedule.sigmas[:-1].to(torch.float32).tolist()
         return [low <= s <= high and any(least <= s <= most for least, most in ranges) for s in sigmas]
+
+
+def _told(settings, strength):
+    """Of settings in effect, what the editor is told. strength: the node's own."""
+    options, capped = settings.options, settings.options.equation in CAPPED
+    numbers = {name: getattr(settings, name) for name in (*inputs.STRENGTH, "nag_sigma_end")}
+    if not capped:
+        numbers |= {"nag_tau": None, "nag_alpha": None}
+    percents = {"start_percent": options.start_percent, "end_percent": options.end}
+    chosen = {name: getattr(options, name) for name in (*CHOSEN, "vsf_offset")}
+    return {**numbers, **percents, **chosen, "strength": strength, "capped": capped}
+
+
+def _said_of(negatives):
+    weights = list(dict.fromkeys(entry.weight for entry in negatives))
+    return {
+        "weights": None if weights in ([], [1.0]) else weights,
+        "placed": any(entry.placed for entry in negatives),
+    }
 
 
 def _within(percent, limits):

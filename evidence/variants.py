@@ -39,7 +39,7 @@ def _l2(shipped):
     return l2_at_once
 
 
-def l2_at_once(positive, negative, scale, tau, alpha, dtype, out=None):
+def l2_at_once(positive, negative, scale, tau, alpha, dtype, out=None, equation="nag"):
     """`guide_at_once` with the Euclidean norm in the place of L1's."""
     z_pos, z_neg = positive.float(), negative.float()
     z = torch.lerp(z_neg, z_pos, scale)

@@ -18,6 +18,7 @@ RANGES = {
     "nag_alpha": (0.0, 1.0),
     "nag_sigma_end": (0.0, 20.0),
     "strength": (0.0, 2.0),
+    "strengths": (0.0, 2.0),  # each of them
     "start_percent": (0.0, 1.0),
     "end_percent": (0.0, 1.0),
     "vsf_offset": (0.0, 20.0),
@@ -124,9 +125,14 @@ class Options:
                 raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}.")
         check_range("vsf_offset", self.vsf_offset)
         for strength in self.strengths:
-            check_range("strength", strength)
+            check_range("strengths", strength)
         if self.schedule == "list" and not self.strengths:
             raise ValueError('schedule is "list": give it strengths, such as "1, 0.8, 0.5", one for each step.')
+
+    @property
+    def all_zero(self) -> bool:
+        """Whether the list of strengths holds nothing else."""
+        return self.schedule == "list" and not any(self.strengths)
 
     @property
     def end(self) -> float:
@@ -170,19 +176,28 @@ class Settings:
     @property
     def off(self) -> bool:
         """Whether these settings leave every feature as it is."""
-        return self.nag_scale == 1 or self.nag_alpha == 0 or self.strength == 0
+        return self.nag_scale == 1 or self.nag_alpha == 0 or self.strength == 0 or self.options.all_zero
+
+    def at(self, strength: float) -> tuple[float | None, float | None, float | None]:
+        """The numbers of the equation at a strength, 0 or more, in the place of the settings' own; from 2 on the most."""
+        if strength == 1:
+            return self.numbers
+        scale, alpha = at_strength(min(strength, RANGES["strength"][1]), self.nag_scale, self.nag_alpha)
+        return scale, self.nag_tau, alpha
+
+    def filled(self, recommended: Strength | None) -> "Settings":
+        """Every None replaced by what is recommended for the model's family; it stays where that is not known, None."""
+        if recommended is None:
+            return self
+        names = ("nag_scale", "nag_tau", "nag_alpha", "nag_sigma_end")
+        missing = {name: getattr(recommended, name) for name in names if getattr(self, name) is None}
+        return dataclasses.replace(self, **missing)
 
     def completed(self, recommended: Strength | None) -> "Settings":
-        """What is in effect: every None replaced by what is recommended for the model's family, then the strength
-        brought into the numbers, so that it is 1. recommended: None where the family is not known; None then stays."""
-        names = ("nag_scale", "nag_tau", "nag_alpha", "nag_sigma_end")
-        chosen = {name: getattr(self, name) for name in names}
-        if recommended is not None:
-            chosen = {name: getattr(recommended, name) if value is None else value for name, value in chosen.items()}
-        if self.strength != 1:
-            scale, alpha = at_strength(self.strength, chosen["nag_scale"], chosen["nag_alpha"])
-            chosen |= {"nag_scale": scale, "nag_alpha": alpha}
-        return dataclasses.replace(self, **chosen, strength=1.0)
+        """What is in effect: `filled`, then the strength brought into the numbers, so that it is 1."""
+        filled = self.filled(recommended)
+        scale, tau, alpha = filled.at(self.strength)
+        return dataclasses.replace(filled, nag_scale=scale, nag_tau=tau, nag_alpha=alpha, strength=1.0)
 
     def sigma_range(self, percent_to_sigma: Callable[[float], float]) -> tuple[float, float]:
         """The lowest and the highest sigma at which NAG acts, both included; (0, inf) where it always does."""

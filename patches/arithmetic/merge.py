@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from .equation import guide_at_once, is_off, is_traced, kernels_for, tokens_at_once
+from .equation import Number, guide_at_once, is_off, is_traced, kernels_for, of_tokens, tokens_at_once
 from .segments import Segments
 
 Part = tuple[torch.Tensor, torch.Tensor]
@@ -33,9 +33,10 @@ def guide_joint(
     to_positive: Part,
     to_negative: Part,
     segments: Segments,
-    scale: float,
-    tau: float,
-    alpha: float,
+    scale: Number,
+    tau: Number,
+    alpha: Number,
+    equation: str = "nag",
 ) -> torch.Tensor:
     """Joint attention over two prompts and an image in one sequence, from attention to each of the three apart.
 
@@ -47,7 +48,7 @@ def guide_joint(
             tokens) in float32), as `merge` takes them: from the queries of all tokens, for the positive from those
             of `segments.known`.
         segments: of the sequence.
-        scale, tau, alpha: as for `equation.guide`.
+        scale, tau, alpha, equation: as for `equation.guide`; a number a token is of the image's tokens.
 
     Returns:
         (batch, tokens, heads * head_dim), contiguous and new, in the outputs' dtype.
@@ -58,28 +59,32 @@ def guide_joint(
     parts, numbers = (to_image, to_positive, to_negative), (scale, tau, alpha)
     _check(parts, segments)
     if is_traced(*(z for z, _ in parts)):
-        return _plain(*parts, segments, numbers)
+        return _plain(*parts, segments, numbers, equation)
     z = to_image[0]
     batch, heads, tokens, dim = z.shape
     out = z.new_empty(batch, tokens, heads * dim)
     kernels = kernels_for(z)
-    if kernels is None or not kernels.guide_joint(*parts, segments, *numbers, out):
-        _in_chunks(*parts, segments, numbers, out)
+    if kernels is None or not kernels.guide_joint(*parts, segments, *numbers, out, equation):
+        _in_chunks(*parts, segments, numbers, out, equation)
     return out
 
 
-def image_of_each(to_image: Part, to_positive: Part, to_negative: Part, segments: Segments) -> Iterator[torch.Tensor]:
+def image_of_each(
+    to_image: Part, to_positive: Part, to_negative: Part, segments: Segments
+) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
     """What `guide_joint`, given the same, guides: the image tokens' attention with each prompt.
 
     Yields:
-        (2, batch, tokens, heads * head_dim), the positive's and the negative's, some tokens at a time, in float32 at
-        least.
+        Which of the image's tokens; and for the positive and the negative (batch, tokens, heads * head_dim) of them, in
+        float32 at least.
     """
     if is_traced(*(z for z, _ in (to_image, to_positive, to_negative))):
-        yield _all_of_each(to_image, to_positive, to_negative, segments)
+        yield slice(None), *_all_of_each(to_image, to_positive, to_negative, segments)
         return
+    start = segments.image.start
     for chunk in _chunks(segments.image, tokens_at_once(to_image[0])):
-        yield _of_each(to_image, to_positive, to_negative, segments, chunk)
+        z_pos, z_neg = _of_each(to_image, to_positive, to_negative, segments, chunk)
+        yield slice(chunk.start - start, chunk.stop - start), z_pos, z_neg
 
 
 def _all_of_each(to_image, to_positive, to_negative, segments):
@@ -98,29 +103,30 @@ def _check(parts, segments):
             raise ValueError(f"{of}, do not fit attention of {shapes}")
 
 
-def _plain(to_image, to_positive, to_negative, segments, numbers):
+def _plain(to_image, to_positive, to_negative, segments, numbers, equation):
     z_pos, z_neg = merge(_of(to_image, segments.known), to_positive), merge(to_image, to_negative)
     z_pos, z_neg = z_pos.transpose(1, 2).flatten(2), z_neg.transpose(1, 2).flatten(2)
     dtype = to_image[0].dtype
     z = z_pos[:, segments.image_of_known]
-    if not is_off(*numbers):
-        z = guide_at_once(z, z_neg[:, segments.image], *numbers, dtype)
+    if not is_off(*numbers, equation):
+        z = guide_at_once(z, z_neg[:, segments.image], *numbers, dtype, None, equation)
     positive, negative = z_pos[:, segments.positive_of_known], z_neg[:, segments.negative]
     return segments.joined([part.to(dtype) for part in (negative, positive, z)])
 
 
-def _in_chunks(to_image, to_positive, to_negative, segments, numbers, out):
+def _in_chunks(to_image, to_positive, to_negative, segments, numbers, out, equation):
     """Some tokens at a time, from and to views, so that the float32 tensors in between stay small."""
     batch, heads, n_tokens, dim = to_image[0].shape
-    at_once = tokens_at_once(out)
+    at_once, off, start = tokens_at_once(out), is_off(*numbers, equation), segments.image.start
     by_head = out.unflatten(2, (heads, dim)).transpose(1, 2)
     for chunk in _chunks(segments.negative, at_once):
         merge(_of(to_image, chunk), _of(to_negative, chunk), by_head[:, :, chunk])
-    for chunk in _chunks(segments.known if is_off(*numbers) else segments.positive, at_once):
+    for chunk in _chunks(segments.known if off else segments.positive, at_once):
         merge(_of(to_image, chunk), _of(to_positive, segments.of_known(chunk)), by_head[:, :, chunk])
-    for chunk in () if is_off(*numbers) else _chunks(segments.image, at_once):
+    for chunk in () if off else _chunks(segments.image, at_once):
         z_pos, z_neg = _of_each(to_image, to_positive, to_negative, segments, chunk)
-        guide_at_once(z_pos, z_neg, *numbers, out.dtype, out[:, chunk])
+        of_chunk = of_tokens(numbers, slice(chunk.start - start, chunk.stop - start))
+        guide_at_once(z_pos, z_neg, *of_chunk, out.dtype, out[:, chunk], equation)
 
 
 def _of_each(to_image, to_positive, to_negative, segments, chunk):

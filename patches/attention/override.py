@@ -143,8 +143,9 @@ class JointAttention(Override):
             meet(q[:, :, segments.known], keys.positive, masks.to_positive),
             meet(q, keys.negative, masks.to_negative),
         )
-        self.equation.note(image_of_each(*parts, segments))
-        return guide_joint(*parts, segments, *self.equation.numbers)
+        numbers = self.equation.numbers_for(q.shape[2] - self.sizes.text)
+        self.equation.note(image_of_each(*parts, segments), numbers)
+        return guide_joint(*parts, segments, *numbers, self.equation.name)
 
     def _apart(self, attend, q, k, v, mask):
         segments = self.sizes.segments(q.shape[2])

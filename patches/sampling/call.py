@@ -89,8 +89,8 @@ class ModelWrapper:
         return rehearse
 
     def _equation(self, active, device):
-        on_device = self.on_device(active.settings, device)
-        return Equation(*active.settings.numbers, on_device, active.statistics, self.witness)
+        numbers = active.settings.at(active.strength)
+        return Equation(*numbers, self.on_device(numbers, device), active.statistics, self.witness)
 
 
 def _is_guided(rows, active, transformer_options):
@@ -117,6 +117,6 @@ def _explained(model):
         raise RuntimeError(OTHER_CODE.format(", ".join(foreign), type(error).__name__, error)) from error
 
 
-def _on_device(settings, device):
+def _on_device(numbers, device):
     """nag_scale, nag_tau and nag_alpha as tensors; filled in there, so that the host does not wait."""
-    return tuple(torch.full((), value, dtype=torch.float32, device=device) for value in settings.numbers)
+    return tuple(torch.full((), value, dtype=torch.float32, device=device) for value in numbers)

@@ -9,6 +9,7 @@ import torch
 
 from ..settings import Settings
 from .negative import Negative
+from .schedule import Schedule
 from .statistics import Statistics
 
 SPLIT_BATCH = (
@@ -21,7 +22,7 @@ SPLIT_BATCH = (
 class Guidance:
     """How the rows of one conditioning are guided: when (low <= sigma <= high), by what, and how strongly.
 
-    What that does is counted in `statistics`, unless it is None.
+    What that does is counted in `statistics`, unless it is None. The strength follows `schedule`; None: it stays.
     """
 
     settings: Settings
@@ -29,6 +30,7 @@ class Guidance:
     low: float
     high: float
     statistics: Statistics | None = None
+    schedule: Schedule | None = None
 
     def repeated(self, rows: int) -> "Guidance":
         return dataclasses.replace(self, negatives=tuple(n.repeated(rows) for n in self.negatives))
@@ -37,22 +39,27 @@ class Guidance:
         """Whether rows with the one and rows with the other can be guided in one model call."""
         return self is other or (
             (self.settings, self.low, self.high) == (other.settings, other.low, other.high)
+            and self.schedule == other.schedule
             and self.statistics is other.statistics
             and [n.signature() for n in self.negatives] == [n.signature() for n in other.negatives]
         )
 
     def always(self) -> bool:
         """Whether it acts at every sigma with all of its negatives, so that nobody needs to ask for sigma."""
-        return all(part.low <= 0 and part.high == math.inf for part in (self, *self.negatives))
+        return self.schedule is None and all(p.low <= 0 and p.high == math.inf for p in (self, *self.negatives))
 
     def acts_at(self, sigma: float) -> bool:
         return bool(self.in_force(sigma))
 
     def in_force(self, sigma: float) -> list[Negative]:
         """The negatives that hold at this sigma; none where NAG does not act."""
-        if not self.low <= sigma <= self.high:
+        if not self.low <= sigma <= self.high or self.strength_at(sigma) == 0:
             return []
         return [n for n in self.negatives if n.low <= sigma <= n.high]
+
+    def strength_at(self, sigma: float) -> float:
+        """What the dial and the schedule make of it at this sigma."""
+        return self.settings.strength * (1.0 if self.schedule is None else self.schedule.at(sigma))
 
 
 @dataclass(frozen=True)
@@ -60,10 +67,12 @@ class Active:
     """The negative of a model call in which NAG acts: see ModelCall for the fields.
 
     Args:
+        strength: see Guidance.strength_at; the settings' own is in it.
         sources: of each entry, what it is made of: the same sources, the same entry.
     """
 
     settings: Settings
+    strength: float
     entries: tuple[dict, ...]
     sources: tuple[Hashable, ...]
     guided: tuple[slice, ...]
@@ -135,7 +144,9 @@ class GuidanceRows(comfy.conds.CONDRegular):
         entries = tuple(_of_all([entry.given for entry in of_rows] * times) for of_rows in zip(*parts))
         source = lambda entry: (entry.source, len(entry.tokens))
         sources = tuple(tuple(map(source, of_rows)) * times for of_rows in zip(*parts))
-        return Active(guidances[0].settings, entries, sources, self._guided_slices(times), guidances[0].statistics)
+        first = guidances[0]
+        guided = self._guided_slices(times)
+        return Active(first.settings, first.strength_at(sigma), entries, sources, guided, first.statistics)
 
     def _times(self, n_rows):
         batched = sum(rows.count for rows in self.cond)

@@ -4,6 +4,7 @@ import itertools
 import logging
 
 import comfy.sampler_helpers
+import torch
 from comfy.patcher_extension import WrappersMP
 
 from ..checks import check_inputs, check_text
@@ -15,6 +16,7 @@ from .hook_groups import check_loras, drop_hook
 from .negative import encode_negative
 from .notices import IGNORED, NEGATIVE_IS_GUIDED, NO_NEGATIVE, TWO_NAGS, of_request, say, telling
 from .request import KEY, Request
+from .schedule import schedule_of
 from .statistics import Statistics
 from .watch import Watch
 from .witness import Witness
@@ -65,7 +67,7 @@ class SamplingWrapper:
                 check_text("positive", adapter, model.diffusion_model, conditioning.get("cross_attn"))
                 check_inputs("positive", adapter, conditioning["model_conds"])
             negatives = negative_entries(request, guider)
-            guidance = make_guidance(model, adapter, request, negatives, guider, noise, run)
+            guidance = make_guidance(model, adapter, request, negatives, guider, noise, sigmas, run)
             said = of_request(request, guidance.settings, _texts(negatives), _texts(conditionings))
             say(request, [*said, *adapter.notices], idle=bool(said))
             if request.report is not None and guidance.settings.options.statistics:
@@ -207,7 +209,7 @@ def negative_entries(request: Request, guider) -> list[dict]:
 
 
 def make_guidance(
-    model, adapter: Adapter, request: Request, entries: list[dict], guider, noise, run: dict
+    model, adapter: Adapter, request: Request, entries: list[dict], guider, noise, sigmas: torch.Tensor, run: dict
 ) -> Guidance:
     """Encode a request's negative, as negative_entries gives it, and complete the request's settings.
 
@@ -215,13 +217,16 @@ def make_guidance(
         ValueError: the negative is not for this model, or it has a LoRA that no positive has.
     """
     check_loras(entries, itertools.chain(*(conds for kind, conds in guider.conds.items() if kind != "negative")))
-    settings = request.settings.completed(adapter.recommended(model))
+    settings = request.settings.filled(adapter.recommended(model))
     low, high = settings.sigma_range(model.model_sampling.percent_to_sigma)
-    guidance = Guidance(settings, encode_negative(model, adapter, entries, noise, **run), low, high)
+    schedule = schedule_of(settings.options, sigmas, low, high)
+    negatives = encode_negative(model, adapter, entries, noise, **run)
+    guidance = Guidance(settings, negatives, low, high, schedule=schedule)
     logging.info(
-        "NAG: nag_scale %g, nag_tau %g, nag_alpha %g%s",
-        *(settings.nag_scale, settings.nag_tau, settings.nag_alpha),
+        "NAG: nag_scale %g, nag_tau %g, nag_alpha %g%s%s",
+        *settings.at(settings.strength),
         "" if guidance.always() else f", while sigma lies between {low:.4g} and {high:.4g}",
+        "" if schedule is None else f", schedule {settings.options.schedule}",
     )
     return guidance
 

@@ -5,7 +5,7 @@ import { draw, makePicture } from "./picture.js"
 import { STRENGTH } from "./numbers.js"
 import { Presets } from "./presets.js"
 import { hasStatistics, toggleStatistics } from "./settings.js"
-import { describe, describeWhole, headline, hint, means, stepsOf } from "./steps.js"
+import { describe, describeWhole, factsOf, headline, hint, means, stepsOf } from "./steps.js"
 import { number, text } from "./text.js"
 
 const HEIGHT = 126 // px
@@ -40,6 +40,7 @@ export class Panel {
     this.picture = makePicture()
     this.headline = make("div", "nag-headline")
     this.hint = make("div", "nag-hint")
+    this.facts = make("div", "nag-facts")
     this.detail = make("div", "nag-detail")
     this.presets = new Presets(this.app, this.node, this.t)
     this.button = make("button", "nag-statistics", this.t("statistics"))
@@ -51,7 +52,7 @@ export class Panel {
     const controls = make("div", "nag-controls")
     controls.append(this.presets.select, this.button, this.compare)
     this.root = make("div", "nag-panel")
-    this.root.append(this.headline, this.hint, this.picture.root, this.detail, controls)
+    this.root.append(this.headline, this.hint, this.facts, this.picture.root, this.detail, controls)
     this.listen()
   }
 
@@ -109,13 +110,15 @@ export class Panel {
     this.headline.title = warning ?? (runs.flat().some((step) => !step.exact) ? t("guess") : "")
     this.headline.classList.toggle("nag-warning", warning !== null)
     this.hint.textContent = warning === null ? hint(t, plan, this.node) : ""
+    this.facts.textContent = this.facts.title = factsOf(t, plan).join(" · ")
     const mean = this.root.classList.contains("nag-idle") ? null : means(runs)
     this.showMeasures(mean)
-    this.detail.replaceChildren(mean ? make("span", "nag-advice", advice(t, mean, dialOf(this.node))) : this.summary())
+    const advised = mean && advice(t, mean, dialOf(this.node, plan.settings?.capped ?? true))
+    this.detail.replaceChildren(advised ? make("span", "nag-advice", advised) : this.summary())
     this.detail.title = this.detail.textContent
   }
 
-  // In place of the advice before a run: the family, and the numbers in effect.
+  // In place of the advice before a run: the family, and the numbers in effect that are used.
   summary() {
     const { family, settings } = this.plan
     const known = STRENGTH.filter((name) => settings?.[name] != null)
