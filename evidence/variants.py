@@ -40,7 +40,7 @@ def _l2(shipped):
 
 
 def l2_at_once(positive, negative, scale, tau, alpha, dtype, out=None, equation="nag"):
-    """`guide_at_once` with the Euclidean norm in the place of L1's."""
+    """`guide_at_once` with the Euclidean norm in the place of L1's, of the equation nag alone."""
     z_pos, z_neg = positive.float(), negative.float()
     z = torch.lerp(z_neg, z_pos, scale)
     norm = lambda features: torch.linalg.vector_norm(features, dim=-1, keepdim=True)
