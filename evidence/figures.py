@@ -34,7 +34,7 @@ ABLATIONS = {
     "L2 for L1, nag_scale": ("L2 for L1", "#3f9b6c", "^"),
 }
 NOT_FROM_BASE = ("nag_tau", rows.STRONG_TAU)  # with the lowest cap NAG acts, too
-FURTHER = (("#5fb3b3", "P"), ("#d970a6", "X"), ("#c2a21d", "v"), ("#3f9b6c", "^"))  # of curves beside NAG's
+FURTHER = (("#5fb3b3", "P"), ("#d970a6", "X"), ("#c2a21d", "v"), ("#3f9b6c", "^"), ("#8f7f5f", "<"))
 SHOWN = {"unwanted": ("#cf5c36", "s"), "wanted": ("#3f9b6c", "^"), "right": ("#2e86c9", "o")}
 SHARES = {"unwanted": "unwanted, %", "wanted": "wanted, %", "right": "both right, %"}
 PANEL = (2.9, 2.5)  # inches
@@ -76,8 +76,8 @@ def main(options):
     made = {  # of the models of which there is what a figure needs most, if there are any
         "curves": swept and (lambda: curves(swept, rows.curves_of, CURVES, retention, "with all of the wanted, %")),
         "fidelity": swept and (lambda: curves(swept, rows.curves_of, CURVES, fidelity, "distance to drawn pictures")),
-        "equations": lambda: beside_the_dial(swept, rows.equation_curves(equations)),
-        "token_wise": lambda: beside_the_dial(swept, rows.token_wise_curves()),
+        "equations": lambda: beside_the_dial(swept, lambda model: rows.equation_curves(equations)),
+        "token_wise": lambda: beside_the_dial(swept, rows.token_wise_curves),
         "ablation": lambda: ablation(swept),
         "few_steps": student and (lambda: few_steps(student, "student")),
         "few_steps_teacher": teacher and (lambda: few_steps(teacher, "teacher")),
@@ -135,21 +135,24 @@ def fidelity(pictures):
 
 
 def ablation(stored):
-    return where_tried(stored, {name: curve for name, curve in rows.ablation_curves().items() if "cap" in name},
-                       lambda model: {"nag_scale": rows.curves_of(model)["nag_scale"], **rows.ablation_curves()}, ABLATIONS)
+    tried = lambda model: {name: curve for name, curve in rows.ablation_curves().items() if "cap" in name}
+    swept = lambda model: {"nag_scale": rows.curves_of(model)["nag_scale"], **rows.ablation_curves()}
+    return where_tried(stored, tried, swept, ABLATIONS)
 
 
 def beside_the_dial(stored, tried):
-    """Further curves, {name: {value: Row}}, beside CFG's and NAG's by its dial."""
+    """Further curves beside CFG's and NAG's by its dial."""
+    names = dict.fromkeys(name for model in stored for name in tried(model))
     looks = {"cfg": CURVES["cfg"], "nag": ("nag, strength", "#2e86c9", "o")}
-    looks |= {name: (name, *look) for name, look in zip(tried, FURTHER)}
-    return where_tried(stored, tried, lambda model: {"cfg": rows.curves_of(model)["cfg"], "nag": rows.dial(), **tried}, looks)
+    looks |= {name: (name, *look) for name, look in zip(names, FURTHER)}
+    return where_tried(stored, tried, lambda model: {"cfg": rows.curves_of(model)["cfg"], "nag": rows.dial(),
+                                                     **tried(model)}, looks)
 
 
 def where_tried(stored, tried, swept, looks):
-    """Curves of the models of which there are such rows; None if there is none."""
-    asked = [row for curve in tried.values() for row in curve.values()]
-    there = tables.having(stored, *asked)
+    """`curves` of those models of which there are rows of tried(model), {name: {value: Row}}; None if there is none."""
+    rows_of = {name: [row for curve in tried(name).values() for row in curve.values()] for name in stored}
+    there = {name: raw for name, raw in stored.items() if tables.having({name: raw}, *rows_of[name])}
     return curves(there, swept, looks, retention, "with all of the wanted, %") if there else None
 
 
@@ -163,7 +166,7 @@ def curves(stored, swept, looks, of, label):
         base = raw.rows.get(rows.Row("student", rows.ABLATED).key)
         named = swept(name)
         for curve, (text, colour, marker) in looks.items():
-            found = {value: raw.rows[row.key] for value, row in sorted(named[curve].items()) if row.key in raw.rows}
+            found = {value: raw.rows[row.key] for value, row in sorted(named.get(curve, {}).items()) if row.key in raw.rows}
             if found and base is not None:
                 from_base = [] if curve in NOT_FROM_BASE else [base]
                 draw_curve(panel, from_base, list(found.values()), of, text, colour, marker)

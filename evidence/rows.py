@@ -7,6 +7,7 @@ from dataclasses import dataclass
 MODELS = ("flux", "sd3", "unet", "wan", "emoji")
 WITH_PAG = ("unet",)  # ComfyUI's PerturbedAttentionGuidance perturbs a UNet's middle block
 WITH_TWO_STREAMS = ("flux", "emoji")
+BY_CROSS_ATTENTION = ("unet", "wan")  # to the text alone; the others attend to text and image at once
 CFG, PAG = 3.0, 3.0
 FEW, MANY = (1, 2, 4), 20
 ABLATED = 2  # steps of the student in which the equation is taken apart
@@ -24,7 +25,8 @@ ABLATIONS = {  # settings of each, and the nag_scales at which it is tried: unbl
     "neither": ({"variant": "no cap", "nag_alpha": 1.0}, SMALL),
     "L2 for L1": ({"variant": "L2"}, LARGE),
 }
-TOKEN_WISE = ("by angle", "by root of angle", "by difference", "against difference")
+SHARE = "by share of attention"
+TOKEN_WISE = ("by angle", "by root of angle", "by difference", "against difference", SHARE)
 SCALES_OF = {name: (1.25, 1.5, 2.0, 3.0, 5.0) for name in ("vsf", "nasa")}  # nag_scales; auto is no recommendation for them
 STRONG = 2.0  # the dial at its end: what the cap and the blend are for shows where NAG is pushed
 STRONG_TAU = f"nag_tau at strength {STRONG:g}"
@@ -178,7 +180,7 @@ def other_equations(model, equations):
 
 
 def token_wise(model):
-    return Table("Token-wise strength", (beside_the_dial(token_wise_curves()),))
+    return Table("Token-wise strength", (beside_the_dial(token_wise_curves(model)),))
 
 
 def beside_the_dial(curves):
@@ -212,9 +214,10 @@ def equation_curves(equations):
             for name in equations}
 
 
-def token_wise_curves():
+def token_wise_curves(model):
     """nag_alpha weighted token by token, by what variants.py measures there, {name: {strength: Row}}."""
-    return {f"{name}, strength": dial(variant=name) for name in TOKEN_WISE}
+    return {f"{name}, strength": dial(variant=name) for name in TOKEN_WISE
+            if name != SHARE or model not in BY_CROSS_ATTENTION}
 
 
 def labelled(curves):

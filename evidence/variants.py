@@ -6,6 +6,11 @@ import importlib
 import torch
 
 NO_CAP = 1e30  # times the positive's norm; an infinite one would make nan of a token that is zero
+ARITHMETIC = ("arithmetic.equation", "arithmetic.merge")
+FUNCTIONS = {  # of the pack that change, and the modules that call them
+    "guide_at_once": ARITHMETIC, "kernels_for": ARITHMETIC, "tokens_at_once": ARITHMETIC,
+    "guide_joint": ("attention.override",),
+}
 
 
 @contextlib.contextmanager
@@ -14,21 +19,17 @@ def equation(pack, variant):
 
     pack: its package. A variant is by PyTorch on any device, and of all tokens of a picture at once.
     """
-    if not variant:
-        yield
-        return
-    modules = [importlib.import_module(f"{pack.__name__}.patches.arithmetic.{name}") for name in ("equation", "merge")]
-    shipped = modules[0].guide_at_once
-    ours = {"guide_at_once": VARIANTS[variant](shipped), "kernels_for": lambda features: None,
-            "tokens_at_once": lambda features: features.shape[-2]}
-    before = [(module, name, getattr(module, name)) for module in modules for name in ours]
+    changes = VARIANTS[variant] | ALL_AT_ONCE if variant else {}
+    modules = {name: [importlib.import_module(f"{pack.__name__}.patches.{where}") for where in FUNCTIONS[name]]
+               for name in changes}  # all of them first: a module imported now would take what has changed for shipped
+    before = [(module, name, getattr(module, name)) for name in changes for module in modules[name]]
     try:
-        for module, name, _ in before:
-            setattr(module, name, ours[name])
+        for module, name, shipped in before:
+            setattr(module, name, changes[name](shipped))
         yield
     finally:
-        for module, name, value in before:
-            setattr(module, name, value)
+        for module, name, shipped in before:
+            setattr(module, name, shipped)
 
 
 def _no_cap(shipped):
@@ -50,17 +51,29 @@ def l2_at_once(positive, negative, scale, tau, alpha, dtype, out=None, equation=
 
 
 def _by_token(measure, power=1.0):
-    """nag_alpha, at most 1, times a weight for each token: a measure of it to a power, over the mean of the picture's.
+    """nag_alpha by the measure(positive, negative) of each token, to a power.
 
-    measure: of float32 features (..., tokens, features), the positive's and the negative's, gives (..., tokens, 1).
+    measure: of float32 features (batch, tokens, features), gives (batch, tokens, 1).
     """
-    def variant(shipped):
+    def changed(shipped):
         def at_once(positive, negative, scale, tau, alpha, *rest):
-            weight = measure(positive.float(), negative.float()).clamp_min(1e-6) ** power
-            weight = weight / weight.mean(-2, keepdim=True)
-            return shipped(positive, negative, scale, tau, (alpha * weight).clamp_max(1), *rest)
+            alpha = weighted(alpha, measure(positive.float(), negative.float()).clamp_min(1e-6) ** power)
+            return shipped(positive, negative, scale, tau, alpha, *rest)
         return at_once
-    return variant
+    return changed
+
+
+def _by_share(shipped):
+    """nag_alpha by how much of each image token's attention would go to the negative, beside the image, of all heads."""
+    def joint(to_image, to_positive, to_negative, segments, scale, tau, alpha, *rest):
+        share = torch.sigmoid((to_negative[1] - to_image[1])[:, :, segments.image]).mean(1).unsqueeze(-1)
+        return shipped(to_image, to_positive, to_negative, segments, scale, tau, weighted(alpha, share), *rest)
+    return joint
+
+
+def weighted(alpha, weight):
+    """alpha, at most 1, of each token, (batch, tokens, 1): by a weight over its mean in the picture."""
+    return (alpha * weight / weight.mean(-2, keepdim=True)).clamp_max(1)
 
 
 def angle(positive, negative):
@@ -74,8 +87,14 @@ def difference(positive, negative):
     return norm(positive - negative) / norm(positive).clamp_min(torch.finfo(positive.dtype).tiny)
 
 
-VARIANTS = {
-    "no cap": _no_cap, "L2": _l2,
-    "by angle": _by_token(angle), "by root of angle": _by_token(angle, 0.5),
-    "by difference": _by_token(difference), "against difference": _by_token(difference, -0.5),
+ALL_AT_ONCE = {"kernels_for": lambda shipped: lambda features: None,
+               "tokens_at_once": lambda shipped: lambda features: features.shape[-2]}
+VARIANTS = {  # {function of the pack: what makes another of it}
+    "no cap": {"guide_at_once": _no_cap},
+    "L2": {"guide_at_once": _l2},
+    "by angle": {"guide_at_once": _by_token(angle)},
+    "by root of angle": {"guide_at_once": _by_token(angle, 0.5)},
+    "by difference": {"guide_at_once": _by_token(difference)},
+    "against difference": {"guide_at_once": _by_token(difference, -0.5)},
+    "by share of attention": {"guide_joint": _by_share},  # of joint attention alone
 }
