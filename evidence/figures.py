@@ -145,8 +145,8 @@ def beside_the_dial(stored, tried):
     names = dict.fromkeys(name for model in stored for name in tried(model))
     looks = {"cfg": CURVES["cfg"], "nag": ("nag, strength", "#2e86c9", "o")}
     looks |= {name: (name, *look) for name, look in zip(names, FURTHER)}
-    return where_tried(stored, tried, lambda model: {"cfg": rows.curves_of(model)["cfg"], "nag": rows.dial(),
-                                                     **tried(model)}, looks)
+    swept = lambda model: {"cfg": rows.curves_of(model)["cfg"], "nag": rows.dial(), **tried(model)}
+    return where_tried(stored, tried, swept, looks)
 
 
 def where_tried(stored, tried, swept, looks):
@@ -166,7 +166,8 @@ def curves(stored, swept, looks, of, label):
         base = raw.rows.get(rows.Row("student", rows.ABLATED).key)
         named = swept(name)
         for curve, (text, colour, marker) in looks.items():
-            found = {value: raw.rows[row.key] for value, row in sorted(named.get(curve, {}).items()) if row.key in raw.rows}
+            points = sorted(named.get(curve, {}).items())
+            found = {value: raw.rows[row.key] for value, row in points if row.key in raw.rows}
             if found and base is not None:
                 from_base = [] if curve in NOT_FROM_BASE else [base]
                 draw_curve(panel, from_base, list(found.values()), of, text, colour, marker)

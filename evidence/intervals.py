@@ -45,8 +45,8 @@ def difference(a, b, case):
 def beside(curve, unwanted, shown, case):
     """(mean, low, high) of how many more pictures show something than those of a curve that suppress as much.
 
-    Between two points of the curve lies a line: pictures of the one and of the other in such shares that the unwanted is as
-    frequent. That it is as frequent by these prompts' lot is in the interval, too, by the line's slope.
+    Between two points of the curve lies a line: pictures of the one and of the other in such shares that the unwanted
+    is as frequent. That other prompts would have it less or more often than the line is in the interval, by its slope.
 
     Args:
         curve: [(unwanted, shown)] of each point, bools of the same prompts and noise as here.
@@ -61,8 +61,8 @@ def beside(curve, unwanted, shown, case):
         if low <= share <= high and low < high:
             part = (high - share) / (high - low)
             slope = (numpy.mean(shown_more) - numpy.mean(shown_less)) / (high - low)
-            mixed = lambda a, b: (1 - part) * a + part * b
-            gained = shown - mixed(shown_more, shown_less) - slope * (unwanted - mixed(more, less))
+            gained = shown - (1 - part) * shown_more - part * shown_less
+            gained = gained - slope * (unwanted - (1 - part) * more - part * less)
             return difference(gained, numpy.zeros(len(gained)), case)
     return None
 

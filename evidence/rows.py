@@ -27,7 +27,7 @@ ABLATIONS = {  # settings of each, and the nag_scales at which it is tried: unbl
 }
 SHARE = "by share of attention"
 TOKEN_WISE = ("by angle", "by root of angle", "by difference", "against difference", SHARE)
-SCALES_OF = {name: (1.25, 1.5, 2.0, 3.0, 5.0) for name in ("vsf", "nasa")}  # nag_scales; auto is no recommendation for them
+SCALES_OF = {name: (1.25, 1.5, 2.0, 3.0, 5.0) for name in ("vsf", "nasa")}  # nag_scales: auto is not for them
 STRONG = 2.0  # the dial at its end: what the cap and the blend are for shows where NAG is pushed
 STRONG_TAU = f"nag_tau at strength {STRONG:g}"
 

@@ -22,8 +22,8 @@ LEGEND = f"""Written by `python -m evidence tables` from `raw/`; [README.md](REA
   other seeds of these prompts (Wilson).
 - **over the first**: points more than in the block's first row, picture by picture of the same prompt and noise, with
   the {intervals.LEVEL:.0%} interval for other prompts of this kind (Student's t over the prompts' means).
-- **wanted, over nag's curve**: points more of the wanted than NAG has at a strength of its dial at which it suppresses as
-  much, interpolated between its rows; the interval as before. No figure where its dial does not reach.
+- **wanted, over nag's curve**: points more of the wanted than NAG has where its dial suppresses as much, interpolated
+  between its rows, with the interval for other prompts. No figure where its dial does not reach.
 - **off palette**: pixels of no colour of the model's world, in per cent. A world of any colours has none.
 - **distance**: Fréchet distance in the judge's features to drawn pictures of the same prompts; **without**: to such in
   which the unwanted does not show, which is what a perfect negative prompt would give. Intervals by leaving out a
@@ -55,8 +55,9 @@ def main(options):
         strip = HERE / "strips" / f"{name}.webp"
         lines += [f"## {name}", "", *([f"![Pictures by {name}](strips/{strip.name})", ""] * strip.exists()),
                   *about(raw), ""]
+        shown = set()
         for number, table in enumerate(rows.tables(name, equations_in(raw)), 1):
-            found = of_blocks(raw, table.blocks)
+            found = of_blocks(raw, table.blocks, shown)
             lines += [f"### {name} {number}. {table.title}", "", *found] if found else []
     costs = options.raw / "cost.json"
     if costs.exists():
@@ -102,12 +103,14 @@ def about(raw):
     return lines
 
 
-def of_blocks(raw, blocks):
-    """Lines: a table for each block of which rows are there."""
+def of_blocks(raw, blocks, shown):
+    """Lines: a table for each block of which rows are there that are not all in `shown`, keys, to which they are added."""
     lines = []
     for block in blocks:
         found = {label: raw.rows[row.key] for label, row in block.rows.items() if row.key in raw.rows}
-        if found:
+        keys = {block.rows[label].key for label in found}
+        if not keys <= shown:
+            shown |= keys
             first = next(iter(found.values()))
             lines += [block.title + ":", ""]
             curve = [raw.rows[row.key] for row in block.beside if row.key in raw.rows]
@@ -127,7 +130,8 @@ def cells(label, raw, pictures, first=None, curve=()):
     with_it, half, without, half_without = pictures.distances
     compared = curve and not any(pictures is each for each in curve) and intervals.beside(
         [(each.unwanted, each.wanted) for each in curve], pictures.unwanted, pictures.wanted, raw.case)
-    return [label, *shares, *changes, points(compared) if compared else "", odd, distance(with_it, half), distance(without, half_without)]
+    return [label, *shares, *changes, points(compared) if compared else "", odd, distance(with_it, half),
+            distance(without, half_without)]
 
 
 def points(found):

@@ -1,5 +1,5 @@
-"""The equation taken apart, for the ablation, and tried token by token. Nothing of it is in what the pack ships or can be
-asked for there."""
+"""The equation taken apart, for the ablation, and tried token by token. Nothing of it is in what the pack ships or can
+be asked for there."""
 import contextlib
 import importlib
 
@@ -64,7 +64,7 @@ def _by_token(measure, power=1.0):
 
 
 def _by_share(shipped):
-    """nag_alpha by how much of each image token's attention would go to the negative, beside the image, of all heads."""
+    """nag_alpha by the share of an image token's attention that the negative has beside the image, of all heads."""
     def joint(to_image, to_positive, to_negative, segments, scale, tau, alpha, *rest):
         share = torch.sigmoid((to_negative[1] - to_image[1])[:, :, segments.image]).mean(1).unsqueeze(-1)
         return shipped(to_image, to_positive, to_negative, segments, scale, tau, weighted(alpha, share), *rest)

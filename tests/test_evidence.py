@@ -184,6 +184,16 @@ def test_a_line_of_a_table():
     assert tables.distance(183.79, 31.93) == "184 ±32" and tables.distance(18.379, 3.193) == "18.4 ±3.2"
 
 
+def test_a_block_that_says_nothing_new_is_left_out():
+    kept, shown = some_raw(), set()
+    (block,) = rows.token_wise("flux").blocks
+    assert tables.of_blocks(kept, [block, block], shown)[0] == "Student, 2 steps, swept:"
+    assert shown == set(kept.rows) and not tables.of_blocks(kept, [block], shown)
+    added = some_raw(**{rows.row("student", 2, variant="by angle").key: pictures(8, 12)})
+    (line,) = [line for line in tables.of_blocks(added, [block], shown) if line.startswith("| by angle")]
+    assert line.startswith("| by angle, strength 1 | 50.0") and "+0.0 ±65.0" in line
+
+
 def test_results_begin_with_what_is_written_by_hand(tmp_path):
     import argparse
 
