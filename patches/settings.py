@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 
 import torch
 
+from . import blocks
+from .arithmetic.equation import CAPPED
+
 IMAGE_STREAMS = ("shared", "separate")
 MODALITIES = ("both", "picture", "sound")
 EQUATIONS = ("nag", "orthogonal", "vsf", "nasa")
 SCHEDULES = ("constant", "linear", "cosine", "list")
-ALL_BLOCKS = "all"
+ALL_BLOCKS = blocks.ALL
 CHOICES = {"image_stream": IMAGE_STREAMS, "modality": MODALITIES, "equation": EQUATIONS, "schedule": SCHEDULES}
 RANGES = {
     "nag_scale": (0.0, 100.0),
@@ -33,20 +36,23 @@ def check_range(name: str, value: float) -> None:
         raise ValueError(f"{name} must lie between {low:g} and {high:g}, not {found}.")
 
 
-def at_strength(strength: float, nag_scale: float | None, nag_alpha: float | None) -> tuple[float | None, float | None]:
+def at_strength(
+    strength: float, nag_scale: float | None, nag_alpha: float | None, equation: str = EQUATIONS[0]
+) -> tuple[float | None, float | None]:
     """nag_scale and nag_alpha as one dial turns them: 0 is off, 1 leaves them, 2 is the most.
 
     Up to 1 less is blended in: nag_alpha is multiplied by the strength. From 1 to 1.5 nag_alpha grows to twice, at most
     to 1, and then, up to 2, nag_scale - 1 does: in the order in which more of them pays. nag_tau stays, so that it caps
-    what the others do.
+    what the others do. An equation without nag_alpha has nag_scale - 1 multiplied by the strength.
 
     Args:
         strength: 0 to 2.
         nag_scale, nag_alpha: see Settings; None stays None.
+        equation: one of EQUATIONS.
     """
     of_alpha = strength if strength <= 1 else min(2 * strength - 1, 2.0)
-    of_scale = max(2 * strength - 2, 1.0)
-    if nag_alpha is not None:
+    of_scale = max(2 * strength - 2, 1.0) if equation in CAPPED else strength
+    if nag_alpha is not None and equation in CAPPED:
         nag_alpha = min(nag_alpha * of_alpha, RANGES["nag_alpha"][1])
     if nag_scale is not None:
         low, high = RANGES["nag_scale"]
@@ -94,7 +100,7 @@ class Options:
         schedule: one of SCHEDULES; the strength over the steps in which NAG acts.
         strengths: of the schedule "list", a factor on the strength for each of the sampler's steps, 0 to 2; the last
             holds for all that follow.
-        blocks: in which of the model's blocks NAG acts: "all", or numbers and names of lists with commas between.
+        blocks: in which of the model's blocks NAG acts, as `blocks` reads it.
     """
 
     start_percent: float = 0.0
@@ -126,6 +132,7 @@ class Options:
         check_range("vsf_offset", self.vsf_offset)
         for strength in self.strengths:
             check_range("strengths", strength)
+        blocks.check(self.blocks)
         if self.schedule == "list" and not self.strengths:
             raise ValueError('schedule is "list": give it strengths, such as "1, 0.8, 0.5", one for each step.')
 
@@ -146,8 +153,8 @@ class Settings:
 
     Args:
         nag_scale: 1 + s of the paper, 0 to 100; 1 is off. None: as recommended for the model's family.
-        nag_tau: cap of the normalisation, 1 to 10. None: as recommended.
-        nag_alpha: blending factor, 0 to 1; 0 is off. None: as recommended.
+        nag_tau: cap of the normalisation, 1 to 10, in equations that have one. None: as recommended.
+        nag_alpha: blending factor, 0 to 1, in equations that have one; 0 is off. None: as recommended.
         nag_sigma_end: NAG acts while sigma is at least this, 0 to 20. None: as recommended.
         options: see Options.
         strength: of the whole, 0 to 2; 0 is off, 1 leaves the numbers as they are. See at_strength.
@@ -176,13 +183,15 @@ class Settings:
     @property
     def off(self) -> bool:
         """Whether these settings leave every feature as it is."""
-        return self.nag_scale == 1 or self.nag_alpha == 0 or self.strength == 0 or self.options.all_zero
+        unblended = self.nag_alpha == 0 and self.options.equation in CAPPED
+        return self.nag_scale == 1 or unblended or self.strength == 0 or self.options.all_zero
 
     def at(self, strength: float) -> tuple[float | None, float | None, float | None]:
-        """The numbers of the equation at a strength, 0 or more, in the place of the settings' own; from 2 on the most."""
+        """The numbers of the equation at a strength in the place of the settings' own; from 2 on the most."""
         if strength == 1:
             return self.numbers
-        scale, alpha = at_strength(min(strength, RANGES["strength"][1]), self.nag_scale, self.nag_alpha)
+        most, equation = RANGES["strength"][1], self.options.equation
+        scale, alpha = at_strength(min(strength, most), self.nag_scale, self.nag_alpha, equation)
         return scale, self.nag_tau, alpha
 
     def filled(self, recommended: Strength | None) -> "Settings":

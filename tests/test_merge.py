@@ -100,10 +100,14 @@ def exact_merge(parts, segments):
     return found
 
 
-def exactly(parts, segments, numbers=NUMBERS):
+EQUATIONS = ["nag", "orthogonal", "nasa"]
+equations = pytest.mark.parametrize("name", EQUATIONS)
+
+
+def exactly(parts, segments, numbers=NUMBERS, name="nag"):
     """What comes of these parts, with all their roundings."""
     pos, neg = exact_merge(parts, segments)
-    guided = exact_guide(pos[:, segments.image], neg[:, segments.image], Nag([], *numbers))
+    guided = exact_guide(pos[:, segments.image], neg[:, segments.image], Nag([], *numbers, equation=name))
     return in_sequence(segments, pos[:, segments.positive], neg[:, segments.negative], guided)
 
 
@@ -113,8 +117,8 @@ def close(found, expected, magnitude=1.0):
     torch.testing.assert_close(found.double(), expected, rtol=rtol, atol=3e-6 * magnitude)
 
 
-def joint(guide_joint, parts, segments, numbers=NUMBERS):
-    out = guide_joint(*parts, segments, *numbers)
+def joint(guide_joint, parts, segments, numbers=NUMBERS, **more):
+    out = guide_joint(*parts, segments, *numbers, **more)
     assert out.shape == (ROWS, TOKENS, parts[0][0].shape[1] * parts[0][0].shape[3])
     assert out.dtype == parts[0][0].dtype and out.is_contiguous()
     return out
@@ -134,6 +138,30 @@ def test_dtypes_and_sizes(guide_joint, module, dtype, dim, monkeypatch, segments
         monkeypatch.undo()  # Triton does not serve it
     parts = parts_of(*random(dim), dtype, segments)
     close(joint(guide_joint, parts, segments), exactly(parts, segments))
+
+
+@dtypes
+@equations
+def test_equations(guide_joint, dtype, segments, name):
+    parts = parts_of(*random(), dtype, segments)
+    close(joint(guide_joint, parts, segments, equation=name), exactly(parts, segments, name=name))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bfloat16", "float32"])
+@equations
+@pytest.mark.parametrize(("rows", "which"), [(1, "both"), (ROWS, "both"), (1, "scale"), (ROWS, "alpha")])
+def test_numbers_of_each_token(guide_joint, dtype, segments, name, rows, which):
+    """At two tokens one of them is what turns NAG off."""
+    parts = parts_of(*random(), dtype, segments)
+    scale, alpha = 1 + 4 * torch.rand(rows, IMAGE, 1), torch.rand(rows, IMAGE, 1)
+    scale[:, 2], alpha[:, 2], alpha[:, 5] = 1.0, 0.0, 0.0
+    numbers = {"both": (scale, 1.5, alpha), "scale": (scale, 1.5, 0.4), "alpha": (3.0, 1.5, alpha)}[which]
+    found = joint(guide_joint, parts, segments, numbers, equation=name)
+    close(found, exactly(parts, segments, numbers, name))
+    off = [n for n, at in ((2, "both"), (5, "both"), (5, "alpha")) if at == which and (n == 2 or name != "nasa")]
+    untouched = joint(guide_joint, parts, segments, (1.0, 1.5, 0.0))
+    start = segments.image.start
+    assert all(torch.equal(found[:, start + n], untouched[:, start + n]) for n in off)
 
 
 LAYOUTS = [

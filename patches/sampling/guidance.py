@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import comfy.conds
 import torch
 
+from ..blocks import Label
 from ..settings import Settings
 from .negative import Negative
 from .schedule import Schedule
@@ -23,6 +24,7 @@ class Guidance:
     """How the rows of one conditioning are guided: when (low <= sigma <= high), by what, and how strongly.
 
     What that does is counted in `statistics`, unless it is None. The strength follows `schedule`; None: it stays.
+    It acts in `blocks`; None: in all.
     """
 
     settings: Settings
@@ -31,6 +33,7 @@ class Guidance:
     high: float
     statistics: Statistics | None = None
     schedule: Schedule | None = None
+    blocks: frozenset[Label] | None = None
 
     def repeated(self, rows: int) -> "Guidance":
         return dataclasses.replace(self, negatives=tuple(n.repeated(rows) for n in self.negatives))
@@ -77,6 +80,7 @@ class Active:
     sources: tuple[Hashable, ...]
     guided: tuple[slice, ...]
     statistics: Statistics | None
+    blocks: frozenset[Label] | None
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,8 @@ class GuidanceRows(comfy.conds.CONDRegular):
         sources = tuple(tuple(map(source, of_rows)) * times for of_rows in zip(*parts))
         first = guidances[0]
         guided = self._guided_slices(times)
-        return Active(first.settings, first.strength_at(sigma), entries, sources, guided, first.statistics)
+        strength = first.strength_at(sigma)
+        return Active(first.settings, strength, entries, sources, guided, first.statistics, first.blocks)
 
     def _times(self, n_rows):
         batched = sum(rows.count for rows in self.cond)

@@ -5,6 +5,7 @@ would get in. Where a prompt modulates the image, too, what attends in both is t
 """
 import re
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,6 +26,7 @@ OF_IMAGE = (
     "image_meta_size", "local_add_cond", "clip_img", "sca", "crp",
 )  # fmt: skip
 PAYLOAD, OF_TEXT = "minimax_payload", ("text_token_tags",)  # which holds the text's and the picture's
+COUNTED = "counted"  # in the place of the list's name: this knows blocks only in the order in which they run
 PATIENCE = 60  # seconds for the other thread to come
 
 
@@ -70,6 +72,7 @@ class _Lockstep:
 
     def __call__(self, executor, x, t, c_concat=None, c_crossattn=None, control=None, options=None, **values):
         nag, model = values.pop(KEY, None), executor.class_obj
+        nag = nag and nag.at(t[0])
         positive = {**values, "c_crossattn": c_crossattn}
         negative = None if nag is None else self.negative(model, nag, x, t)
         if negative is None:
@@ -106,13 +109,14 @@ class _Lockstep:
         return [module.register_forward_pre_hook(share) for module in at(path, model)]
 
     def meeting_at(self, model, meeting):
-        def meet(module, args):
+        def meet(number, module, args):
             features, n_text = args[0].clone(), 0 if self.tokens.cross else meeting.n_text[meeting.here.which]
             image = features[:, : features.shape[1] - n_text]
-            image.copy_(meeting.meet(meeting.here.which, image, True))
+            image.copy_(meeting.meet(meeting.here.which, image, number=number))
             return (features,)
 
-        return [layer.register_forward_pre_hook(meet) for layer in at(self.tokens.projection, model)]
+        layers = at(self.tokens.projection, model)
+        return [layer.register_forward_pre_hook(partial(meet, number)) for number, layer in enumerate(layers)]
 
     def negative(self, model, nag, x, t):
         to_sigma = model.model_sampling.percent_to_sigma
@@ -152,6 +156,7 @@ class Meeting:
         self.n_image = dict(zip(n_image, ("picture", "sound"))) if isinstance(n_image, tuple) else {n_image: "picture"}
         self.met, self.barrier = [None, None], threading.Barrier(2)
         self.here = threading.local()
+        self.n_met = Counter(), Counter()  # by modality, in each of the two
 
     def override(self, which):
         def attend(func, q, k, v, heads, *args, **options):
@@ -169,15 +174,18 @@ class Meeting:
             out = attention(q, k, v, heads, *args, **options).clone()
             if meets:
                 image = slice(start, start + n_image)
-                out[:, image] = self.meet(which, out[:, image], self.nag.modality in ("both", modality))
+                out[:, image] = self.meet(which, out[:, image], modality)
             return out.unflatten(-1, (heads, -1)).transpose(1, 2) if by_head else out
 
         return attend
 
-    def meet(self, which, z, guiding):
+    def meet(self, which, z, modality="picture", number=None):
+        """number: of the block, which may run more than once; None: it is the next."""
+        nag = self.nag.within(COUNTED, self.n_met[which][modality] if number is None else number)
+        self.n_met[which][modality] += 1
         self.met[which] = z.double()
         self.barrier.wait(PATIENCE)
-        guided = guide(*self.met, self.nag) if guiding else self.met[0]
+        guided = guide(*self.met, nag if self.nag.modality in ("both", modality) else None)
         self.barrier.wait(PATIENCE)
         return guided.to(z)
 

@@ -18,7 +18,8 @@ def forward(net, x, t, cond, negative, nag):
     others = cond.get("others") or Others()
     residuals = (cond.get("control") or {}).get("output", [])
     for i, block in enumerate(net.joint_blocks):
-        others.around(("double_block", i), texts, [image], partial(joint_block, block, texts, image, nag))
+        run = partial(joint_block, block, texts, image, nag and nag.within("joint", i))
+        others.around(("double_block", i), texts, [image], run)
         if i < len(residuals) and residuals[i] is not None:
             image.x = image.x + residuals[i]
     out = net.unpatchify(net.final_layer(image.x, vec), hw=x.shape[-2:])

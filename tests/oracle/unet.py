@@ -102,4 +102,5 @@ class CrossAttention:
         z_pos = self.others.cross_attention(attn, x, self.text, block)
         if self.negative is None:
             return z_pos
-        return guide(z_pos, self.others.cross_attention(attn, x, self.negative.tokens, block), self.nag)
+        z_neg = self.others.cross_attention(attn, x, self.negative.tokens, block)
+        return guide(z_pos, z_neg, self.nag.within(*block[:2]))

@@ -24,12 +24,14 @@ def forward(net, x, t, cond, negative, nag):
     picture = None
     if "clip_fea" in cond and net.img_emb is not None:
         picture = net.img_emb(cond["clip_fea"])
-    run = lambda layer, stream, texts: block(layer, stream, modulation, grid(*sizes), texts, picture, nag)
+    def run(label, layer, stream, texts):
+        block(layer, stream, modulation, grid(*sizes), texts, picture, nag and nag.within(*label))
+
     control = Vace(net, cond, video.x, run) if "vace_context" in cond else None
     others = cond.get("others") or Others()
     for i, layer in enumerate(net.blocks):
         prompts = [Stream(text) for text in texts]
-        others.around(("double_block", i), prompts, [video], partial(run, layer, video, prompts))
+        others.around(("double_block", i), prompts, [video], partial(run, ("blocks", i), layer, video, prompts))
         if control is not None:
             control.add_to(video, i, prompts)
     shift, scale = (net.head.modulation + time[:, None]).unsqueeze(2).unbind(1)
@@ -82,5 +84,5 @@ class Vace:
         for control, strength in zip(self.videos, self.strengths):
             if number == 0:
                 control.x = layer.before_proj(control.x) + self.tokens
-            self.run(layer, control, texts)
+            self.run(("vace", number), layer, control, texts)
             video.x = video.x + layer.after_proj(control.x) * strength
