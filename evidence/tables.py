@@ -104,7 +104,7 @@ def about(raw):
 
 
 def of_blocks(raw, blocks, shown):
-    """Lines: a table for each block of which rows are there that are not all in `shown`, keys, to which they are added."""
+    """Lines: a table for each block of which rows are there that are not all in `shown`, keys; to it they are added."""
     lines = []
     for block in blocks:
         found = {label: raw.rows[row.key] for label, row in block.rows.items() if row.key in raw.rows}
