@@ -10,7 +10,8 @@ import torch
 from ..arithmetic.equation import Equation
 from ..arithmetic.merge import guide_joint, image_of_each
 from .backends import with_log_sum_exp
-from .masks import Masks, of_texts, without
+from .masks import Masks, of_both, of_queries, of_texts, without
+from .sign_flip import flipped
 from .sizes import Sizes
 
 OVERRIDE = "optimized_attention_override"
@@ -87,6 +88,10 @@ class CrossAttention(Override):
         if self.negative_mask is not None:
             masks = masks[0], of_texts(self.negative_mask, q, q.shape[tokens], sizes[1], 0)[0]
         attention = self.attention(func, options)
+        if self.equation.flips:
+            negative, attend = slice(sizes[0], sum(sizes)), lambda q, k, v, mask: attention(q, k, v, heads, mask=mask)
+            z = flipped(self.equation, attend, q, k, v, of_both(masks, sizes), negative, tokens)
+            return by_heads(z, heads) if by_head else z
         positive, negative = (
             attention(q, k, v, heads, mask=mask)
             for k, v, mask in zip(k.split_with_sizes(sizes, tokens), v.split_with_sizes(sizes, tokens), masks)
@@ -129,7 +134,8 @@ class JointAttention(Override):
             out = self._merged(attend, q, k, v, mask)
         else:
             attention = self.attention(func, options)
-            out = self._apart(lambda *qkv, mask: attention(*qkv, heads, mask=mask, skip_reshape=True), q, k, v, mask)
+            attend = lambda *qkv, mask: attention(*qkv, heads, mask=mask, skip_reshape=True)
+            out = (self._at_once if self.equation.flips else self._apart)(attend, q, k, v, mask)
         return by_heads(out, heads) if by_head else out
 
     def _merged(self, attend, q, k, v, mask):
@@ -143,9 +149,29 @@ class JointAttention(Override):
             meet(q[:, :, segments.known], keys.positive, masks.to_positive),
             meet(q, keys.negative, masks.to_negative),
         )
-        numbers = self.equation.numbers_for(q.shape[2] - self.sizes.text)
-        self.equation.note(image_of_each(*parts, segments), numbers)
-        return guide_joint(*parts, segments, *numbers, self.equation.name)
+        equation, numbers = self.equation, self.equation.numbers_for(q.shape[2] - self.sizes.text)
+        flip = (numbers[0], equation.offset) if equation.flips else None
+        equation.note(image_of_each(*parts, segments, flip), numbers)
+        return guide_joint(*parts, segments, *numbers, equation.name, equation.offset)
+
+    def _at_once(self, attend, q, k, v, mask):
+        """Each prompt's tokens as in `_apart`, the image's in one attention to everything."""
+        segments, keys = self.sizes.segments(q.shape[2]), self.sizes.segments(k.shape[2])
+        of_positive, of_negative = self.masks.of_each(mask, q)
+        parts = (
+            (segments.negative, keys.positive, of_queries(of_negative, self._text_of_branch(self.sizes.negative))),
+            (segments.positive, keys.negative, of_queries(of_positive, self._text_of_branch(self.sizes.positive))),
+        )
+        texts = [
+            attend(q[:, :, text], *(without(t, other, 2) for t in (k, v)), mask=of_text) for text, other, of_text in parts
+        ]
+        of_image = self.masks.of_image(mask, q)
+        image = flipped(self.equation, attend, q[:, :, segments.image], k, v, of_image, keys.negative)
+        return segments.joined([*texts, image])
+
+    def _text_of_branch(self, n_text):
+        """Where a branch has its prompt."""
+        return slice(-n_text, None) if self.sizes.image_first else slice(0, n_text)
 
     def _apart(self, attend, q, k, v, mask):
         segments = self.sizes.segments(q.shape[2])

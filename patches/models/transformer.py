@@ -59,6 +59,10 @@ class Transformer(Adapter):
         return self.doors.kinds[0].of_pack
 
     @property
+    def reaches_attention(self):
+        return all(door.projection is None for door in self.doors.kinds)
+
+    @property
     def is_joint(self):
         return self.doors.kinds[0].cross is None
 

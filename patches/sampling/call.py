@@ -90,7 +90,8 @@ class ModelWrapper:
 
     def _equation(self, active, device):
         numbers, options = active.settings.at(active.strength), active.settings.options
-        on_device = self.on_device((*numbers, options.vsf_offset), device)
+        offset = (options.vsf_offset,) if options.vsf_offset else ()
+        on_device = self.on_device((*numbers, *offset), device)
         return Equation(*numbers, on_device, active.statistics, self.witness, options.equation, options.vsf_offset)
 
 
@@ -119,5 +120,5 @@ def _explained(model):
 
 
 def _on_device(numbers, device):
-    """nag_scale, nag_tau, nag_alpha and vsf_offset as tensors; filled in there, so that the host does not wait."""
+    """Numbers as tensors; filled in there, so that the host does not wait."""
     return tuple(torch.full((), value, dtype=torch.float32, device=device) for value in numbers)

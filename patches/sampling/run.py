@@ -7,7 +7,7 @@ import comfy.sampler_helpers
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ..checks import check_inputs, check_text
+from ..checks import check_inputs, check_options, check_text
 from ..models import Adapter, Undeclared, check_forwards, find_adapter, settled
 from ..models.compiled import plain
 from .call import ModelWrapper
@@ -63,6 +63,7 @@ class SamplingWrapper:
         if to_guide:
             adapter = _settled(adapter, model, to_guide, guider, noise, model_options)
         for request, conditionings in to_guide:
+            check_options(adapter, request.settings.options, model_options.get("transformer_options", {}))
             for conditioning in conditionings:
                 check_text("positive", adapter, model.diffusion_model, conditioning.get("cross_attn"))
                 check_inputs("positive", adapter, conditioning["model_conds"])

@@ -5,6 +5,7 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 
 from ...attention.override import OVERRIDE
+from ...attention.sign_flip import flipped
 from ...attention.sizes import may_change
 from ...settings import Strength
 from ..adapter import Adapter
@@ -13,6 +14,10 @@ OTHER_TEXT = (
     "Another node's attn2_patch brings texts of its own into the UNet, which NAG's negative would not reach: {} rows "
     "of text became {}. Attention Couple nodes do so for regions of the picture. Give each region a conditioning with "
     "a mask instead (Conditioning (Set Mask)) and a NAG Conditioning of its own, or take NAG out."
+)
+OFFSET_BESIDE = (
+    "Another node puts attention of its own into the UNet (attn2_replace), as IPAdapters do, and there vsf can have no "
+    "vsf_offset. Set vsf_offset to 0 in NAG Options."
 )
 # PyTorch's attention can read the same queries for both prompts; of libraries nobody knows.
 TAKES_VIEWS = getattr(optimized_attention, "__name__", "") == "attention_pytorch"
@@ -47,6 +52,12 @@ class UNet(Adapter):
     def text_width(self, model):
         return _cross_attentions(model)[0].to_k.in_features
 
+    def unfit(self, options, transformer_options):
+        others = transformer_options.get("patches_replace", {}).get("attn2")
+        if options.equation == "vsf" and options.vsf_offset and others:
+            return OFFSET_BESIDE
+        return super().unfit(options, transformer_options)
+
     @contextmanager
     def guided(self, model, call):
         attention = _GuidedAttention(call)
@@ -67,9 +78,9 @@ def _cross_attentions(model):
     return [module for name, module in model.named_modules() if name.endswith(".attn2")]
 
 
-def _stock_attention(q, k, v, options):
+def _stock_attention(q, k, v, options, **mask):
     return optimized_attention(
-        q, k, v, options["n_heads"], attn_precision=options["attn_precision"], transformer_options=options
+        q, k, v, options["n_heads"], attn_precision=options["attn_precision"], transformer_options=options, **mask
     )
 
 
@@ -121,18 +132,29 @@ class _GuidedAttention:
 
         def attend(q, k, v, options):
             n = self.n_positive
+            if self.equation.flips and self.guided == (slice(None),):
+                return self.at_once(attention, q, k, v, options)
             if attention is _stock_attention and self.fits_one_call(q, k, options):
                 return self.in_one_call(q, k, v, options)
             out = attention(q, k[:, :n], v[:, :n], options)
             if attention is not _stock_attention or OVERRIDE in options:
                 out = out.clone()  # what another node returns may be in use elsewhere
             for rows in self.guided:
+                if self.equation.flips:
+                    of_rows = _options_of_rows(options, rows, q.shape[0])
+                    out[rows] = self.at_once(attention, q[rows], k[rows], v[rows], of_rows)
+                    continue
                 positive = out[rows]
                 negative = attention(q[rows], k[rows, n:], v[rows, n:], _options_of_rows(options, rows, q.shape[0]))
                 self.equation(positive, negative, out=positive)
             return out
 
         return attend
+
+    def at_once(self, attention, q, k, v, options):
+        """All keys in one attention; a mask, of which other nodes know nothing, is for an offset only."""
+        attend = lambda q, k, v, mask: attention(q, k, v, options, **({} if mask is None else {"mask": mask}))
+        return flipped(self.equation, attend, q, k, v, None, slice(self.n_positive, k.shape[1]), 1)
 
     def fits_one_call(self, q, k, options):
         return q.shape[0] == 1 and k.shape[1] == 2 * self.n_positive and OVERRIDE not in options
