@@ -12,7 +12,8 @@ def strength(nag):
 
 
 def options(nodes, nag):
-    return out(nodes.NAGOptions, nag.start_percent, nag.end_percent, nag.image_stream, modality=nag.modality)
+    more = {"modality": nag.modality, "equation": nag.equation, "vsf_offset": nag.offset}
+    return out(nodes.NAGOptions, nag.start_percent, nag.end_percent, nag.image_stream, **more)
 
 
 def model_node(nodes, patcher, nag, **inputs):

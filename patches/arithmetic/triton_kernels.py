@@ -137,8 +137,9 @@ def _joint_kernel(
             negative_lse + row * negative_lse_row + token * negative_lse_token, negative_lse_head,
             HEADS, DIM, BLOCK_HEADS, BLOCK_DIM,
         )  # fmt: skip
+        z_neg = _merged(z_image, lse_image, z_prompt, lse_prompt)
         if is_negative:
-            z = _merged(z_image, lse_image, z_prompt, lse_prompt)
+            z = z_neg
         else:
             own = token - image_start
             own_scale = _of_token(scale, row * scale_row + own * scale_token, SCALES)
@@ -147,7 +148,6 @@ def _joint_kernel(
                 if EQUATION == "vsf":
                     z = _flipped(z_pos, lse_pos, z_prompt, lse_prompt - offset, own_scale)
                 else:
-                    z_neg = _merged(z_image, lse_image, z_prompt, lse_prompt)
                     z = _guided(z_pos, z_neg, own_scale, tau, own_alpha, EQUATION)
     head, feature = tl.arange(0, BLOCK_HEADS)[:, None], tl.arange(0, BLOCK_DIM)[None, :]
     there = (head < HEADS) & (feature < DIM)

@@ -12,7 +12,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from comfy.utils import repeat_to_batch_size
 
-from .equation import guide
+from .equation import flipped, guide
 from .sampling import KEY, Run
 
 OVERRIDE = "optimized_attention_override"
@@ -138,6 +138,16 @@ def at(path, model):
     return [module for name, module in model.named_modules() if path and pattern.fullmatch(name)]
 
 
+def added(mask, n_rows):
+    """A mask with all four axes, in float64, as it is added to the scores."""
+    if mask.ndim == 2:
+        mask = mask[:, None] if len(mask) == n_rows else mask[None]
+    mask = mask[:, None] if mask.ndim == 3 else mask
+    if mask.dtype == torch.bool:
+        return torch.zeros(mask.shape, dtype=torch.float64).masked_fill(~mask, -1e9)
+    return mask.double()
+
+
 class Meeting:
     """Two calls that meet.
 
@@ -168,8 +178,11 @@ class Meeting:
                 q, k, v = (self.with_positives_image(t, axis, start, n_image) for t in (q, k, v))
             out = attention(q, k, v, heads, *args, **options).clone()
             if meets:
-                image = slice(start, start + n_image)
-                out[:, image] = self.meet(which, out[:, image], self.nag.modality in ("both", modality))
+                image, guiding = slice(start, start + n_image), self.nag.modality in ("both", modality)
+                if self.nag.equation == "vsf" and guiding:
+                    out[:, image] = self.meet_at_once(which, image, n, q, k, v, heads, *args, **options)
+                else:
+                    out[:, image] = self.meet(which, out[:, image], guiding)
             return out.unflatten(-1, (heads, -1)).transpose(1, 2) if by_head else out
 
         return attend
@@ -180,6 +193,25 @@ class Meeting:
         guided = guide(*self.met, self.nag) if guiding else self.met[0]
         self.barrier.wait(PATIENCE)
         return guided.to(z)
+
+    def meet_at_once(self, which, image, n_text, q, k, v, heads, mask=None, *args, skip_reshape=False, **options):
+        """By vsf, of the positive's queries."""
+        if not skip_reshape:
+            q, k, v = (t.unflatten(-1, (heads, -1)) if t.ndim == 3 else t for t in (q, k, v))
+            q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+        k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
+        q, k, v = (t.transpose(1, 2).flatten(2).double() for t in (q, k, v))
+        if mask is not None:
+            mask = added(mask, len(q))
+            mask = mask[..., image, :] if not self.cross and mask.shape[-2] > 1 else mask
+        text = slice(0, None) if self.cross else slice(n_text) if image.start else slice(image.stop, None)
+        self.met[which] = q if self.cross else q[:, image], k, v, mask, text
+        self.barrier.wait(PATIENCE)
+        (q, *known, of_known, _), (_, k, v, mask, text) = self.met
+        of_text = None if mask is None else mask[..., text]
+        z = flipped(q, known, (k[:, text], v[:, text]), heads, self.nag, (of_known, of_text))
+        self.barrier.wait(PATIENCE)
+        return z
 
     def with_positives_image(self, t, axis, start, n_image):
         return t.slice_scatter(self.positives(t.narrow(axis, start, n_image)), axis, start, start + n_image)
