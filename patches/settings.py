@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 
 import torch
 
+from . import blocks
 from .arithmetic.equation import CAPPED
 
 IMAGE_STREAMS = ("shared", "separate")
 MODALITIES = ("both", "picture", "sound")
 EQUATIONS = ("nag", "orthogonal", "vsf", "nasa")
 SCHEDULES = ("constant", "linear", "cosine", "list")
-ALL_BLOCKS = "all"
+ALL_BLOCKS = blocks.ALL
 CHOICES = {"image_stream": IMAGE_STREAMS, "modality": MODALITIES, "equation": EQUATIONS, "schedule": SCHEDULES}
 RANGES = {
     "nag_scale": (0.0, 100.0),
@@ -99,7 +100,7 @@ class Options:
         schedule: one of SCHEDULES; the strength over the steps in which NAG acts.
         strengths: of the schedule "list", a factor on the strength for each of the sampler's steps, 0 to 2; the last
             holds for all that follow.
-        blocks: in which of the model's blocks NAG acts: "all", or numbers and names of lists with commas between.
+        blocks: in which of the model's blocks NAG acts, as `blocks` reads it.
     """
 
     start_percent: float = 0.0
@@ -131,6 +132,7 @@ class Options:
         check_range("vsf_offset", self.vsf_offset)
         for strength in self.strengths:
             check_range("strengths", strength)
+        blocks.check(self.blocks)
         if self.schedule == "list" and not self.strengths:
             raise ValueError('schedule is "list": give it strengths, such as "1, 0.8, 0.5", one for each step.')
 
@@ -185,7 +187,7 @@ class Settings:
         return self.nag_scale == 1 or unblended or self.strength == 0 or self.options.all_zero
 
     def at(self, strength: float) -> tuple[float | None, float | None, float | None]:
-        """The numbers of the equation at a strength, 0 or more, in the place of the settings' own; from 2 on the most."""
+        """The numbers of the equation at a strength in the place of the settings' own; from 2 on the most."""
         if strength == 1:
             return self.numbers
         most, equation = RANGES["strength"][1], self.options.equation

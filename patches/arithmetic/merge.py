@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import torch
 
-from .equation import Number, guide_at_once, held, is_of_tokens, is_off, is_traced, kernels_for, of_tokens, tokens_at_once
+from .equation import (
+    Number, guide_at_once, held, is_of_tokens, is_off, is_traced, kernels_for, of_tokens, tokens_at_once,
+)  # fmt: skip
 from .segments import Segments
 
 Part = tuple[torch.Tensor, torch.Tensor]
@@ -89,8 +91,8 @@ def image_of_each(
         flip: of vsf, its scale and offset.
 
     Yields:
-        Which of the image's tokens; and of them (batch, tokens, heads * head_dim), in float32 at least, for the positive
-        and for the negative, or what becomes of them by vsf.
+        Which of the image's tokens; and (batch, tokens, heads * head_dim) of them, in float32 at least, for the
+        positive and for the negative, or what becomes of them by vsf.
     """
     if is_traced(*(z for z, _ in (to_image, to_positive, to_negative))):
         yield slice(None), *_all_of_each(to_image, to_positive, to_negative, segments, flip)

@@ -30,7 +30,9 @@ def guide(positive, negative, scale, tau, alpha, out, equation="nag") -> bool:
     return True
 
 
-def guide_joint(to_image, to_positive, to_negative, segments, scale, tau, alpha, out, equation="nag", offset=None) -> bool:
+def guide_joint(
+    to_image, to_positive, to_negative, segments, scale, tau, alpha, out, equation="nag", offset=None
+) -> bool:
     """`merge.guide_joint` with an `out`, contiguous, for outputs of which a head's features lie side by side."""
     parts = (to_image, to_positive, to_negative)
     batch, heads, tokens, dim = to_image[0].shape
@@ -109,7 +111,8 @@ def _joint_kernel(
     negative_row, negative_head, negative_token, negative_lse_row, negative_lse_head, negative_lse_token,
     n_tokens, known_start, negative_start, negative_stop, image_start, image_stop,
     scale, tau, alpha, scale_row, scale_token, alpha_row, alpha_token, SCALES: tl.constexpr, ALPHAS: tl.constexpr,
-    offset, HEADS: tl.constexpr, DIM: tl.constexpr, BLOCK_HEADS: tl.constexpr, BLOCK_DIM: tl.constexpr, EQUATION: tl.constexpr,
+    offset, HEADS: tl.constexpr, DIM: tl.constexpr, BLOCK_HEADS: tl.constexpr, BLOCK_DIM: tl.constexpr,
+    EQUATION: tl.constexpr,
 ):  # fmt: skip
     token, row = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     z_image, lse_image = _load_part(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from ..arithmetic.equation import Equation
-from ..arithmetic.merge import guide_joint, image_of_each
+from ..arithmetic.merge import guide_joint, image_of_each, merge
 from .backends import with_log_sum_exp
 from .masks import Masks, of_both, of_queries, of_texts, without
 from .sign_flip import flipped
@@ -130,13 +130,16 @@ class JointAttention(Override):
             q, k, v = (t.reshape(*t.shape[:2], -1, head_dim).transpose(1, 2) for t in (q, k, v))
         stock = self.earlier is None and set(options) <= HARMLESS
         attend = with_log_sum_exp(func, q, mask is not None, q.shape[1] // k.shape[1]) if stock else None
-        if attend is not None:
-            out = self._merged(attend, q, k, v, mask)
-        else:
-            attention = self.attention(func, options)
-            attend = lambda *qkv, mask: attention(*qkv, heads, mask=mask, skip_reshape=True)
-            out = (self._at_once if self.equation.flips else self._apart)(attend, q, k, v, mask)
+        attention = self.attention(func, options)
+        plain = lambda *qkv, mask: attention(*qkv, heads, mask=mask, skip_reshape=True)
+        out = self._attended(attend, plain, q, k, v, mask)
         return by_heads(out, heads) if by_head else out
+
+    def _attended(self, attend, plain, q, k, v, mask):
+        """attend: see with_log_sum_exp; plain: the same attention without the log-sum-exp."""
+        if attend is not None:
+            return self._merged(attend, q, k, v, mask)
+        return (self._at_once if self.equation.flips else self._apart)(plain, q, k, v, mask)
 
     def _merged(self, attend, q, k, v, mask):
         segments, masks = self.sizes.segments(q.shape[2]), self.masks.joint(mask, q)
@@ -163,7 +166,8 @@ class JointAttention(Override):
             (segments.positive, keys.negative, of_queries(of_positive, self._text_of_branch(self.sizes.positive))),
         )
         texts = [
-            attend(q[:, :, text], *(without(t, other, 2) for t in (k, v)), mask=of_text) for text, other, of_text in parts
+            attend(q[:, :, text], *(without(t, other, 2) for t in (k, v)), mask=of_text)
+            for text, other, of_text in parts
         ]
         of_image = self.masks.of_image(mask, q)
         image = flipped(self.equation, attend, q[:, :, segments.image], k, v, of_image, keys.negative)
@@ -190,3 +194,38 @@ class JointAttention(Override):
         if self.sizes.image_first:
             return z.tensor_split((z.shape[1] - n_text,), 1)
         return z.tensor_split((n_text,), 1)[::-1]
+
+
+class CarryingAttention(JointAttention):
+    """Joint attention where NAG does not act, in front of where it does: the negative goes through.
+
+    The positive's text and the image attend as without NAG, the negative's text to itself and the image.
+    """
+
+    def _attended(self, attend, plain, q, k, v, mask):
+        segments, keys = self.sizes.segments(q.shape[2]), self.sizes.segments(k.shape[2])
+        known = (t[:, :, of.known] for t, of in ((q, segments), (k, keys), (v, keys)))
+        of_known, of_negative = self.masks.of_each(mask, q)
+        z = plain(*known, mask=of_known)
+        if attend is None:
+            negative = self._of_negative_at_once(plain, q, k, v, of_negative)
+        else:
+            negative = self._of_negative_in_parts(attend, q, k, v, self.masks.joint(mask, q))
+        return torch.cat((z, negative) if self.sizes.image_first else (negative, z), 1)
+
+    def _of_negative_at_once(self, plain, q, k, v, mask):
+        segments, keys = self.sizes.segments(q.shape[2]), self.sizes.segments(k.shape[2])
+        if mask is not None and mask.shape[-2] > 1:
+            n = self.sizes.negative
+            mask = mask[..., -n:, :] if self.sizes.image_first else mask[..., :n, :]
+        return plain(q[:, :, segments.negative], *(without(t, keys.positive, 2) for t in (k, v)), mask=mask)
+
+    def _of_negative_in_parts(self, attend, q, k, v, masks):
+        """Without copies of the image's keys and values."""
+        segments, keys = self.sizes.segments(q.shape[2]), self.sizes.segments(k.shape[2])
+        of_rows = lambda mask: mask if mask is None or mask.shape[-2] == 1 else mask[..., segments.negative, :]
+        parts = (
+            attend(q[:, :, segments.negative], k[:, :, part], v[:, :, part], of_rows(of_part))
+            for part, of_part in ((keys.image, masks.to_image), (keys.negative, masks.to_negative))
+        )
+        return merge(*parts).to(q.dtype).transpose(1, 2).flatten(2)

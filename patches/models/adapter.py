@@ -10,6 +10,7 @@ from comfy.model_management import cast_to_device
 
 from ..arithmetic.equation import Equation
 from ..attention.sizes import Sizes
+from ..blocks import Label
 from ..settings import IMAGE_STREAMS, Options, Settings, Strength
 
 FLIPS_ONE_STREAM = (
@@ -40,6 +41,7 @@ class ModelCall:
         equation: with the settings' numbers.
         control: residuals of a ControlNet, as ComfyUI passes them, or None.
         transformer_options: ComfyUI's; not to be changed.
+        blocks: the labels of those in which NAG acts; None: all.
         compiled: see compiled.compiled_parts.
         kept: kept(number, make) gives what `make()` gave for the entry of that number in an earlier call of the run, or
             gives now. The model's weights were the same then.
@@ -54,12 +56,17 @@ class ModelCall:
     equation: Equation
     control: dict | None
     transformer_options: dict
+    blocks: frozenset[Label] | None = None
     compiled: tuple[torch.nn.Module, ...] = ()
     kept: Callable[[int, Callable], object] = lambda number, make: make()
 
     def sizes(self) -> Sizes:
         """Of the two prompts."""
         return Sizes(self.context.shape[1], self.negative.shape[1])
+
+    def acts_in(self, label: Label) -> bool:
+        """Whether NAG acts in a block."""
+        return self.blocks is None or label in self.blocks
 
     @property
     def all_guided(self) -> bool:
@@ -76,7 +83,7 @@ class ModelCall:
         how = (options.image_stream, options.modality, self.equation.statistics is not None)
         how += (options.equation, options.vsf_offset == 0)
         single = (self.context.shape[1] == 1, self.negative.shape[1] == 1)
-        return how, single, None if self.all_guided else tuple((s.start, s.stop) for s in self.guided)
+        return how, single, self.blocks, None if self.all_guided else tuple((s.start, s.stop) for s in self.guided)
 
     @functools.cached_property
     def negative(self) -> torch.Tensor:
@@ -159,8 +166,12 @@ class Adapter(ABC):
         return True
 
     @abstractmethod
+    def labelled(self, model: torch.nn.Module) -> dict[Label, list[torch.nn.Module]]:
+        """The modules of a diffusion model in which its text meets its image, of each block, in order."""
+
     def blocks(self, model: torch.nn.Module) -> list[torch.nn.Module]:
-        """The modules of a diffusion model in which its text meets its image."""
+        """All these modules."""
+        return [module for modules in self.labelled(model).values() for module in modules]
 
     def missing(self, model: torch.nn.Module) -> list[str]:
         """The parts that it needs and does not find in this diffusion model."""

@@ -80,8 +80,12 @@ class Transformer(Adapter):
     def family(self, model):
         return super().family(model) if self.which is None else self.which(model.diffusion_model)
 
-    def blocks(self, model):
-        return [door.meets_in(block) for door in self.doors.kinds for block in door.find(model)]
+    def labelled(self, model):
+        found = {}
+        for door in self.doors.kinds:
+            for label, block in door.labelled(model).items():
+                found.setdefault(label, []).append(door.meets_in(block))
+        return found
 
     def missing(self, model):
         kinds = [(door, block) for door in self.doors.kinds for block in door.find(model)[:1]]

@@ -7,7 +7,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ..arithmetic.equation import Equation
 from ..attention.masks import Masks
-from ..attention.override import CrossAttention, JointAttention, Override
+from ..attention.override import CarryingAttention, CrossAttention, JointAttention, Override
 from ..attention.sizes import Sizes
 from .arguments import OPTIONS, Arguments, in_front
 from .compiled import marked
@@ -85,6 +85,7 @@ class JointVisit:
 
     Attributes:
         tokens: the negative's, as they are between two blocks.
+        acts: whether NAG acts in the block at work.
         sizes: of the two prompts, and of the image where a block attends within it, too.
         vector: the negative's modulation, or None.
         own: further tokens, for each block those that it alone is given; or nothing.
@@ -107,6 +108,7 @@ class JointVisit:
         self.sizes = self.masks = None
         self.places = (None, None)  # those of a block and the joined ones, which as a rule are the same for all blocks
         self.mask = None  # in the same way, of all keys
+        self.acts = True
         self.whole = (None, None)  # what the last block has handed on, without the negative and with it
         self.padding = None  # of the positive, which waits outside of a block
 
@@ -119,15 +121,21 @@ class JointVisit:
         """Where the negative's tokens are inside of a block: in its text, and in its sequence."""
         return slice(-self.n_negative, None) if self.image_first else slice(0, self.n_negative)
 
-    def hooks(self, door, block: torch.nn.Module, number: int, within=None) -> Iterator[RemovableHandle]:
-        """number: of the block; within: see Door, its hooks see the block with the negative in it."""
-        yield in_front(block, partial(self.enter, door, number), door.names)
+    def hooks(
+        self, door, block: torch.nn.Module, number: int, within=None, acts: bool = True
+    ) -> Iterator[RemovableHandle]:
+        """number: of the block; within: see Door, its hooks see the block with the negative in it.
+
+        acts: whether NAG acts in it; else the negative only goes through, for later blocks.
+        """
+        yield in_front(block, partial(self.enter, door, number, acts), door.names)
         if within is not None:
             yield from within(block)
         yield block.register_forward_hook(partial(self.leave, door))
 
-    def enter(self, door, number, given):
-        name = door.text or door.sequence
+    def enter(self, door, number, acts, given):
+        name, self.acts = door.text or door.sequence, acts
+        use = self.use if acts else (self.use, "carries")
         if self.own:
             self.tokens = torch.cat((self.tokens, self.own[number].to(self.tokens)), -2)
         tokens, changed = given[name], {}
@@ -140,7 +148,7 @@ class JointVisit:
         places = door.places or door.text_places
         if places and given[places] is not None:
             joined = given[places] if door.projection else self._joined_places(given[places])
-            changed[places] = by_part(lambda t: marked(t, given.module, self.use), joined)
+            changed[places] = by_part(lambda t: marked(t, given.module, use), joined)
         if door.text_mask:
             changed[door.text_mask] = self._joined_mask(given[name], given[door.text_mask])
         if door.mask:
@@ -154,7 +162,8 @@ class JointVisit:
         options = given[OPTIONS] or {}
         if not door.text:
             options = self._pointing_at_image(options)
-        attention = JointAttention(self.equation, options, self.sizes, self.masks)
+        kind = JointAttention if acts else CarryingAttention
+        attention = kind(self.equation, options, self.sizes, self.masks)
         return given.changed(**changed, **{OPTIONS: attention.install(options)})
 
     def leave(self, door, block, args, out):

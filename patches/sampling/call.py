@@ -7,7 +7,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ..arithmetic.equation import Equation
 from ..models import Adapter, ModelCall
-from ..models.compiled import compiled_parts, marks
+from ..models.compiled import compiled_parts, kinds_of, marks, plain
 from ..models.foreign import has_own_way, replaced
 from ..models.hooks import hooked, only_inside
 from ..models.rehearsal import Rehearsals
@@ -31,6 +31,7 @@ class ModelWrapper:
         self.on_device = functools.cache(_on_device)  # once a run
         # As this is, too: parts that come and go from call to call do so by a wrapper.
         self.compiled = functools.cache(lambda model, wrappers: compiled_parts(model))
+        self.kinds = functools.cache(lambda parts, model, blocks: kinds_of(parts, adapter.labelled(model), blocks))
         self.brought = {}  # by entries of the negative
 
     def __call__(
@@ -59,18 +60,26 @@ class ModelWrapper:
                 equation=self._equation(active, x.device),
                 control=control,
                 transformer_options=transformer_options,
+                blocks=active.blocks,
                 compiled=self.compiled(model, _other_wrappers(transformer_options)),
                 kept=functools.partial(self._kept, executor.class_obj, active, x.device),
             )
-            apart = self.witness.blocks if self.adapter.block_lists and has_own_way(model) else ()
+            apart = self.adapter.blocks(plain(model)) if self.adapter.block_lists and has_own_way(model) else ()
             with (
                 _explained(model),
                 hooked(only_inside(apart)),
                 self.adapter.guided(model, call) as (context, options),
-                hooked(marks(model, call.compiled, call.use)),
+                hooked(marks(model, call.compiled, self._use(call, plain(model)))),
             ):
                 kwargs[name] = context
                 return executor(x, t, c_concat, kwargs.pop("c_crossattn"), control, options, **kwargs)
+
+    def _use(self, call, model):
+        """`call.use` of the model, and of each compiled part, which NAG may act in or not."""
+        if call.blocks is None or not call.compiled:
+            return lambda part: call.use
+        kinds = self.kinds(call.compiled, model, call.blocks)
+        return lambda part: (call.use, kinds.get(part))
 
     def _kept(self, model, active, device, number, make):
         patcher = model.current_patcher

@@ -4,7 +4,7 @@ import comfy.hooks
 from comfy.patcher_extension import WrappersMP
 
 from ..checks import check_fits, check_model, check_not_empty, check_options
-from ..models import find_adapter
+from ..models import chosen_blocks, find_adapter
 from .hook_groups import explained_hooks
 from .memory import MemoryWrapper
 from .notices import of_settings
@@ -17,7 +17,7 @@ def guide_model(model, request: Request):
 
     Raises:
         ValueError: the model or the negative can't be used; see find_adapter, check_not_empty, check_fits, check_alone,
-            check_options.
+            check_options, chosen_blocks.
     """
     check_model(model)
     guided = model.clone()
@@ -34,6 +34,7 @@ def guide_model(model, request: Request):
     check_options(adapter, request.settings.options, guided.model_options.get("transformer_options", {}))
     if request.negative is not None:
         check_fits(adapter, model.model.diffusion_model, request.negative)
+    chosen_blocks(adapter, model.model, request.settings.options.blocks)  # raises where it has not these
     guided.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, MemoryWrapper(request))
     guided.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, SamplingWrapper(request))
     return guided

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import comfy.conds
 import torch
 
+from ..blocks import Label
 from ..settings import Settings
 from .negative import Negative
 from .schedule import Schedule
@@ -23,6 +24,7 @@ class Guidance:
     """How the rows of one conditioning are guided: when (low <= sigma <= high), by what, and how strongly.
 
     What that does is counted in `statistics`, unless it is None. The strength follows `schedule`; None: it stays.
+    It acts in `blocks`; None: in all.
     """
 
     settings: Settings
@@ -31,6 +33,7 @@ class Guidance:
     high: float
     statistics: Statistics | None = None
     schedule: Schedule | None = None
+    blocks: frozenset[Label] | None = None
 
     def repeated(self, rows: int) -> "Guidance":
         return dataclasses.replace(self, negatives=tuple(n.repeated(rows) for n in self.negatives))
@@ -77,6 +80,7 @@ class Active:
     sources: tuple[Hashable, ...]
     guided: tuple[slice, ...]
     statistics: Statistics | None
+    blocks: frozenset[Label] | None
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,13 @@ class Rows:
         count: how many.
         guidance: of these rows, or of those that they may ride beside.
         guided: whether it is theirs.
+        n_text: how many tokens their own text has.
     """
 
     count: int
     guidance: Guidance
     guided: bool
+    n_text: int = 0
 
 
 class GuidanceRows(comfy.conds.CONDRegular):
@@ -107,12 +113,16 @@ class GuidanceRows(comfy.conds.CONDRegular):
     def process_cond(self, batch_size, **kwargs):
         (rows,) = self.cond  # ComfyUI batches conditionings after this
         guidance = rows.guidance.repeated(batch_size) if rows.guided else rows.guidance
-        return GuidanceRows(Rows(batch_size, guidance, rows.guided))
+        return GuidanceRows(dataclasses.replace(rows, count=batch_size, guidance=guidance))
 
     def can_concat(self, other):
         # ComfyUI compares each with the first only. An unguided row fits anything, so it goes by the guidance that it
         # may ride beside; else it would bring together rows whose guidance differs.
-        return self.cond[0].guidance.batches_with(other.cond[0].guidance)
+        rows, others = self.cond[0], other.cond[0]
+        # ComfyUI repeats texts until all have a length. That changes nothing, unless another's keys are beside them.
+        if rows.guidance.settings.options.equation == "vsf" and rows.n_text != others.n_text:
+            return False
+        return rows.guidance.batches_with(others.guidance)
 
     def concat(self, others):
         return GuidanceRows(*self.cond, *(rows for other in others for rows in other.cond))
@@ -146,7 +156,8 @@ class GuidanceRows(comfy.conds.CONDRegular):
         sources = tuple(tuple(map(source, of_rows)) * times for of_rows in zip(*parts))
         first = guidances[0]
         guided = self._guided_slices(times)
-        return Active(first.settings, first.strength_at(sigma), entries, sources, guided, first.statistics)
+        strength = first.strength_at(sigma)
+        return Active(first.settings, strength, entries, sources, guided, first.statistics, first.blocks)
 
     def _times(self, n_rows):
         batched = sum(rows.count for rows in self.cond)

@@ -8,7 +8,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ..checks import check_inputs, check_options, check_text
-from ..models import Adapter, Undeclared, check_forwards, find_adapter, settled
+from ..models import Adapter, Undeclared, check_forwards, chosen_blocks, find_adapter, settled
 from ..models.compiled import plain
 from .call import ModelWrapper
 from .guidance import Guidance, GuidanceRows, Rows
@@ -76,14 +76,13 @@ class SamplingWrapper:
                     guidance, statistics=Statistics(sigmas.tolist(), noise.device, request.report)
                 )
             for conditioning in conditionings:
-                conditioning["model_conds"][KEY] = GuidanceRows(Rows(1, guidance, guided=True))
+                conditioning["model_conds"][KEY] = _rows(conditioning, guidance, guided=True)
             guidances.append(guidance)
         if adapter.mixes_rows and guidances:
-            unguided = GuidanceRows(Rows(1, guidances[0], guided=False))
             for conditioning in itertools.chain(*guider.conds.values()):
-                conditioning["model_conds"].setdefault(KEY, unguided)
+                conditioning["model_conds"].setdefault(KEY, _rows(conditioning, guidances[0], guided=False))
         statistics = [guidance.statistics for guidance in guidances if guidance.statistics is not None]
-        return statistics, _watched(guider, model_options, adapter)
+        return statistics, _watched(guider, model_options, adapter, guidances)
 
     def _requests(self, conds, model_options):
         """All that have a part in a run: those that its model and its conditionings bring."""
@@ -153,11 +152,16 @@ def _settled(adapter, model, to_guide, guider, noise, model_options):
     return adapter
 
 
+def _rows(conditioning, guidance, guided):
+    text = conditioning.get("cross_attn")
+    return GuidanceRows(Rows(1, guidance, guided, 0 if text is None else text.shape[1]))
+
+
 def _texts(conditionings):
     return [conditioning["cross_attn"] for conditioning in conditionings]
 
 
-def _watched(guider, model_options, adapter):
+def _watched(guider, model_options, adapter, guidances):
     """Put in place what watches the run and its model calls; gives the witness.
 
     A model and a conditioning that both bring NAG share these wrappers.
@@ -166,12 +170,15 @@ def _watched(guider, model_options, adapter):
     wrappers = model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
     of_calls = wrappers.setdefault(WrappersMP.APPLY_MODEL, {})
     if KEY not in of_calls:
-        witness = Witness(diffusion_model, adapter.blocks(diffusion_model))
+        witness = Witness(diffusion_model)
         of_calls[KEY] = [ModelWrapper(adapter, witness)]
         of_run = guider.model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
         others = of_run.get(WrappersMP.PREDICT_NOISE, {})
         of_run[WrappersMP.PREDICT_NOISE] = {KEY: [Watch(guider, witness)], **others}  # in front of LazyCache's
     (wrapper,) = of_calls[KEY]
+    for label, modules in adapter.labelled(diffusion_model).items():
+        if any(guidance.blocks is None or label in guidance.blocks for guidance in guidances):
+            wrapper.witness.expect(modules)
     return wrapper.witness
 
 
@@ -222,12 +229,14 @@ def make_guidance(
     low, high = settings.sigma_range(model.model_sampling.percent_to_sigma)
     schedule = schedule_of(settings.options, sigmas, low, high)
     negatives = encode_negative(model, adapter, entries, noise, **run)
-    guidance = Guidance(settings, negatives, low, high, schedule=schedule)
+    blocks = chosen_blocks(adapter, model, settings.options.blocks)
+    guidance = Guidance(settings, negatives, low, high, schedule=schedule, blocks=blocks)
     logging.info(
-        "NAG: nag_scale %g, nag_tau %g, nag_alpha %g%s%s",
+        "NAG: nag_scale %g, nag_tau %g, nag_alpha %g%s%s%s",
         *settings.at(settings.strength),
         "" if guidance.always() else f", while sigma lies between {low:.4g} and {high:.4g}",
         "" if schedule is None else f", schedule {settings.options.schedule}",
+        "" if blocks is None else f", blocks {settings.options.blocks}",
     )
     return guidance
 

@@ -1,12 +1,18 @@
 """The paper's equations 7 to 10, those of other papers, and attention, as they are written down."""
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 
 
 @dataclass(frozen=True)
 class Nag:
-    """The settings, with nag_scale = 1 + s, and the negative, a ComfyUI CONDITIONING."""
+    """The settings, with nag_scale = 1 + s, and the negative, a ComfyUI CONDITIONING.
+
+    Args:
+        over: gives alpha at a sigma, in the place of the one that stays.
+        blocks: those in which it acts, as (name of the model's list, number in it); None: all.
+    """
 
     negative: list
     scale: float = 4.0
@@ -19,6 +25,19 @@ class Nag:
     modality: str = "both"
     equation: str = "nag"
     offset: float = 0.0
+    over: Callable[[float], float] | None = None
+    blocks: frozenset[tuple[str, int]] | None = None
+
+    def at(self, sigma):
+        """What acts at a sigma; None: nothing."""
+        if self.over is None:
+            return self
+        now = replace(self, alpha=self.over(float(sigma)), over=None)
+        return now if now.alpha else None
+
+    def within(self, *block):
+        """What acts in a block; None: nothing."""
+        return self if self.blocks is None or block in self.blocks else None
 
 
 @dataclass(frozen=True)
@@ -38,7 +57,9 @@ class Prompt:
 
 
 def guide(z_pos, z_neg, nag):
-    """Over (batch, tokens, features of all heads)."""
+    """Over (batch, tokens, features of all heads). No Nag leaves the positive's."""
+    if nag is None:
+        return z_pos
     s = nag.scale - 1
     dot = lambda a, b: (a * b).sum(-1, keepdim=True)
     if nag.equation == "nasa":
@@ -59,6 +80,11 @@ def attention(q, k, v, heads, mask=None):
     if mask is not None:
         scores = scores + mask
     return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+
+def flips(nag):
+    """Whether the image attends to both prompts at once."""
+    return nag is not None and nag.equation == "vsf"
 
 
 def flipped(q, known, negative, heads, nag, masks=(None, None)):

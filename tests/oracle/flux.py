@@ -12,7 +12,7 @@ from comfy.ldm.flux.layers import timestep_embedding
 from torch.nn.functional import silu
 
 from .dit import Others, Stream
-from .equation import attention, flipped, grid, guide, rotate
+from .equation import attention, flipped, flips, grid, guide, rotate
 
 
 def forward(net, x, t, cond, negative, nag):
@@ -33,15 +33,15 @@ def forward(net, x, t, cond, negative, nag):
     masks = attention_masks(cond.get("attention_mask"), texts)
     control = cond.get("control") or {}
     for i, block in enumerate(net.double_blocks):
-        run = partial(double_block, block, texts, image, rope, masks, nag)
+        run = partial(double_block, block, texts, image, rope, masks, nag and nag.within("double", i))
         others.around(("double_block", i), texts, [image], run)
         add_control(control.get("input", []), i, [image])
     images = [image]
     for i, block in enumerate(net.single_blocks):
-        def run(block=block):
+        def run(block=block, i=i):
             if len(images) < len(texts) and nag.image_stream == "separate":
                 images.append(Stream(image.x, texts[1].vec))
-            single_block(block, texts, images, rope, masks, nag)
+            single_block(block, texts, images, rope, masks, nag and nag.within("single", i))
 
         others.around(("single_block", i), texts, images, run)
         add_control(control.get("output", []), i, images)
@@ -130,7 +130,7 @@ def branch(of_text, of_image, heads, mask):
 def guided(z, nag, of_texts, of_image, heads, masks):
     if len(z) == 1:
         return z[0]
-    if nag.equation != "vsf":
+    if not flips(nag):
         return guide(*z, nag)
     (_, *of_positive), (_, *of_negative) = of_texts
     q, *image = of_image

@@ -121,6 +121,7 @@ class Run:
     def of_model(self, x, sigma, values):
         """What the model makes of x, given what ComfyUI gives it for these rows and their Nag."""
         nag = values.pop(KEY, None)
+        nag = nag and nag.at(sigma)
         sampling = self.model.model_sampling
         sigmas = sigma.expand(x.shape[0])
         model_input = sampling.calculate_input(sigmas.double(), x)

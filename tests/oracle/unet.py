@@ -3,7 +3,7 @@ import torch
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, Upsample, timestep_embedding
 
-from .equation import attention, flipped, guide
+from .equation import attention, flipped, flips, guide
 
 
 class Others:
@@ -102,7 +102,8 @@ class CrossAttention:
         z_pos = self.others.cross_attention(attn, x, self.text, block)
         if self.negative is None:
             return z_pos
-        if self.nag.equation == "vsf":
+        nag = self.nag.within(*block[:2])
+        if flips(nag):
             keys = [(attn.to_k(text), attn.to_v(text)) for text in (self.text, self.negative.tokens)]
-            return flipped(attn.to_q(x), *keys, attn.heads, self.nag)
-        return guide(z_pos, self.others.cross_attention(attn, x, self.negative.tokens, block), self.nag)
+            return flipped(attn.to_q(x), *keys, attn.heads, nag)
+        return guide(z_pos, self.others.cross_attention(attn, x, self.negative.tokens, block), nag)

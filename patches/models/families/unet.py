@@ -7,6 +7,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from ...attention.override import OVERRIDE
 from ...attention.sign_flip import flipped
 from ...attention.sizes import may_change
+from ...blocks import list_name
 from ...settings import Strength
 from ..adapter import Adapter
 
@@ -21,6 +22,7 @@ OFFSET_BESIDE = (
 )
 # PyTorch's attention can read the same queries for both prompts; of libraries nobody knows.
 TAKES_VIEWS = getattr(optimized_attention, "__name__", "") == "attention_pytorch"
+LISTS, MIDDLE = ("input_blocks", "output_blocks"), "middle"  # as ComfyUI calls and counts the blocks
 # Classes of comfy.model_base: their UNets do not tell.
 LIKE_SDXL = {"SDXL", "SDXLRefiner"}
 
@@ -40,9 +42,13 @@ class UNet(Adapter):
         is_like_sdxl = not LIKE_SDXL.isdisjoint(cls.__name__ for cls in type(model).__mro__)
         return "Stable Diffusion XL" if is_like_sdxl else "Stable Diffusion 1.5 and 2"
 
-    def blocks(self, model):
-        paths = [path for path, _ in model.named_modules() if path.endswith(".attn2")]
-        return [model.get_submodule(path.rpartition(".")[0]) for path in paths]
+    def labelled(self, model):
+        found = {}
+        for path in [path for path, _ in model.named_modules() if path.endswith(".attn2")]:
+            blocks, number, *_ = path.split(".")
+            label = (list_name(blocks), int(number)) if blocks in LISTS else (MIDDLE, 0)
+            found.setdefault(label, []).append(model.get_submodule(path.rpartition(".")[0]))
+        return found
 
     def unsupported(self, model):
         if not _cross_attentions(model.diffusion_model):
@@ -61,15 +67,15 @@ class UNet(Adapter):
     @contextmanager
     def guided(self, model, call):
         attention = _GuidedAttention(call)
+        blocks = {(list_name(name), i) for name in LISTS for i in range(len(getattr(model, name)))} | {(MIDDLE, 0)}
         options = dict(call.transformer_options)
         patches, replacements = options.get("patches", {}), options.get("patches_replace", {})
         earlier = replacements.get("attn2", {})
-        blocks = {("input", i) for i in range(len(model.input_blocks))} | {("middle", 0)}
-        blocks |= {("output", i) for i in range(len(model.output_blocks))} | set(earlier)
+        blocks = {block for block in blocks | earlier.keys() if call.acts_in(block[:2])}  # earlier ones may name a part
         options["patches"] = {**patches, "attn2_patch": [attention.patching(patches.get("attn2_patch", ()))]}
         options["patches_replace"] = {
             **replacements,
-            "attn2": {block: attention.replacing(earlier.get(block, _stock_attention)) for block in blocks},
+            "attn2": earlier | {b: attention.replacing(earlier.get(b, _stock_attention)) for b in blocks},
         }
         yield call.context, options
 
@@ -88,7 +94,7 @@ class _GuidedAttention:
     """The two patches of one model call; the first one leaves for the second how long the positive is."""
 
     def __init__(self, call):
-        self.equation = call.equation
+        self.equation, self.acts_in, self.acts_everywhere = call.equation, call.acts_in, call.blocks is None
         self.guided = (slice(None),) if call.all_guided else call.guided
         self.n_positive = None
         self.text = self.joined = None
@@ -125,7 +131,15 @@ class _GuidedAttention:
             joined = torch.cat((k, k_neg), 1)
             return q, joined, joined if v is k and v_neg is k_neg else torch.cat((v, v_neg), 1)
 
-        return append_patched_negative if earlier else append_negative
+        def append_where_it_acts(q, k, v, options):
+            if self.acts_in(options["block"]):
+                return append(q, k, v, options)
+            for patch in earlier:
+                q, k, v = patch(q, k, v, options)
+            return q, k, v
+
+        append = append_patched_negative if earlier else append_negative
+        return append if self.acts_everywhere else append_where_it_acts
 
     def replacing(self, attention):
         """The `attn2_replace` around `attention`."""
