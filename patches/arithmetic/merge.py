@@ -8,8 +8,16 @@ from collections.abc import Iterator
 import torch
 
 from .equation import (
-    Number, guide_at_once, held, is_of_tokens, is_off, is_traced, kernels_for, of_tokens, tokens_at_once,
-)  # fmt: skip
+    Number,
+    guide_at_once,
+    held,
+    is_of_tokens,
+    is_off,
+    is_traced,
+    kernels_for,
+    of_tokens,
+    tokens_at_once,
+)
 from .segments import Segments
 
 Part = tuple[torch.Tensor, torch.Tensor]
