@@ -8,8 +8,10 @@ import torch
 from ..nodes import inputs
 from ..nodes.names import whose_instead
 from ..patches.checks import UnknownFamily
+from ..patches.models import acting_blocks, find_adapter
 from ..patches.sampling.notices import of_settings
-from ..patches.settings import Options, single
+from ..patches.sampling.schedule import factors
+from ..patches.settings import CAPPED, RANGES, Options, single
 from . import sampling
 from .families import VARIANTS, all_families, family_of
 from .graph import BYPASSED, MUTED, Graph, Node, Unreadable
@@ -17,7 +19,7 @@ from .models import Broken
 from .obstacles import negatives_for, of_inputs, of_model, of_prompts
 from .ways import guides, reached
 
-CAPPED = ("nag", "orthogonal")  # equations that use nag_tau and nag_alpha
+_, MOST = RANGES["strength"]
 CHOSEN = ("statistics", "unknown_models", "equation", "schedule", "blocks")  # in NAG Options
 DEFAULTS = {**vars(Options()), "end_percent": inputs.AUTO, "strengths": ""}
 
@@ -32,8 +34,8 @@ def plan(graph: Graph) -> dict:
         off: whether they leave the picture as it is.
         runs: the sampler runs that it takes part in, in their order: "sampler", a node id; "steps"; "sigmas", one more
             than steps, or None; "on", whether NAG acts at each step, or None if nobody can know; "strengths", how
-            strong at each, or None; "exact", whether that is certain or a guess; "why", a sentence if it acts at none
-            for a reason other than when it is to act.
+            strong at each, 0 where it does not act, or None; "exact", whether that is certain or a guess; "why", a
+            sentence if it acts at none for a reason other than when it is to act.
         blocks: {"acting", "of"}, of how many blocks it acts in how many; None if in all, or not known.
         negative: {"weights", "placed"}, the weights of its entries, each None if it can't be read; None if all are 1;
             and whether one of them is for a part of the picture.
@@ -72,7 +74,7 @@ class _NodePlan:
             settings = settings.completed(self.recommended)
             off, said = off or settings.off, said or of_settings(settings)
         if said:
-            runs = [{**run, "on": [False] * run["steps"]} for run in runs]
+            runs = [{**run, "on": [False] * run["steps"], "strengths": [0.0] * run["steps"]} for run in runs]
         whys = self.whys if all(self.whys) else []
         message = next(filter(None, [self.message, *said, *whys]), None)
         return {
@@ -124,25 +126,29 @@ class _NodePlan:
         except Unreadable:
             pass
         if model is not None:
-            unguided = self._note_family(model, settings is None or settings.options.unknown_models)
+            unguided = self._note_model(model.patcher.model, Options() if settings is None else settings.options)
             why = why or unguided
         why = why or of_model(self.graph, sampler, model) or of_prompts(self.graph, self.node, sampler, silent)
         self.negatives += negatives_for(self.graph, self.node, sampler, silent)
         self.whys.append(why)
         schedule = sampling.schedule_of(self.graph, sampler, model)
+        strengths = [0.0] * schedule.steps if why else self._strengths(settings, reach.parts, model, schedule)
         return {
             "sampler": sampler.id,
             "steps": schedule.steps,
             "sigmas": None if schedule.sigmas is None else _finite(schedule.sigmas),
-            "on": [False] * schedule.steps if why else self._on(settings, reach.parts, model, schedule),
+            "on": strengths and [strength > 0 for strength in strengths],
+            "strengths": strengths,
             "exact": schedule.exact,
             "why": why,
         }
 
-    def _note_family(self, model, unknown_models):
+    def _note_model(self, model, options):
         """Why NAG can't guide the model; None if it can."""
         try:
-            self.family, self.recommended = family_of(model.patcher.model, unknown_models)
+            self.family, self.recommended = family_of(model, options.unknown_models)
+            acting, count = acting_blocks(find_adapter(model, options.unknown_models), model, options.blocks)
+            self.blocks = None if acting == count else {"acting": acting, "of": count}
         except UnknownFamily as error:
             return f"{error} {whose_instead(self.node.type)}".rstrip()
         except (ValueError, RuntimeError) as error:
@@ -151,21 +157,32 @@ class _NodePlan:
             logging.debug("NAG: can't read the model of %s #%s", self.node.type, self.node.id, exc_info=True)
             return f"NAG can't read this model ({type(error).__name__}: {error})."
 
-    def _on(self, settings, parts, model, schedule):
-        """Whether NAG acts at each step: by the engine's own rule where the model is known. None if nobody can know."""
+    def _strengths(self, settings, parts, model, schedule):
+        """How strong NAG is at each step, 0 where it does not act: by the engine's own rule where the model is known.
+        None if nobody can know."""
         if settings is not None and settings.off:
-            return [False] * schedule.steps
+            return [0.0] * schedule.steps
         if settings is None or None in parts:
             return None
         options = settings.options
         if model is None or schedule.sigmas is None:
-            limits = [(options.start_percent, options.end)]
-            return [_within(p, limits) and _within(p, parts) for p in schedule.percents]
-        to_sigma = model.sampling.percent_to_sigma
-        low, high = settings.completed(self.recommended).sigma_range(to_sigma)
-        ranges = [(single(to_sigma(end)), single(to_sigma(start))) for start, end in parts]
-        sigmas = schedule.sigmas[:-1].to(torch.float32).tolist()
-        return [low <= s <= high and any(least <= s <= most for least, most in ranges) for s in sigmas]
+            sigmas, low, high = _as_sigmas(schedule.percents, options)
+            within = [_within(percent, parts) for percent in schedule.percents]
+        else:
+            to_sigma = model.sampling.percent_to_sigma
+            sigmas = schedule.sigmas.to(torch.float32).tolist()
+            low, high = settings.completed(self.recommended).sigma_range(to_sigma)
+            ranges = [(single(to_sigma(end)), single(to_sigma(start))) for start, end in parts]
+            within = [any(least <= sigma <= most for least, most in ranges) for sigma in sigmas[:-1]]
+        strengths = [settings.strength * factor for factor in factors(options, sigmas, low, high)]
+        return [min(each, MOST) if inside else 0.0 for each, inside in zip(strengths, within)]
+
+
+def _as_sigmas(percents, options):
+    """Numbers that fall as sigmas do, for steps of which only the percents are known, and the range in which NAG acts."""
+    acting = [1 - percent for percent in percents if _within(percent, [(options.start_percent, options.end)])]
+    low, high = (single(acting[-1]), single(acting[0])) if acting else (math.inf, -math.inf)
+    return [*(1 - percent for percent in percents), 0.0], low, high
 
 
 def _told(settings, strength):

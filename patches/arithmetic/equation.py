@@ -23,9 +23,10 @@ from typing import Protocol
 import torch
 from torch.linalg import vector_norm
 
+from ..settings import CAPPED
+
 Number = float | torch.Tensor
 Numbers = tuple[Number, Number, Number]
-CAPPED = ("nag", "orthogonal")  # the equations with a cap, tau, and a blend, alpha
 BY_TRITON = (torch.float16, torch.bfloat16, torch.float32)
 # How many features are worked on at a time: on the CPU they stay in the cache, elsewhere the launches must not weigh.
 CHUNK = {"cpu": 1 << 18}
@@ -94,6 +95,18 @@ class Witness(Protocol):
     guided: bool
 
 
+class Places(Protocol):
+    """How strong NAG is where; see models.places."""
+
+    has_masks: bool
+
+    def numbers_at(self, n: int, *where) -> Numbers: ...
+
+    def key_bias(self, n: int, lengths, like: torch.Tensor, *where) -> torch.Tensor | None: ...
+
+    def elsewhere(self, equation: "Equation") -> "Equation": ...
+
+
 @dataclass(frozen=True)
 class Equation:
     """An equation with the numbers of one use of NAG.
@@ -105,6 +118,7 @@ class Equation:
         statistics, witness: told what it does, unless they are None.
         name: which equation: as for `guide`, or "vsf".
         vsf_offset: what vsf takes off the scores of the negative's keys.
+        places: what is how strong where, if that is not alike everywhere, or some of the negative's keys weigh less.
     """
 
     scale: Number
@@ -115,6 +129,7 @@ class Equation:
     witness: Witness | None = None
     name: str = "nag"
     vsf_offset: float = 0.0
+    places: Places | None = None
 
     @property
     def numbers(self) -> Numbers:
@@ -122,9 +137,20 @@ class Equation:
             return self.on_device[:3]
         return self.scale, self.tau, self.alpha
 
-    def numbers_for(self, n_tokens: int) -> Numbers:
-        """Those for an image of so many tokens."""
-        return self.numbers
+    def numbers_for(self, n_tokens: int, *where) -> Numbers:
+        """Those for an image of so many tokens; `where`: see models.places.Places.numbers_at."""
+        scale, tau, alpha = self.numbers
+        if self.places is not None and self.places.has_masks:
+            scale, _, alpha = self.places.numbers_at(n_tokens, *where)
+        return scale, tau, alpha
+
+    def key_bias(self, n_tokens: int, lengths, like: torch.Tensor, *where) -> torch.Tensor | None:
+        """On the scores of the negative's keys, or None; see models.places.Places.key_bias."""
+        return None if self.places is None else self.places.key_bias(n_tokens, lengths, like, *where)
+
+    def elsewhere(self) -> "Equation":
+        """For what the negative's masks are not of, such as sound beside a picture."""
+        return self if self.places is None else self.places.elsewhere(self)
 
     @property
     def offset(self) -> Number | None:
@@ -139,9 +165,9 @@ class Equation:
         return self.name == "vsf" and not is_off(*self.numbers, self.name)
 
     def __call__(
-        self, positive: torch.Tensor, negative: torch.Tensor, out: torch.Tensor | None = None
+        self, positive: torch.Tensor, negative: torch.Tensor, out: torch.Tensor | None = None, where: tuple = ()
     ) -> torch.Tensor:
-        numbers = self.numbers_for(positive.shape[-2])
+        numbers = self.numbers_for(positive.shape[-2], *where)
         self.note([(slice(None), positive, negative)], numbers)
         return guide(positive, negative, *numbers, out=out, equation=self.name)
 

@@ -17,9 +17,10 @@ def flipped(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    mask: torch.Tensor | None,
+    masks: tuple[torch.Tensor | None, torch.Tensor | None],
     negative: slice,
     axis: int = 2,
+    where: tuple = (),
 ) -> torch.Tensor:
     """Attention of the image to both prompts at once, and to itself where its keys are there.
 
@@ -27,15 +28,15 @@ def flipped(
         attend: attend(q, k, v, mask=mask), whose result is (batch, tokens, heads * head_dim).
         q: the image's queries.
         k, v: all keys and values.
-        mask: of all keys, as attend takes it, with all four axes; or None.
+        masks: of all keys and of those but the negative's, as attend takes them, with all four axes; or None.
         negative: which keys are the negative's.
         axis: that counts the tokens, of q, k and v.
+        where: see Equation.numbers_for.
     """
-    numbers = equation.numbers_for(q.shape[axis])
-    scale, lowered, z_pos = numbers[0], _lowered(mask, q, k.shape[axis], negative, equation.offset), None
+    numbers = equation.numbers_for(q.shape[axis], *where)
+    scale, lowered, z_pos = numbers[0], _lowered(masks[0], q, k.shape[axis], negative, equation.offset), None
     if is_of_tokens(scale) or equation.statistics is not None:
-        known = (without(t, negative, axis) for t in (k, v))
-        z_pos = attend(q, *known, mask=None if mask is None else without(mask, negative, -1))
+        z_pos = attend(q, *(without(t, negative, axis) for t in (k, v)), mask=masks[1])
     if is_of_tokens(scale):  # no values are right for all tokens, but those of the positive and the negative apart
         of_known, of_negative = (
             attend(q, k, _times(v, negative, axis, *factors), mask=lowered) for factors in ((1, 0), (0, 1))

@@ -52,7 +52,7 @@ export class Panel {
     const controls = make("div", "nag-controls")
     controls.append(this.presets.select, this.button, this.compare)
     this.root = make("div", "nag-panel")
-    this.root.append(this.headline, this.hint, this.facts, this.picture.root, this.detail, controls)
+    this.root.append(this.headline, this.hint, this.picture.root, this.facts, this.detail, controls)
     this.listen()
   }
 
@@ -110,20 +110,26 @@ export class Panel {
     this.headline.title = warning ?? (runs.flat().some((step) => !step.exact) ? t("guess") : "")
     this.headline.classList.toggle("nag-warning", warning !== null)
     this.hint.textContent = warning === null ? hint(t, plan, this.node) : ""
-    this.facts.textContent = this.facts.title = factsOf(t, plan).join(" · ")
     const mean = this.root.classList.contains("nag-idle") ? null : means(runs)
     this.showMeasures(mean)
-    const advised = mean && advice(t, mean, dialOf(this.node, plan.settings?.capped ?? true))
-    this.detail.replaceChildren(advised ? make("span", "nag-advice", advised) : this.summary())
+    this.showDetail(mean && advice(t, mean, dialOf(this.node, plan.settings?.capped ?? true)))
+  }
+
+  // Before a run, what is not as usual and the numbers share a line; the advice behind it has one of its own.
+  showDetail(advised) {
+    const facts = factsOf(this.t, this.plan).join(" · ")
+    this.facts.textContent = this.facts.title = advised ? facts : ""
+    if (advised) this.detail.replaceChildren(make("span", "nag-advice", advised))
+    else this.detail.replaceChildren(make("span", "nag-fact", facts), facts && " · ", this.summary())
     this.detail.title = this.detail.textContent
   }
 
-  // In place of the advice before a run: the family, and the numbers in effect that are used.
+  // The family, and the numbers in effect that are used.
   summary() {
     const { family, settings } = this.plan
     const known = STRENGTH.filter((name) => settings?.[name] != null)
     const numbers = known.map((name) => `${name.slice(4)} ${number(settings[name])}`).join(" · ")
-    return make("span", "", [family, numbers].filter(Boolean).join(": "))
+    return [family, numbers].filter(Boolean).join(": ")
   }
 
   // measured: { ratio, clipped, moved }, of a step or on average; null if there is none.

@@ -63,7 +63,8 @@ export function factsOf(t, { settings, blocks, negative }) {
   const facts = []
   if (settings && settings.equation !== "nag") facts.push(settings.equation)
   if (blocks) facts.push(t("inBlocks", blocks.acting, blocks.of))
-  if (negative?.weights) facts.push(t("weights", negative.weights.map((each) => (each === null ? "?" : number(each))).join(", ")))
+  const weights = negative?.weights?.map((each) => (each === null ? "?" : number(each)))
+  if (weights) facts.push(t("weights", weights.join(" / ")))
   if (negative?.placed) facts.push(t("inPart"))
   return facts
 }

@@ -3,6 +3,7 @@ from contextlib import contextmanager
 
 import torch
 from comfy.ldm.modules.attention import optimized_attention
+from torch.nn.functional import pad
 
 from ...attention.override import OVERRIDE
 from ...attention.sign_flip import flipped
@@ -10,6 +11,7 @@ from ...attention.sizes import may_change
 from ...blocks import list_name
 from ...settings import Strength
 from ..adapter import Adapter
+from ..places import Layout
 
 OTHER_TEXT = (
     "Another node's attn2_patch brings texts of its own into the UNet, which NAG's negative would not reach: {} rows "
@@ -19,6 +21,10 @@ OTHER_TEXT = (
 OFFSET_BESIDE = (
     "Another node puts attention of its own into the UNet (attn2_replace), as IPAdapters do, and there vsf can have no "
     "vsf_offset. Set vsf_offset to 0 in NAG Options."
+)
+NO_BIAS = (
+    "The entries of the NAG negative have unequal weights or masks, and another node has put its own attention to the "
+    "text into the UNet, which takes none for parts of a text. Take that node out, or give all entries the same."
 )
 # PyTorch's attention can read the same queries for both prompts; of libraries nobody knows.
 TAKES_VIEWS = getattr(optimized_attention, "__name__", "") == "attention_pytorch"
@@ -64,6 +70,9 @@ class UNet(Adapter):
             return OFFSET_BESIDE
         return super().unfit(options, transformer_options)
 
+    def layout(self, model, n_axes):
+        return Layout(None)  # a block tells the size of its picture
+
     @contextmanager
     def guided(self, model, call):
         attention = _GuidedAttention(call)
@@ -84,9 +93,9 @@ def _cross_attentions(model):
     return [module for name, module in model.named_modules() if name.endswith(".attn2")]
 
 
-def _stock_attention(q, k, v, options, **mask):
+def _stock_attention(q, k, v, options, mask=None):
     return optimized_attention(
-        q, k, v, options["n_heads"], attn_precision=options["attn_precision"], transformer_options=options, **mask
+        q, k, v, options["n_heads"], mask, attn_precision=options["attn_precision"], transformer_options=options
     )
 
 
@@ -95,7 +104,9 @@ class _GuidedAttention:
 
     def __init__(self, call):
         self.equation, self.acts_in, self.acts_everywhere = call.equation, call.acts_in, call.blocks is None
-        self.guided = (slice(None),) if call.all_guided else call.guided
+        self.lengths = call.lengths()
+        # Of the call's rows, and of the guided ones.
+        self.guided = [(slice(None), slice(None))] if call.all_guided else []
         self.n_positive = None
         self.text = self.joined = None
         # Rows that are not guided need keys too, to ride in the same tensor; nothing attends to theirs.
@@ -104,6 +115,8 @@ class _GuidedAttention:
         for rows in call.guided:
             stop = start + rows.stop - rows.start
             self.negative[rows] = call.negative[start:stop].to(self.negative)
+            if not call.all_guided:
+                self.guided.append((rows, slice(start, stop)))
             start = stop
 
     def patching(self, earlier):
@@ -145,33 +158,44 @@ class _GuidedAttention:
         """The `attn2_replace` around `attention`."""
 
         def attend(q, k, v, options):
-            n = self.n_positive
-            if self.equation.flips and self.guided == (slice(None),):
-                return self.at_once(attention, q, k, v, options)
+            n, grid = self.n_positive, tuple(options.get("activations_shape", ())[2:]) or None
+            if self.equation.flips and self.guided[0][0] == slice(None):
+                return self.at_once(attention, q, k, v, options, grid)
             if attention is _stock_attention and self.fits_one_call(q, k, options):
                 return self.in_one_call(q, k, v, options)
             out = attention(q, k[:, :n], v[:, :n], options)
             if attention is not _stock_attention or OVERRIDE in options:
                 out = out.clone()  # what another node returns may be in use elsewhere
-            for rows in self.guided:
+            for rows, guided in self.guided:
+                positive, of_rows = out[rows], _options_of_rows(options, rows, q.shape[0])
                 if self.equation.flips:
-                    of_rows = _options_of_rows(options, rows, q.shape[0])
-                    out[rows] = self.at_once(attention, q[rows], k[rows], v[rows], of_rows)
+                    out[rows] = self.at_once(attention, q[rows], k[rows], v[rows], of_rows, grid, guided)
                     continue
-                positive = out[rows]
-                negative = attention(q[rows], k[rows, n:], v[rows, n:], _options_of_rows(options, rows, q.shape[0]))
-                self.equation(positive, negative, out=positive)
+                bias = self.equation.key_bias(q.shape[1], self.lengths, q, grid, guided)
+                more = {} if bias is None else {"mask": self.fitting(bias, attention, k.shape[1] - n)}
+                negative = attention(q[rows], k[rows, n:], v[rows, n:], of_rows, **more)
+                self.equation(positive, negative, out=positive, where=(grid, guided))
             return out
 
         return attend
 
-    def at_once(self, attention, q, k, v, options):
-        """All keys in one attention; a mask, of which other nodes know nothing, is for an offset only."""
+    def at_once(self, attention, q, k, v, options, *where):
+        """For vsf. A mask, of which other nodes' attention knows nothing, is there for an offset or unequal entries."""
+        n, n_keys = self.n_positive, k.shape[1]
+        bias = self.equation.key_bias(q.shape[1], self.lengths, q, *where)
+        mask = None if bias is None else pad(self.fitting(bias, attention, n_keys - n), (n, 0))
         attend = lambda q, k, v, mask: attention(q, k, v, options, **({} if mask is None else {"mask": mask}))
-        return flipped(self.equation, attend, q, k, v, None, slice(self.n_positive, k.shape[1]), 1)
+        return flipped(self.equation, attend, q, k, v, (mask, None), slice(n, n_keys), 1, where)
 
     def fits_one_call(self, q, k, options):
-        return q.shape[0] == 1 and k.shape[1] == 2 * self.n_positive and OVERRIDE not in options
+        of_one_size = q.shape[0] == 1 and k.shape[1] == 2 * self.n_positive
+        return of_one_size and OVERRIDE not in options and self.equation.places is None
+
+    def fitting(self, bias, attention, n_keys):
+        """The bias, if this attention takes one."""
+        if attention is not _stock_attention or n_keys != bias.shape[-1]:
+            raise ValueError(NO_BIAS)
+        return bias
 
     def in_one_call(self, q, k, v, options):
         """Both prompts as rows of one call. With one picture at a time, a fast GPU waits for the host to call."""
