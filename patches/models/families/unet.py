@@ -9,6 +9,7 @@ from ...attention.sizes import may_change
 from ...blocks import list_name
 from ...settings import Strength
 from ..adapter import Adapter
+from ..compiled import plain
 from ..places import Layout
 
 OTHER_TEXT = (
@@ -44,10 +45,11 @@ class UNet(Adapter):
 
     def labelled(self, model):
         found = {}
-        for path in [path for path, _ in model.named_modules() if path.endswith(".attn2")]:
+        net = plain(model)
+        for path in [path for path, _ in net.named_modules() if path.endswith(".attn2")]:
             blocks, number, *_ = path.split(".")
             label = (list_name(blocks), int(number)) if blocks in LISTS else (MIDDLE, 0)
-            found.setdefault(label, []).append(model.get_submodule(path.rpartition(".")[0]))
+            found.setdefault(label, []).append(net.get_submodule(path.rpartition(".")[0]))
         return found
 
     def unsupported(self, model):
