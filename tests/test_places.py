@@ -1,5 +1,6 @@
 """Weights and masks of the negative's entries, by ComfyUI's own nodes, against the oracles."""
 import dataclasses
+import inspect
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from oracle.equation import Nag
 from oracle.places import Places
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
-from stock import stock
+from stock import stock, stock_class
 from subject import options, out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
@@ -208,8 +209,13 @@ def test_windows_of_a_video(nodes):
     mask = some_mask(sizes[1:], rows=25)  # of the frames that the latent stands for
     frames = torch.cat((mask[:1], mask[1:].unflatten(0, (6, 4)).mean(1)))
     nag = nags(negative, frames[None], patch=(1, 2, 2), lengths=(5,))
-    given = {"context_length": 13, "context_overlap": 5, "context_schedule": "standard_static", "context_stride": 1}
-    windows = lambda model: stock("WanContextWindowsManual", model=model, closed_loop=False, fuse_method="flat", **given)[0]
+    given = {
+        "context_length": 13, "context_overlap": 5, "context_schedule": "standard_static", "context_stride": 1,
+        "closed_loop": False, "fuse_method": "flat", "freenoise": False,
+    }  # fmt: skip
+    taken = inspect.signature(stock_class("WanContextWindowsManual").execute).parameters
+    given = {name: value for name, value in given.items() if name in taken}
+    windows = lambda model: stock("WanContextWindowsManual", model=model, **given)[0]
     result = run.sample(windows(guided(nodes, patcher, masked(negative, mask))))
     assert_close(result, run.sample(windows(run.exact(patcher)), guided_by(run.positive, nag)))
     assert difference(result, run.sample(guided(nodes, patcher, masked(negative, mask)))) > 1e-3
