@@ -36,9 +36,7 @@ def check_range(name: str, value: float) -> None:
         raise ValueError(f"{name} must lie between {low:g} and {high:g}, not {found}.")
 
 
-def at_strength(
-    strength: float, nag_scale: float | None, nag_alpha: float | None, equation: str = EQUATIONS[0]
-) -> tuple[float | None, float | None]:
+def at_strength(strength, nag_scale, nag_alpha, equation: str = EQUATIONS[0]):
     """nag_scale and nag_alpha as one dial turns them: 0 is off, 1 leaves them, 2 is the most.
 
     Up to 1 less is blended in: nag_alpha is multiplied by the strength. From 1 to 1.5 nag_alpha grows to twice, at most
@@ -46,18 +44,21 @@ def at_strength(
     what the others do. An equation without nag_alpha has nag_scale - 1 multiplied by the strength.
 
     Args:
-        strength: 0 to 2.
-        nag_scale, nag_alpha: see Settings; None stays None.
+        strength: 0 to 2; a number, or a float32 tensor of some.
+        nag_scale, nag_alpha: see Settings; None stays None. Tensors, too, where the strength is one.
         equation: one of EQUATIONS.
     """
-    of_alpha = strength if strength <= 1 else min(2 * strength - 1, 2.0)
-    of_scale = max(2 * strength - 2, 1.0) if equation in CAPPED else strength
+    of_alpha = _clamped(strength + _clamped(strength - 1, 0.0, 1.0), 0.0, 2.0)
+    of_scale = 1 + _clamped(2 * strength - 3, 0.0, 1.0) if equation in CAPPED else strength
     if nag_alpha is not None and equation in CAPPED:
-        nag_alpha = min(nag_alpha * of_alpha, RANGES["nag_alpha"][1])
+        nag_alpha = _clamped(nag_alpha * of_alpha, *RANGES["nag_alpha"])
     if nag_scale is not None:
-        low, high = RANGES["nag_scale"]
-        nag_scale = min(max(1 + (nag_scale - 1) * of_scale, low), high)
+        nag_scale = _clamped(1 + (nag_scale - 1) * of_scale, *RANGES["nag_scale"])
     return nag_scale, nag_alpha
+
+
+def _clamped(value, low, high):
+    return value.clamp(low, high) if torch.is_tensor(value) else min(max(value, low), high)
 
 
 def single(sigma: float) -> float:
@@ -186,13 +187,19 @@ class Settings:
         unblended = self.nag_alpha == 0 and self.options.equation in CAPPED
         return self.nag_scale == 1 or unblended or self.strength == 0 or self.options.all_zero
 
-    def at(self, strength: float) -> tuple[float | None, float | None, float | None]:
-        """The numbers of the equation at a strength in the place of the settings' own; from 2 on the most."""
-        if strength == 1:
-            return self.numbers
-        most, equation = RANGES["strength"][1], self.options.equation
-        scale, alpha = at_strength(min(strength, most), self.nag_scale, self.nag_alpha, equation)
-        return scale, self.nag_tau, alpha
+    def at(self, strength, numbers=None) -> tuple:
+        """The numbers of the equation at a strength, 0 or more, in the place of the settings' own; from 2 on the most.
+
+        Args:
+            strength: a number, or a float32 tensor of some.
+            numbers: the settings' own, as tensors, where the strength is one.
+        """
+        scale, tau, alpha = self.numbers if numbers is None else numbers
+        if not torch.is_tensor(strength) and strength == 1:
+            return scale, tau, alpha
+        strength = _clamped(strength, *RANGES["strength"])
+        scale, alpha = at_strength(strength, scale, alpha, self.options.equation)
+        return scale, tau, alpha
 
     def filled(self, recommended: Strength | None) -> "Settings":
         """Every None replaced by what is recommended for the model's family; it stays where that is not known, None."""

@@ -93,6 +93,18 @@ class Witness(Protocol):
     guided: bool
 
 
+class Places(Protocol):
+    """How strong NAG is where; see models.places."""
+
+    has_masks: bool
+
+    def numbers_at(self, n: int, *where) -> Numbers: ...
+
+    def key_bias(self, n: int, lengths, like: torch.Tensor, *where) -> torch.Tensor | None: ...
+
+    def elsewhere(self, equation: "Equation") -> "Equation": ...
+
+
 @dataclass(frozen=True)
 class Equation:
     """An equation with the numbers of one use of NAG.
@@ -104,6 +116,7 @@ class Equation:
         statistics, witness: told what it does, unless they are None.
         name: which equation: as for `guide`, or "vsf".
         offset: what vsf takes off the scores of the negative's keys.
+        places: what is how strong where, if that is not alike everywhere, or some of the negative's keys weigh less.
     """
 
     scale: Number
@@ -114,6 +127,7 @@ class Equation:
     witness: Witness | None = None
     name: str = "nag"
     offset: Number = 0.0
+    places: Places | None = None
 
     @property
     def numbers(self) -> Numbers:
@@ -121,14 +135,25 @@ class Equation:
             return self.on_device[:3]
         return self.scale, self.tau, self.alpha
 
-    def numbers_for(self, n_tokens: int) -> Numbers:
-        """Those for an image of so many tokens."""
-        return self.numbers
+    def numbers_for(self, n_tokens: int, *where) -> Numbers:
+        """Those for an image of so many tokens; `where`: see models.places.Places.numbers_at."""
+        scale, tau, alpha = self.numbers
+        if self.places is not None and self.places.has_masks:
+            scale, _, alpha = self.places.numbers_at(n_tokens, *where)
+        return scale, tau, alpha
+
+    def key_bias(self, n_tokens: int, lengths, like: torch.Tensor, *where) -> torch.Tensor | None:
+        """On the scores of the negative's keys, or None; see models.places.Places.key_bias."""
+        return None if self.places is None else self.places.key_bias(n_tokens, lengths, like, *where)
+
+    def elsewhere(self) -> "Equation":
+        """For what the negative's masks are not of, such as sound beside a picture."""
+        return self if self.places is None else self.places.elsewhere(self)
 
     def __call__(
-        self, positive: torch.Tensor, negative: torch.Tensor, out: torch.Tensor | None = None
+        self, positive: torch.Tensor, negative: torch.Tensor, out: torch.Tensor | None = None, where: tuple = ()
     ) -> torch.Tensor:
-        numbers = self.numbers_for(positive.shape[-2])
+        numbers = self.numbers_for(positive.shape[-2], *where)
         self.note([(slice(None), positive, negative)], numbers)
         return guide(positive, negative, *numbers, out=out, equation=self.name)
 

@@ -122,6 +122,40 @@ def of_texts(
     return _added(positive, q.dtype), _added(negative, q.dtype) if n_keys != n_positive else None
 
 
+def bias_of_negative(equation, sizes: Sizes, lengths: Sizes | None, q: torch.Tensor) -> torch.Tensor | None:
+    """What the negative's keys get on their scores, (rows or 1, 1, queries or 1, keys), or None.
+
+    Args:
+        sizes: of the two prompts' texts, first of all.
+        lengths: see models.places.Places.key_bias.
+        q: (batch, heads, tokens, head_dim), of a joint sequence.
+    """
+    of_image = equation.key_bias(q.shape[2] - sizes.text, lengths, q)
+    if of_image is None or not equation.places.has_masks:
+        return of_image
+    of_text = equation.elsewhere().key_bias(1, lengths, q)
+    if of_text is None:
+        of_text = of_image.new_zeros(1, 1, 1, of_image.shape[3])
+    of_text = of_text.expand(len(of_image), -1, sizes.text, -1)
+    return as_bias(torch.cat((of_image, of_text) if sizes.image_first else (of_text, of_image), 2), q.dtype)
+
+
+def for_branch(bias: torch.Tensor | None, sizes: Sizes, n_tokens: int) -> torch.Tensor | None:
+    """A bias of the negative's keys, for the queries and keys of negative and image alone; n_tokens: of all."""
+    if bias is None:
+        return None
+    segments, n_image = sizes.segments(n_tokens), n_tokens - sizes.text
+    bias = without(bias, segments.positive, 2) if bias.shape[2] > 1 else bias
+    return torch.nn.functional.pad(bias, (n_image, 0) if sizes.image_first else (0, n_image))
+
+
+def together(mask: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor | None:
+    """A mask that is added to the scores, and a bias, or one of them."""
+    if mask is None or bias is None:
+        return bias if mask is None else mask
+    return as_bias(mask + bias, bias.dtype)
+
+
 def _added(mask, dtype):
     """As all of ComfyUI's attention functions take it: a boolean mask that depends on the query not all do."""
     return as_bias(mask, dtype) if mask.dtype == torch.bool else mask

@@ -23,6 +23,8 @@ from .projection import CrossProjectionVisit, JointProjection, Projection
 from .rehearsal import Brought, brought_to, rehearse
 from .visit import CrossVisit, JointVisit
 
+SOUND = MODALITIES[2]
+
 
 @dataclass(frozen=True)
 class Door:
@@ -185,15 +187,17 @@ class Doors:
             of_text = dict(zip((door.text for door, _ in _of_each_text(labelled)), brought))
             for door, of_kind in labelled:
                 entries = of_text[door.text]
+                equation = call.equation.elsewhere() if door.modality == SOUND else call.equation
                 blocks = [block for label, block in of_kind.items() if call.acts_in(label)]
                 if door.projection is None:
-                    visit = CrossVisit(door, call.equation, call.use, entries)
+                    visit = CrossVisit(door, equation, call.use, entries)
                 else:
-                    visit = CrossProjectionVisit(door, call.equation, len(call.x), call.use, entries)
+                    visit = CrossProjectionVisit(door, equation, len(call.x), call.use, entries)
                 yield from visit.hooks(blocks)
             return
         image_first = self.image_first(model)
-        visit = JointVisit(call.equation, call.use, brought[0], count, self.image_is_behind, image_first)
+        of_image = self.image_is_behind, image_first
+        visit = JointVisit(call.equation, call.use, brought[0], count, *of_image, call.weights)
         acting = [call.acts_in(label) for _, blocks in labelled for label in blocks]
         n_visited = len(acting) - acting[::-1].index(True)  # behind the last of them nothing asks for the negative
         numbered = enumerate(acting[:n_visited])

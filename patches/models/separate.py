@@ -43,7 +43,7 @@ class TwoImageStreams:
         self.n_controlled = index
         options = given[OPTIONS]
         earlier = {OVERRIDE: options[OVERRIDE].earlier}
-        attention = SeparateAttention(self.visit.equation, earlier, self.sizes, self.visit.acts)
+        attention = SeparateAttention(self.visit.equation, earlier, self.sizes, self.visit.acts, self.visit.lengths)
         return given.changed(
             x=torch.cat((tokens, self.image), 1),
             pe=torch.cat((places, places[:, :, n_text:]), 2),

@@ -11,6 +11,7 @@ from ..attention.override import CarryingAttention, CrossAttention, JointAttenti
 from ..attention.sizes import Sizes
 from .arguments import OPTIONS, Arguments, in_front
 from .compiled import marked
+from .places import weighted_mean
 from .rehearsal import Brought, by_part, of_keys, token_axis
 
 PATCHES_OF_ATTENTION = {"attn1_patch", "attn1_output_patch"}
@@ -46,7 +47,7 @@ class CrossVisit:
         self.door, self.equation, self.use = door, equation, use
         self.tokens = torch.cat([entry.tokens for entry in entries], 1)
         self.places, self.mask = [entry.places for entry in entries], joined_masks(entries)
-        self.sizes = None
+        self.lengths, self.sizes = lengths_of(entries), None
 
     def hooks(self, blocks: Sequence[torch.nn.Module]) -> Iterator[RemovableHandle]:
         attending = attending_by(self.attend)
@@ -70,7 +71,7 @@ class CrossVisit:
 
     def attend(self, given, options):
         """The override inside of the module that attends to the text."""
-        return CrossAttention(self.equation, options, self.sizes, negative_mask=self.mask)
+        return CrossAttention(self.equation, options, self.sizes, None, self.mask, self.lengths)
 
 
 class JointVisit:
@@ -82,6 +83,7 @@ class JointVisit:
         count: see rehearsal.brought_to.
         image_is_behind: see Doors.
         image_first: whether it is [image | text].
+        weights: see ModelCall.
 
     Attributes:
         tokens: the negative's, as they are between two blocks.
@@ -99,13 +101,14 @@ class JointVisit:
         count,
         image_is_behind: bool,
         image_first: bool,
+        weights: Sequence[float] = (),
     ):
         self.equation, self.use, self.entries = equation, use, entries
         self.count, self.image_is_behind, self.image_first = count, image_is_behind, image_first
         self.tokens = torch.cat([entry.tokens for entry in entries], -2)
-        self.vector = _mean([entry.vector for entry in entries])
+        self.vector = _mean([entry.vector for entry in entries], weights)
         self.own = [torch.cat(of_block, -2) for of_block in zip(*(entry.own for entry in entries))]
-        self.sizes = self.masks = None
+        self.lengths, self.sizes, self.masks = lengths_of(entries), None, None
         self.places = (None, None)  # those of a block and the joined ones, which as a rule are the same for all blocks
         self.mask = None  # in the same way, of all keys
         self.acts = True
@@ -163,7 +166,7 @@ class JointVisit:
         if not door.text:
             options = self._pointing_at_image(options)
         kind = JointAttention if acts else CarryingAttention
-        attention = kind(self.equation, options, self.sizes, self.masks)
+        attention = kind(self.equation, options, self.sizes, self.masks, self.lengths)
         return given.changed(**changed, **{OPTIONS: attention.install(options)})
 
     def leave(self, door, block, args, out):
@@ -268,9 +271,15 @@ class JointVisit:
         return joined
 
 
-def _mean(vectors):
+def _mean(vectors, weights):
     """All entries' tokens go by one vector."""
-    return vectors[0] if len(vectors) == 1 or vectors[0] is None else torch.stack(vectors).mean(0)
+    return vectors[0] if len(vectors) == 1 or vectors[0] is None else weighted_mean(vectors, weights)
+
+
+def lengths_of(entries: Sequence[Brought]) -> Sizes:
+    """See Places.key_bias. Behind all entries' tokens stand those that each has for a block alone."""
+    of_blocks = [entry.own[0].shape[-2] for entry in entries if entry.own]
+    return Sizes(*(entry.tokens.shape[1] for entry in entries), *of_blocks)
 
 
 def joined_masks(parts: Sequence[Brought]) -> torch.Tensor | None:

@@ -1,5 +1,6 @@
 """One call of the model: guided by a run's wrapper, or left alone."""
 import functools
+from collections.abc import Sequence
 from contextlib import contextmanager
 
 import torch
@@ -10,7 +11,9 @@ from ..models import Adapter, ModelCall
 from ..models.compiled import compiled_parts, kinds_of, marks, plain
 from ..models.foreign import has_own_way, replaced
 from ..models.hooks import hooked, only_inside
+from ..models.places import Places, Weights
 from ..models.rehearsal import Rehearsals
+from .region import SHAPES, masks_of_call, sizes_of, window_of
 from .request import KEY
 from .witness import Witness
 
@@ -24,15 +27,20 @@ OTHER_CODE = (
 
 
 class ModelWrapper:
-    """An APPLY_MODEL wrapper of one run: guides the rows of a model call, or steps aside where NAG does not act."""
+    """An APPLY_MODEL wrapper of one run: guides the rows of a model call, or steps aside where NAG does not act.
 
-    def __init__(self, adapter: Adapter, witness: Witness):
-        self.adapter, self.witness = adapter, witness
+    Args:
+        retained: frames that every one of ComfyUI's context windows keeps.
+    """
+
+    def __init__(self, adapter: Adapter, witness: Witness, retained: Sequence[int] = ()):
+        self.adapter, self.witness, self.retained = adapter, witness, retained
         self.on_device = functools.cache(_on_device)  # once a run
         # As this is, too: parts that come and go from call to call do so by a wrapper.
         self.compiled = functools.cache(lambda model, wrappers: compiled_parts(model))
         self.kinds = functools.cache(lambda parts, model, blocks: kinds_of(parts, adapter.labelled(model), blocks))
         self.brought = {}  # by entries of the negative
+        self.weights = {}  # by these, and by what the rows of a call show
 
     def __call__(
         self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs
@@ -57,11 +65,12 @@ class ModelWrapper:
                 ),
                 guided=active.guided,
                 settings=active.settings,
-                equation=self._equation(active, x.device),
+                equation=self._equation(active, x, sizes_of(x, kwargs.get(SHAPES)), transformer_options, model),
                 control=control,
                 transformer_options=transformer_options,
                 blocks=active.blocks,
                 compiled=self.compiled(model, _other_wrappers(transformer_options)),
+                weights=active.weights,
                 kept=functools.partial(self._kept, executor.class_obj, active, x.device),
             )
             apart = self.adapter.blocks(plain(model)) if self.adapter.block_lists and has_own_way(model) else ()
@@ -97,10 +106,30 @@ class ModelWrapper:
 
         return rehearse
 
-    def _equation(self, active, device):
-        numbers, options = active.settings.at(active.strength), active.settings.options
-        on_device = self.on_device((*numbers, options.vsf_offset), device)
-        return Equation(*numbers, on_device, active.statistics, self.witness, options.equation, options.vsf_offset)
+    def _equation(self, active, x, sizes, options, model):
+        numbers, device, chosen = active.settings.at(active.strength), x.device, active.settings.options
+        places = None
+        if active.regions is not None or len(set(active.weights)) > 1:
+            (strength,) = self.on_device((active.strength,), device)
+            as_set = self.on_device(active.settings.numbers, device)
+            numbers_at = functools.partial(active.settings.at, numbers=as_set)
+            plain = active.settings.at(active.strength * max(active.weights))
+            weights = self._weights(active, device, sizes, options, model)
+            places = Places(weights, strength, numbers_at, plain, self.on_device(plain, device))
+        on_device, named = self.on_device((*numbers, chosen.vsf_offset), device), (chosen.equation, chosen.vsf_offset)
+        return Equation(*numbers, on_device, active.statistics, self.witness, *named, places)
+
+    def _weights(self, active, device, sizes, options, model):
+        window = None if active.regions is None else window_of(options, self.retained)
+        areas = [(region.count, region.area) for region in active.regions or ()]
+        key = device, active.sources, tuple(areas), sizes, window
+        if key not in self.weights:
+            masks = layout = None
+            if active.regions is not None:
+                masks = masks_of_call(active.regions, active.weights, sizes, window).to(device)
+                layout = self.adapter.layout(model, len(sizes))
+            self.weights[key] = Weights(active.weights, device, masks, layout)
+        return self.weights[key]
 
 
 def _is_guided(rows, active, transformer_options):

@@ -10,6 +10,7 @@ import torch
 from ..blocks import Label
 from ..settings import Settings
 from .negative import Negative
+from .region import Region
 from .schedule import Schedule
 from .statistics import Statistics
 
@@ -70,7 +71,9 @@ class Active:
     """The negative of a model call in which NAG acts: see ModelCall for the fields.
 
     Args:
-        strength: see Guidance.strength_at; the settings' own is in it.
+        strength: see Guidance.strength_at; the settings' own is in it, and the largest weight, if there are no masks.
+        weights: of each entry, where it has no mask.
+        regions: of the guided rows, one after the other; None if there are no masks.
         sources: of each entry, what it is made of: the same sources, the same entry.
     """
 
@@ -81,6 +84,8 @@ class Active:
     guided: tuple[slice, ...]
     statistics: Statistics | None
     blocks: frozenset[Label] | None
+    weights: tuple[float, ...] = ()
+    regions: tuple[Region, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,11 +96,13 @@ class Rows:
         count: how many.
         guidance: of these rows, or of those that they may ride beside.
         guided: whether it is theirs.
+        area: see Region.
     """
 
     count: int
     guidance: Guidance
     guided: bool
+    area: tuple[int, ...] | None = None
 
 
 class GuidanceRows(comfy.conds.CONDRegular):
@@ -108,10 +115,11 @@ class GuidanceRows(comfy.conds.CONDRegular):
     def __init__(self, *cond: Rows):
         super().__init__(cond)
 
-    def process_cond(self, batch_size, **kwargs):
+    def process_cond(self, batch_size, area=None, **kwargs):
         (rows,) = self.cond  # ComfyUI batches conditionings after this
+        area = None if area is None else tuple(area)
         guidance = rows.guidance.repeated(batch_size) if rows.guided else rows.guidance
-        return GuidanceRows(Rows(batch_size, guidance, rows.guided))
+        return GuidanceRows(Rows(batch_size, guidance, rows.guided, area))
 
     def can_concat(self, other):
         # ComfyUI compares each with the first only. An unguided row fits anything, so it goes by the guidance that it
@@ -148,10 +156,15 @@ class GuidanceRows(comfy.conds.CONDRegular):
         entries = tuple(_of_all([entry.given for entry in of_rows] * times) for of_rows in zip(*parts))
         source = lambda entry: (entry.source, len(entry.tokens))
         sources = tuple(tuple(map(source, of_rows)) * times for of_rows in zip(*parts))
-        first = guidances[0]
-        guided = self._guided_slices(times)
-        strength = first.strength_at(sigma)
-        return Active(first.settings, strength, entries, sources, guided, first.statistics, first.blocks)
+        first, guided = guidances[0], self._guided_slices(times)
+        strength, weights, regions = first.strength_at(sigma), tuple(n.weight for n in parts[0]), None
+        if all(n.mask is None for n in parts[0]):
+            strength *= max(weights)
+        else:
+            areas = [(rows.count, rows.area) for rows in self.cond if rows.guided]
+            regions = tuple(Region(*each, tuple(n.mask for n in part)) for each, part in zip(areas, parts)) * times
+        of_entries = entries, sources, guided, first.statistics, first.blocks, weights, regions
+        return Active(first.settings, strength, *of_entries)
 
     def _times(self, n_rows):
         batched = sum(rows.count for rows in self.cond)

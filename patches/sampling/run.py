@@ -14,7 +14,8 @@ from .call import ModelWrapper
 from .guidance import Guidance, GuidanceRows, Rows
 from .hook_groups import check_loras, drop_hook
 from .negative import encode_negative
-from .notices import IGNORED, NEGATIVE_IS_GUIDED, NO_NEGATIVE, TWO_NAGS, of_request, say, telling
+from .notices import IGNORED, NEGATIVE_IS_GUIDED, NO_NEGATIVE, NOWHERE, TWO_NAGS, of_request, say, telling
+from .region import picture_sizes
 from .request import KEY, Request
 from .schedule import schedule_of
 from .statistics import Statistics
@@ -69,7 +70,12 @@ class SamplingWrapper:
             negatives = negative_entries(request, guider)
             guidance = make_guidance(model, adapter, request, negatives, guider, noise, sigmas, run)
             said = of_request(request, guidance.settings, _texts(negatives), _texts(conditionings))
+            said += [] if guidance.negatives else [NOWHERE]
             say(request, [*said, *adapter.notices], idle=bool(said))
+            if not guidance.negatives:
+                for conditioning in conditionings:
+                    conditioning["model_conds"].pop(KEY, None)
+                continue
             if request.report is not None and guidance.settings.options.statistics:
                 guidance = dataclasses.replace(
                     guidance, statistics=Statistics(sigmas.tolist(), noise.device, request.report)
@@ -166,7 +172,8 @@ def _watched(guider, model_options, adapter, guidances):
     of_calls = wrappers.setdefault(WrappersMP.APPLY_MODEL, {})
     if KEY not in of_calls:
         witness = Witness(diffusion_model)
-        of_calls[KEY] = [ModelWrapper(adapter, witness)]
+        retained = getattr(model_options.get("context_handler"), "latent_retain_index_list", ())
+        of_calls[KEY] = [ModelWrapper(adapter, witness, retained)]
         of_run = guider.model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
         others = of_run.get(WrappersMP.PREDICT_NOISE, {})
         of_run[WrappersMP.PREDICT_NOISE] = {KEY: [Watch(guider, witness)], **others}  # in front of LazyCache's
@@ -223,7 +230,8 @@ def make_guidance(
     settings = request.settings.filled(adapter.recommended(model))
     low, high = settings.sigma_range(model.model_sampling.percent_to_sigma)
     schedule = schedule_of(settings.options, sigmas, low, high)
-    negatives = encode_negative(model, adapter, entries, noise, **run)
+    sizes = picture_sizes(noise, guider.conds)
+    negatives = encode_negative(model, adapter, entries, noise, sizes, **run)
     blocks = chosen_blocks(adapter, model, settings.options.blocks)
     guidance = Guidance(settings, negatives, low, high, schedule=schedule, blocks=blocks)
     logging.info(

@@ -23,6 +23,7 @@ class Nag:
     end_percent: float = 1.0
     image_stream: str = "shared"
     modality: str = "both"
+    places: object = None  # see places.Places
     equation: str = "nag"
     offset: float = 0.0
     over: Callable[[float], float] | None = None
@@ -44,12 +45,13 @@ class Nag:
 class Prompt:
     """A text: (batch, tokens, width), and its pooled vector, (batch, width), where the family has one.
 
-    Of several entries, `lengths` has the numbers of their tokens.
+    Of several entries, `lengths` has the numbers of their tokens, and `which` they are.
     """
 
     tokens: torch.Tensor
     pooled: torch.Tensor | None = None
     lengths: tuple[int, ...] = ()
+    which: tuple[int, ...] = ()
 
     @property
     def entries(self) -> list[torch.Tensor]:
@@ -60,6 +62,7 @@ def guide(z_pos, z_neg, nag):
     """Over (batch, tokens, features of all heads). No Nag leaves the positive's."""
     if nag is None:
         return z_pos
+    nag = nag if nag.places is None else nag.places.at(nag, z_pos.shape[1])
     s = nag.scale - 1
     dot = lambda a, b: (a * b).sum(-1, keepdim=True)
     if nag.equation == "nasa":

@@ -31,6 +31,9 @@ def forward(net, x, t, cond, negative, nag):
         texts.append(Stream(net.txt_in(negative.tokens), base + net.vector_in(negative.pooled)))
     image = Stream(image, texts[0].vec)
     masks = attention_masks(cond.get("attention_mask"), texts)
+    if negative is not None and nag.places is not None:
+        bias = nag.places.joint_bias(image.x.shape[1])
+        masks[1] = bias if masks[1] is None else masks[1] + bias
     control = cond.get("control") or {}
     for i, block in enumerate(net.double_blocks):
         run = partial(double_block, block, texts, image, rope, masks, nag and nag.within("double", i))

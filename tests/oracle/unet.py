@@ -102,5 +102,9 @@ class CrossAttention:
         z_pos = self.others.cross_attention(attn, x, self.text, block)
         if self.negative is None:
             return z_pos
-        z_neg = self.others.cross_attention(attn, x, self.negative.tokens, block)
+        if self.nag.places is None:
+            z_neg = self.others.cross_attention(attn, x, self.negative.tokens, block)
+        else:
+            bias, text = self.nag.places.bias(x.shape[1]), self.negative.tokens
+            z_neg = attention(attn.to_q(x), attn.to_k(text), attn.to_v(text), attn.heads, bias)
         return guide(z_pos, z_neg, self.nag.within(*block[:2]))

@@ -58,7 +58,9 @@ def self_attention(layer, x, positions):
 
 def cross_attention(layer, x, texts, picture, nag):
     q = layer.norm_q(layer.q(x))
-    z = [attention(q, layer.norm_k(layer.k(text.x)), layer.v(text.x), layer.num_heads) for text in texts]
+    masks = [None] + [None if nag.places is None else nag.places.bias(x.shape[1]) for _ in texts[1:]]
+    keys = [(layer.norm_k(layer.k(text.x)), layer.v(text.x)) for text in texts]
+    z = [attention(q, *each, layer.num_heads, mask) for each, mask in zip(keys, masks)]
     z = z[0] if len(z) == 1 else guide(*z, nag)
     if picture is not None:
         k, v = layer.norm_k_img(layer.k_img(picture)), layer.v_img(picture)

@@ -9,11 +9,16 @@ from ...attention.sizes import may_change
 from ...blocks import list_name
 from ...settings import Strength
 from ..adapter import Adapter
+from ..places import Layout
 
 OTHER_TEXT = (
     "Another node's attn2_patch brings texts of its own into the UNet, which NAG's negative would not reach: {} rows "
     "of text became {}. Attention Couple nodes do so for regions of the picture. Give each region a conditioning with "
     "a mask instead (Conditioning (Set Mask)) and a NAG Conditioning of its own, or take NAG out."
+)
+NO_BIAS = (
+    "The entries of the NAG negative have unequal weights or masks, and another node has put its own attention to the "
+    "text into the UNet, which takes none for parts of a text. Take that node out, or give all entries the same."
 )
 # PyTorch's attention can read the same queries for both prompts; of libraries nobody knows.
 TAKES_VIEWS = getattr(optimized_attention, "__name__", "") == "attention_pytorch"
@@ -53,6 +58,9 @@ class UNet(Adapter):
     def text_width(self, model):
         return _cross_attentions(model)[0].to_k.in_features
 
+    def layout(self, model, n_axes):
+        return Layout(None)  # a block tells the size of its picture
+
     @contextmanager
     def guided(self, model, call):
         attention = _GuidedAttention(call)
@@ -73,9 +81,9 @@ def _cross_attentions(model):
     return [module for name, module in model.named_modules() if name.endswith(".attn2")]
 
 
-def _stock_attention(q, k, v, options):
+def _stock_attention(q, k, v, options, mask=None):
     return optimized_attention(
-        q, k, v, options["n_heads"], attn_precision=options["attn_precision"], transformer_options=options
+        q, k, v, options["n_heads"], mask, attn_precision=options["attn_precision"], transformer_options=options
     )
 
 
@@ -84,7 +92,9 @@ class _GuidedAttention:
 
     def __init__(self, call):
         self.equation, self.acts_in, self.acts_everywhere = call.equation, call.acts_in, call.blocks is None
-        self.guided = (slice(None),) if call.all_guided else call.guided
+        self.lengths = call.lengths()
+        # Of the call's rows, and of the guided ones.
+        self.guided = [(slice(None), slice(None))] if call.all_guided else []
         self.n_positive = None
         self.text = self.joined = None
         # Rows that are not guided need keys too, to ride in the same tensor; nothing attends to theirs.
@@ -93,6 +103,8 @@ class _GuidedAttention:
         for rows in call.guided:
             stop = start + rows.stop - rows.start
             self.negative[rows] = call.negative[start:stop].to(self.negative)
+            if not call.all_guided:
+                self.guided.append((rows, slice(start, stop)))
             start = stop
 
     def patching(self, earlier):
@@ -140,16 +152,26 @@ class _GuidedAttention:
             out = attention(q, k[:, :n], v[:, :n], options)
             if attention is not _stock_attention or OVERRIDE in options:
                 out = out.clone()  # what another node returns may be in use elsewhere
-            for rows in self.guided:
-                positive = out[rows]
-                negative = attention(q[rows], k[rows, n:], v[rows, n:], _options_of_rows(options, rows, q.shape[0]))
-                self.equation(positive, negative, out=positive)
+            grid = tuple(options.get("activations_shape", ())[2:]) or None
+            for rows, guided in self.guided:
+                positive, of_rows = out[rows], _options_of_rows(options, rows, q.shape[0])
+                bias = self.equation.key_bias(q.shape[1], self.lengths, q, grid, guided)
+                more = {} if bias is None else {"mask": self.fitting(bias, attention, k.shape[1] - n)}
+                negative = attention(q[rows], k[rows, n:], v[rows, n:], of_rows, **more)
+                self.equation(positive, negative, out=positive, where=(grid, guided))
             return out
 
         return attend
 
     def fits_one_call(self, q, k, options):
-        return q.shape[0] == 1 and k.shape[1] == 2 * self.n_positive and OVERRIDE not in options
+        of_one_size = q.shape[0] == 1 and k.shape[1] == 2 * self.n_positive
+        return of_one_size and OVERRIDE not in options and self.equation.places is None
+
+    def fitting(self, bias, attention, n_keys):
+        """The bias, if this attention takes one."""
+        if attention is not _stock_attention or n_keys != bias.shape[-1]:
+            raise ValueError(NO_BIAS)
+        return bias
 
     def in_one_call(self, q, k, v, options):
         """Both prompts as rows of one call. With one picture at a time, a fast GPU waits for the host to call."""

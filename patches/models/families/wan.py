@@ -10,6 +10,7 @@ from ..adapter import Adapter
 from ..arguments import in_front, names_of
 from ..compiled import entrances
 from ..hooks import hooked
+from ..places import BEFORE, BEHIND, Layout, patch_of_sizes
 from ..visit import attending_by
 
 CACHE = "crossattn_cache"  # the argument by which a block keeps the text's keys and values from call to call
@@ -46,6 +47,10 @@ class Wan(Adapter):
     def text_width(self, model):
         return model.text_embedding[0].in_features
 
+    def layout(self, model, n_axes):
+        refers_first = getattr(model, "ref_conv", None) is not None
+        return Layout(patch_of_sizes(model.patch_size, n_axes), BEFORE if refers_first else BEHIND)
+
     @contextmanager
     def guided(self, model, call):
         with hooked(_hooks(self.labelled(model), model, call)):
@@ -53,7 +58,7 @@ class Wan(Adapter):
 
 
 def _hooks(attentions, model, call):
-    equation, sizes = call.equation, call.sizes()
+    equation, sizes, lengths = call.equation, call.sizes(), call.lengths()
     n_queries = _n_tokens(model, call.x) if hasattr(model, "rope_encode_pose") else None
 
     def is_of_pose(given):  # which follows another text
@@ -63,7 +68,7 @@ def _hooks(attentions, model, call):
         if is_of_pose(given):
             return None
         n_image = given["context_img_len"] if hasattr(given.module, "k_img") else None
-        return CrossAttention(equation, options, sizes, n_image)
+        return CrossAttention(equation, options, sizes, n_image, lengths=lengths)
 
     def without_negative(given):
         text = given["context"]
