@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import torch
 
 from . import blocks
-from .arithmetic.equation import CAPPED
 
 IMAGE_STREAMS = ("shared", "separate")
 MODALITIES = ("both", "picture", "sound")
 EQUATIONS = ("nag", "orthogonal", "vsf", "nasa")
+CAPPED = EQUATIONS[:2]  # those with a cap, nag_tau, and a blend, nag_alpha
 SCHEDULES = ("constant", "linear", "cosine", "list")
 ALL_BLOCKS = blocks.ALL
 CHOICES = {"image_stream": IMAGE_STREAMS, "modality": MODALITIES, "equation": EQUATIONS, "schedule": SCHEDULES}

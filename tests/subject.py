@@ -13,7 +13,8 @@ def strength(nag):
 
 def options(nodes, nag, **more):
     given = (nag.start_percent, nag.end_percent, nag.image_stream)
-    return out(nodes.NAGOptions, *given, modality=nag.modality, **more)
+    more = {"modality": nag.modality, "equation": nag.equation, "vsf_offset": nag.offset, **more}
+    return out(nodes.NAGOptions, *given, **more)
 
 
 def model_node(nodes, patcher, nag, **inputs):

@@ -7,7 +7,8 @@ Each says how much of the positive's features and of the negative's there is in 
     nasa        z~ = z+ - s z-                                Nguyen et al. 2024, arXiv 2412.02687, section 3.2
 
 Of the first two NAG caps and blends the outcome; the last is taken as it is. A further one, vsf, is attention to both
-prompts at once: see `merge` and `attention.sign_flip`.
+prompts at once, the negative's values times -s (Guo and Du 2025, arXiv 2508.10931): see `merge.guide_joint`, and
+`attention.sign_flip` for where attention does not tell its log-sum-exps.
 """
 import functools
 import importlib
@@ -22,9 +23,10 @@ from typing import Protocol
 import torch
 from torch.linalg import vector_norm
 
+from ..settings import CAPPED
+
 Number = float | torch.Tensor
 Numbers = tuple[Number, Number, Number]
-CAPPED = ("nag", "orthogonal")  # the equations with a cap, tau, and a blend, alpha
 BY_TRITON = (torch.float16, torch.bfloat16, torch.float32)
 # How many features are worked on at a time: on the CPU they stay in the cache, elsewhere the launches must not weigh.
 CHUNK = {"cpu": 1 << 18}
@@ -111,11 +113,11 @@ class Equation:
 
     Args:
         scale, tau, alpha: as for `guide`.
-        on_device: the same and the offset as float32 tensors, for torch.compile, which would make a graph for each
-            float.
+        on_device: the same as float32 tensors, for torch.compile, which would make a graph for each float; with a
+            fourth for vsf_offset where that is not 0.
         statistics, witness: told what it does, unless they are None.
         name: which equation: as for `guide`, or "vsf".
-        offset: what vsf takes off the scores of the negative's keys.
+        vsf_offset: what vsf takes off the scores of the negative's keys.
         places: what is how strong where, if that is not alike everywhere, or some of the negative's keys weigh less.
     """
 
@@ -126,7 +128,7 @@ class Equation:
     statistics: Statistics | None = None
     witness: Witness | None = None
     name: str = "nag"
-    offset: Number = 0.0
+    vsf_offset: float = 0.0
     places: Places | None = None
 
     @property
@@ -150,6 +152,18 @@ class Equation:
         """For what the negative's masks are not of, such as sound beside a picture."""
         return self if self.places is None else self.places.elsewhere(self)
 
+    @property
+    def offset(self) -> Number | None:
+        """vsf_offset, as the numbers are; None where it is 0."""
+        if self.on_device is not None and torch.compiler.is_compiling():
+            return self.on_device[3] if len(self.on_device) > 3 else None
+        return self.vsf_offset or None
+
+    @property
+    def flips(self) -> bool:
+        """Whether the image attends to both prompts at once, and no features of the negative's are made."""
+        return self.name == "vsf" and not is_off(*self.numbers, self.name)
+
     def __call__(
         self, positive: torch.Tensor, negative: torch.Tensor, out: torch.Tensor | None = None, where: tuple = ()
     ) -> torch.Tensor:
@@ -159,7 +173,7 @@ class Equation:
 
     def note(self, features: Iterable[tuple[slice, torch.Tensor, torch.Tensor]], numbers: Numbers) -> None:
         """Tell of what happens to these features, part by part: which tokens of the image they are, the positive's and
-        the negative's."""
+        the negative's; for vsf, which makes no such, what becomes of the image."""
         if self.witness is not None:
             self.witness.guided = True
         if self.statistics is not None:
@@ -190,8 +204,13 @@ def guide_at_once(positive, negative, scale, tau, alpha, dtype, out=None, equati
         # From here on z~ is not needed any more, and its overflow harms nothing: the share is zero then.
         z = _refined(z_pos, z_neg, share, of_positive, of_negative, alpha, z, out)
     z = z.to(dtype) if out is None else out if z is out else out.copy_(z)
-    largest = torch.finfo(dtype).max
-    return z.clamp_(-largest, largest) if dtype == torch.float16 else z
+    return held(z)
+
+
+def held(z: torch.Tensor) -> torch.Tensor:
+    """What float16 cannot hold becomes its largest value, in place."""
+    largest = torch.finfo(z.dtype).max
+    return z.clamp_(-largest, largest) if z.dtype == torch.float16 else z
 
 
 def _refined(z_pos, z_neg, share, of_positive, of_negative, alpha, z, out):
@@ -233,22 +252,25 @@ EXTRAPOLATED = {"nag": _nag, "orthogonal": _orthogonal, "nasa": _nasa}
 
 
 def extrapolated(positive: torch.Tensor, negative: torch.Tensor, scale: Number, equation: str = "nag") -> torch.Tensor:
-    """z~ of `guide`, in float32 at least."""
+    """z~ of `guide`, in float32 at least; for vsf it is what is given in the negative's place."""
     precise = torch.promote_types(positive.dtype, torch.float32)
+    if equation == "vsf":
+        return negative.to(precise)
     return EXTRAPOLATED[equation](positive.to(precise), negative.to(precise), scale)[0]
 
 
 def of_tokens(numbers: Iterable[Number], tokens: slice) -> tuple[Number, ...]:
     """The numbers of `guide` that some of its tokens have."""
-    return tuple(n[..., tokens, :] if _is_of_tokens(n) else n for n in numbers)
+    return tuple(n[..., tokens, :] if is_of_tokens(n) else n for n in numbers)
 
 
 def in_chunks(size: int, *each: Number) -> Iterator[tuple[Number, ...]]:
     """Features of `guide`, and its numbers, of so many tokens at a time."""
-    return zip(*(t.split(size, -2) if _is_of_tokens(t) else itertools.repeat(t) for t in each))
+    return zip(*(t.split(size, -2) if is_of_tokens(t) else itertools.repeat(t) for t in each))
 
 
-def _is_of_tokens(number):
+def is_of_tokens(number: Number) -> bool:
+    """Whether it is a number for each token."""
     return isinstance(number, torch.Tensor) and number.ndim > 0
 
 

@@ -30,7 +30,9 @@ def guide(positive, negative, scale, tau, alpha, out, equation="nag") -> bool:
     return True
 
 
-def guide_joint(to_image, to_positive, to_negative, segments, scale, tau, alpha, out, equation="nag") -> bool:
+def guide_joint(
+    to_image, to_positive, to_negative, segments, scale, tau, alpha, out, equation="nag", offset=None
+) -> bool:
     """`merge.guide_joint` with an `out`, contiguous, for outputs of which a head's features lie side by side."""
     parts = (to_image, to_positive, to_negative)
     batch, heads, tokens, dim = to_image[0].shape
@@ -44,7 +46,7 @@ def guide_joint(to_image, to_positive, to_negative, segments, scale, tau, alpha,
     with _current(out):
         _joint_kernel[tokens, batch](
             *tensors, out, *strides, tokens, *places, *_numbers(scale, tau, alpha, batch, image.stop - image.start),
-            heads, dim, *block, equation, num_warps=_warps(block[0] * block[1]),
+            float(offset or 0.0), heads, dim, *block, equation, num_warps=_warps(block[0] * block[1]),
         )  # fmt: skip
     return True
 
@@ -109,7 +111,8 @@ def _joint_kernel(
     negative_row, negative_head, negative_token, negative_lse_row, negative_lse_head, negative_lse_token,
     n_tokens, known_start, negative_start, negative_stop, image_start, image_stop,
     scale, tau, alpha, scale_row, scale_token, alpha_row, alpha_token, SCALES: tl.constexpr, ALPHAS: tl.constexpr,
-    HEADS: tl.constexpr, DIM: tl.constexpr, BLOCK_HEADS: tl.constexpr, BLOCK_DIM: tl.constexpr, EQUATION: tl.constexpr,
+    offset, HEADS: tl.constexpr, DIM: tl.constexpr, BLOCK_HEADS: tl.constexpr, BLOCK_DIM: tl.constexpr,
+    EQUATION: tl.constexpr,
 ):  # fmt: skip
     token, row = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     z_image, lse_image = _load_part(
@@ -119,7 +122,7 @@ def _joint_kernel(
     )  # fmt: skip
     is_image = (token >= image_start) & (token < image_stop)
     is_negative = (token >= negative_start) & (token < negative_stop)
-    z_pos = z_image
+    z_pos, lse_pos = z_image, lse_image
     if not is_negative:
         own = token - known_start
         z_prompt, lse_prompt = _load_part(
@@ -128,6 +131,8 @@ def _joint_kernel(
             HEADS, DIM, BLOCK_HEADS, BLOCK_DIM,
         )  # fmt: skip
         z_pos = _merged(z_image, lse_image, z_prompt, lse_prompt)
+        if EQUATION == "vsf":
+            lse_pos = _log_sum_exp(lse_image, lse_prompt)
     z = z_pos
     if is_image | is_negative:
         z_prompt, lse_prompt = _load_part(
@@ -143,7 +148,10 @@ def _joint_kernel(
             own_scale = _of_token(scale, row * scale_row + own * scale_token, SCALES)
             own_alpha = _of_token(alpha, row * alpha_row + own * alpha_token, ALPHAS)
             if _acts(own_scale, own_alpha, EQUATION):
-                z = _guided(z_pos, z_neg, own_scale, tau, own_alpha, EQUATION)
+                if EQUATION == "vsf":
+                    z = _flipped(z_pos, lse_pos, z_prompt, lse_prompt - offset, own_scale)
+                else:
+                    z = _guided(z_pos, z_neg, own_scale, tau, own_alpha, EQUATION)
     head, feature = tl.arange(0, BLOCK_HEADS)[:, None], tl.arange(0, BLOCK_DIM)[None, :]
     there = (head < HEADS) & (feature < DIM)
     _store(out + (row * n_tokens + token) * (HEADS * DIM) + head * DIM + feature, z, there)
@@ -167,6 +175,19 @@ def _load_part(
 def _merged(a, lse_a, b, lse_b):
     share = tl.sigmoid(lse_b - lse_a)[:, None]
     return b * share + a * (1 - share)
+
+
+@triton.jit
+def _log_sum_exp(a, b):
+    top = tl.maximum(a, b)
+    return top + tl.log(tl.exp(a - top) + tl.exp(b - top))
+
+
+@triton.jit
+def _flipped(z, lse, z_neg, lse_neg, scale):
+    """`merge._flipped`, of one token."""
+    share = tl.sigmoid(lse_neg - lse)[:, None]
+    return z * (1 - share) + z_neg * (share * (1 - scale))
 
 
 @triton.jit

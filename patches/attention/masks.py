@@ -8,6 +8,7 @@ It comes as ComfyUI's attention functions take it: boolean (True attends) or add
 (batch or 1, heads or 1, queries or 1, keys), (batch or 1, queries or 1, keys) or (queries or 1, keys); and as
 (batch, keys), which some of them take. With 1 in the place of the queries it is the same for all of them.
 """
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,7 +42,7 @@ class Masks:
 
     def __init__(self, sizes: Sizes):
         self.sizes = sizes
-        self._made_of = self._joint = self._of_each = None
+        self._made_of = self._joint = self._of_each = self._of_image = None
 
     def joint(self, mask: torch.Tensor | None, q: torch.Tensor) -> JointMasks:
         """For attention that keeps both prompts in one sequence; `q` is (batch, heads, tokens, head_dim)."""
@@ -61,14 +62,24 @@ class Masks:
             self._of_each = tuple(self._branches(mask, q))
         return self._of_each
 
+    def of_image(self, mask: torch.Tensor | None, q: torch.Tensor) -> torch.Tensor | None:
+        """Of all keys, for the image's queries; `q` as for `joint`, with all tokens."""
+        if mask is None:
+            return None
+        self._know(mask)
+        if self._of_image is None:
+            joined, _ = self._joined(mask, q)
+            self._of_image = _added(of_queries(joined, self.sizes.segments(q.shape[2]).image), q.dtype)
+        return self._of_image
+
     def _know(self, mask):
         if self._made_of is not mask:
-            self._made_of, self._joint, self._of_each = mask, None, None
+            self._made_of, self._joint, self._of_each, self._of_image = mask, None, None, None
 
     def _split(self, mask, q):
         joined, knows_negative = self._joined(mask, q)
         segments = self.sizes.segments(q.shape[2])
-        of_known = joined[..., segments.known, :] if joined.shape[-2] > 1 else joined
+        of_known = of_queries(joined, segments.known)
         return JointMasks(
             as_bias(joined[..., segments.image], q.dtype),
             as_bias(of_known[..., segments.positive], q.dtype),
@@ -154,6 +165,21 @@ def together(mask: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tens
     if mask is None or bias is None:
         return bias if mask is None else mask
     return as_bias(mask + bias, bias.dtype)
+
+
+def of_both(masks: Sequence[torch.Tensor | None], n_keys: Sequence[int]) -> torch.Tensor | None:
+    """One mask of all keys, of masks that are added to the scores of each part of them; None where all is visible."""
+    there = [mask for mask in masks if mask is not None]
+    if not there:
+        return None
+    axes = torch.broadcast_shapes(*(mask.shape[:-1] for mask in there))
+    free = lambda n: there[0].new_zeros(1).expand(*axes, n)
+    return torch.cat([free(n) if mask is None else mask.expand(*axes, -1) for mask, n in zip(masks, n_keys)], -1)
+
+
+def of_queries(mask: torch.Tensor | None, tokens: slice) -> torch.Tensor | None:
+    """A mask of some of the queries, with all its axes."""
+    return mask if mask is None or mask.shape[-2] == 1 else mask[..., tokens, :]
 
 
 def _added(mask, dtype):

@@ -11,7 +11,8 @@ from torch.nn.functional import pad
 from ..arithmetic.equation import Equation
 from ..arithmetic.merge import guide_joint, image_of_each, merge
 from .backends import with_log_sum_exp
-from .masks import Masks, bias_of_negative, for_branch, of_texts, together, without
+from .masks import Masks, bias_of_negative, for_branch, of_both, of_queries, of_texts, together, without
+from .sign_flip import flipped
 from .sizes import Sizes
 
 OVERRIDE = "optimized_attention_override"
@@ -91,6 +92,10 @@ class CrossAttention(Override):
             masks = masks[0], of_texts(self.negative_mask, q, q.shape[tokens], sizes[1], 0)[0]
         masks = masks[0], together(masks[1], self.equation.key_bias(q.shape[tokens], self.lengths, q))
         attention = self.attention(func, options)
+        if self.equation.flips:
+            negative, attend = slice(sizes[0], sum(sizes)), lambda q, k, v, mask: attention(q, k, v, heads, mask=mask)
+            z = flipped(self.equation, attend, q, k, v, (of_both(masks, sizes), masks[0]), negative, tokens)
+            return by_heads(z, heads) if by_head else z
         positive, negative = (
             attention(q, k, v, heads, mask=mask)
             for k, v, mask in zip(k.split_with_sizes(sizes, tokens), v.split_with_sizes(sizes, tokens), masks)
@@ -141,9 +146,9 @@ class JointAttention(Override):
 
     def _attended(self, attend, plain, q, k, v, mask, bias):
         """attend: see with_log_sum_exp; plain: the same attention without the log-sum-exp; bias: of the negative."""
-        if attend is None:
-            return self._apart(plain, q, k, v, mask, bias)
-        return self._merged(attend, q, k, v, mask, bias)
+        if attend is not None:
+            return self._merged(attend, q, k, v, mask, bias)
+        return (self._at_once if self.equation.flips else self._apart)(plain, q, k, v, mask, bias)
 
     def _merged(self, attend, q, k, v, mask, bias):
         segments, masks = self.sizes.segments(q.shape[2]), self.masks.joint(mask, q)
@@ -156,14 +161,42 @@ class JointAttention(Override):
             meet(q[:, :, segments.known], keys.positive, masks.to_positive),
             meet(q, keys.negative, together(masks.to_negative, bias)),
         )
-        numbers = self.equation.numbers_for(q.shape[2] - self.sizes.text)
-        self.equation.note(image_of_each(*parts, segments), numbers)
-        return guide_joint(*parts, segments, *numbers, self.equation.name)
+        equation, numbers = self.equation, self.equation.numbers_for(q.shape[2] - self.sizes.text)
+        flip = (numbers[0], equation.offset) if equation.flips else None
+        equation.note(image_of_each(*parts, segments, flip), numbers)
+        return guide_joint(*parts, segments, *numbers, equation.name, equation.offset)
+
+    def _at_once(self, attend, q, k, v, mask, bias):
+        """Each prompt's tokens as in `_apart`, the image's in one attention to everything."""
+        segments, keys = self.sizes.segments(q.shape[2]), self.sizes.segments(k.shape[2])
+        of_positive, of_negative = self._of_branches(mask, bias, q, k)
+        parts = (
+            (segments.negative, keys.positive, of_queries(of_negative, self._text_of_branch(self.sizes.negative))),
+            (segments.positive, keys.negative, of_queries(of_positive, self._text_of_branch(self.sizes.positive))),
+        )
+        texts = [
+            attend(q[:, :, text], *(without(t, other, 2) for t in (k, v)), mask=of_text)
+            for text, other, of_text in parts
+        ]
+        others = (k.shape[2] - self.sizes.negative, 0)
+        bias = None if bias is None else pad(bias, others if self.sizes.image_first else others[::-1])
+        of_all = together(self.masks.of_image(mask, q), of_queries(bias, segments.image))
+        of_image = of_all, of_queries(of_positive, segments.image_of_known)
+        image = flipped(self.equation, attend, q[:, :, segments.image], k, v, of_image, keys.negative)
+        return segments.joined([*texts, image])
+
+    def _of_branches(self, mask, bias, q, k):
+        """The masks of each prompt's branch."""
+        of_positive, of_negative = self.masks.of_each(mask, q)
+        return of_positive, together(of_negative, for_branch(bias, self.sizes, k.shape[2]))
+
+    def _text_of_branch(self, n_text):
+        """Where a branch has its prompt."""
+        return slice(-n_text, None) if self.sizes.image_first else slice(0, n_text)
 
     def _apart(self, attend, q, k, v, mask, bias):
         segments = self.sizes.segments(q.shape[2])
-        of_pos, of_neg = self.masks.of_each(mask, q)
-        of_neg = together(of_neg, for_branch(bias, self.sizes, k.shape[2]))
+        of_pos, of_neg = self._of_branches(mask, bias, q, k)
         pos, neg = (
             attend(*(without(t, other, 2) for t in (q, k, v)), mask=of_branch)
             for other, of_branch in ((segments.negative, of_pos), (segments.positive, of_neg))

@@ -11,8 +11,17 @@ from comfy.model_management import cast_to_device
 from ..arithmetic.equation import Equation
 from ..attention.sizes import Sizes
 from ..blocks import Label
-from ..settings import IMAGE_STREAMS, Settings, Strength
+from ..settings import IMAGE_STREAMS, Options, Settings, Strength
 from .places import Layout, weighted_mean
+
+FLIPS_ONE_STREAM = (
+    "The equation vsf has one image stream, and NAG Options say image_stream separate. Choose shared there, or another "
+    "equation: nag."
+)
+FLIPS_WITHIN = (
+    "The equation vsf acts within attention, where NAG can't get in with this model ({}). Choose another equation in "
+    "NAG Options: nag."
+)
 
 
 @dataclass(frozen=True)
@@ -185,6 +194,17 @@ class Adapter(ABC):
     def unsupported(self, model: torch.nn.Module) -> str | None:
         """Why a comfy.model_base.BaseModel with a diffusion model of the adapter's class can't be guided, or None."""
         return None
+
+    def unfit(self, options: Options, transformer_options: dict) -> str | None:
+        """Why what NAG Options say can't be had with these models, and what to do; None if it can.
+
+        transformer_options: what other nodes have set there, as far as it is known.
+        """
+        if options.equation != "vsf":
+            return None
+        if options.image_stream in self.image_streams[1:]:
+            return FLIPS_ONE_STREAM
+        return None if self.weighs_keys else FLIPS_WITHIN.format(self.name)
 
     @abstractmethod
     def text_width(self, model: torch.nn.Module) -> int:

@@ -116,7 +116,8 @@ class ModelWrapper:
             plain = active.settings.at(active.strength * max(active.weights))
             weights = self._weights(active, device, sizes, options, model)
             places = Places(weights, strength, numbers_at, plain, self.on_device(plain, device))
-        on_device, named = self.on_device((*numbers, chosen.vsf_offset), device), (chosen.equation, chosen.vsf_offset)
+        offset, named = (chosen.vsf_offset,) if chosen.vsf_offset else (), (chosen.equation, chosen.vsf_offset)
+        on_device = self.on_device((*numbers, *offset), device)
         return Equation(*numbers, on_device, active.statistics, self.witness, *named, places)
 
     def _weights(self, active, device, sizes, options, model):
@@ -157,5 +158,5 @@ def _explained(model):
 
 
 def _on_device(numbers, device):
-    """nag_scale, nag_tau, nag_alpha and vsf_offset as tensors; filled in there, so that the host does not wait."""
+    """Numbers as tensors; filled in there, so that the host does not wait."""
     return tuple(torch.full((), value, dtype=torch.float32, device=device) for value in numbers)

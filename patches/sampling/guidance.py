@@ -96,12 +96,14 @@ class Rows:
         count: how many.
         guidance: of these rows, or of those that they may ride beside.
         guided: whether it is theirs.
+        n_text: how many tokens their own text has.
         area: see Region.
     """
 
     count: int
     guidance: Guidance
     guided: bool
+    n_text: int = 0
     area: tuple[int, ...] | None = None
 
 
@@ -119,12 +121,16 @@ class GuidanceRows(comfy.conds.CONDRegular):
         (rows,) = self.cond  # ComfyUI batches conditionings after this
         area = None if area is None else tuple(area)
         guidance = rows.guidance.repeated(batch_size) if rows.guided else rows.guidance
-        return GuidanceRows(Rows(batch_size, guidance, rows.guided, area))
+        return GuidanceRows(dataclasses.replace(rows, count=batch_size, guidance=guidance, area=area))
 
     def can_concat(self, other):
         # ComfyUI compares each with the first only. An unguided row fits anything, so it goes by the guidance that it
         # may ride beside; else it would bring together rows whose guidance differs.
-        return self.cond[0].guidance.batches_with(other.cond[0].guidance)
+        rows, others = self.cond[0], other.cond[0]
+        # ComfyUI repeats texts until all have a length. That changes nothing, unless another's keys are beside them.
+        if rows.guidance.settings.options.equation == "vsf" and rows.n_text != others.n_text:
+            return False
+        return rows.guidance.batches_with(others.guidance)
 
     def concat(self, others):
         return GuidanceRows(*self.cond, *(rows for other in others for rows in other.cond))

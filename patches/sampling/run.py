@@ -7,7 +7,7 @@ import comfy.sampler_helpers
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ..checks import check_inputs, check_text
+from ..checks import check_inputs, check_options, check_text
 from ..models import Adapter, Undeclared, check_forwards, chosen_blocks, find_adapter, settled
 from ..models.compiled import plain
 from .call import ModelWrapper
@@ -64,6 +64,7 @@ class SamplingWrapper:
         if to_guide:
             adapter = _settled(adapter, model, to_guide, guider, noise, model_options)
         for request, conditionings in to_guide:
+            check_options(adapter, request.settings.options, model_options.get("transformer_options", {}))
             for conditioning in conditionings:
                 check_text("positive", adapter, model.diffusion_model, conditioning.get("cross_attn"))
                 check_inputs("positive", adapter, conditioning["model_conds"])
@@ -81,12 +82,11 @@ class SamplingWrapper:
                     guidance, statistics=Statistics(sigmas.tolist(), noise.device, request.report)
                 )
             for conditioning in conditionings:
-                conditioning["model_conds"][KEY] = GuidanceRows(Rows(1, guidance, guided=True))
+                conditioning["model_conds"][KEY] = _rows(conditioning, guidance, guided=True)
             guidances.append(guidance)
         if adapter.mixes_rows and guidances:
-            unguided = GuidanceRows(Rows(1, guidances[0], guided=False))
             for conditioning in itertools.chain(*guider.conds.values()):
-                conditioning["model_conds"].setdefault(KEY, unguided)
+                conditioning["model_conds"].setdefault(KEY, _rows(conditioning, guidances[0], guided=False))
         statistics = [guidance.statistics for guidance in guidances if guidance.statistics is not None]
         return statistics, _watched(guider, model_options, adapter, guidances)
 
@@ -156,6 +156,11 @@ def _settled(adapter, model, to_guide, guider, noise, model_options):
     adapter = settled(adapter, model, conditioning, negative, noise, options)
     check_forwards(adapter, model)
     return adapter
+
+
+def _rows(conditioning, guidance, guided):
+    text = conditioning.get("cross_attn")
+    return GuidanceRows(Rows(1, guidance, guided, 0 if text is None else text.shape[1]))
 
 
 def _texts(conditionings):

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch.linalg import vector_norm
 
-from ..arithmetic.equation import CAPPED, Number, extrapolated, in_chunks, tokens_at_once
+from ..arithmetic.equation import Number, extrapolated, in_chunks, tokens_at_once
+from ..settings import CAPPED
 
 
 @dataclass(frozen=True)

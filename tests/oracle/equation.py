@@ -85,6 +85,26 @@ def attention(q, k, v, heads, mask=None):
     return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
 
 
+def flips(nag):
+    """Whether the image attends to both prompts at once."""
+    return nag is not None and nag.equation == "vsf"
+
+
+def flipped(q, known, negative, heads, nag, masks=(None, None)):
+    """Attention to the known keys and to the negative's under one softmax, the negative's values times -s.
+
+    Args:
+        known, negative: keys and values, as for `attention`.
+        masks: of each.
+    """
+    q, *each = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, *known, *negative))
+    scores = [q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 for k in each[::2]]
+    scores = [one if mask is None else one + mask for one, mask in zip(scores, masks)]
+    of_known, of_negative = (z.exp() for z in (scores[0], scores[1] - nag.offset))
+    z = of_known @ each[1] - (nag.scale - 1) * (of_negative @ each[3])
+    return (z / (of_known.sum(-1, keepdim=True) + of_negative.sum(-1, keepdim=True))).transpose(1, 2).flatten(2)
+
+
 def rotate(x, positions, axes, theta, heads):
     """Rotary embedding of (batch, tokens, heads * head_dim): each axis of (tokens, axes) turns its share of pairs."""
     angles = []

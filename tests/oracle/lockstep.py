@@ -13,7 +13,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from comfy.utils import repeat_to_batch_size
 
-from .equation import guide
+from .equation import flipped, flips, guide
 from .sampling import KEY, Run
 
 OVERRIDE = "optimized_attention_override"
@@ -142,6 +142,16 @@ def at(path, model):
     return [module for name, module in model.named_modules() if path and pattern.fullmatch(name)]
 
 
+def added(mask, n_rows):
+    """A mask with all four axes, in float64, as it is added to the scores."""
+    if mask.ndim == 2:
+        mask = mask[:, None] if len(mask) == n_rows else mask[None]
+    mask = mask[:, None] if mask.ndim == 3 else mask
+    if mask.dtype == torch.bool:
+        return torch.zeros(mask.shape, dtype=torch.float64).masked_fill(~mask, -1e9)
+    return mask.double()
+
+
 class Meeting:
     """Two calls that meet.
 
@@ -174,20 +184,45 @@ class Meeting:
             out = attention(q, k, v, heads, *args, **options).clone()
             if meets:
                 image = slice(start, start + n_image)
-                out[:, image] = self.meet(which, out[:, image], modality)
+                given = self.keys_and_values(image, n, q, k, v, heads, *args, **options)
+                out[:, image] = self.meet(which, out[:, image], modality, given=given)
             return out.unflatten(-1, (heads, -1)).transpose(1, 2) if by_head else out
 
         return attend
 
-    def meet(self, which, z, modality="picture", number=None):
-        """number: of the block, which may run more than once; None: it is the next."""
+    def meet(self, which, z, modality="picture", number=None, given=None):
+        """number: of the block, which may run more than once; None: it is the next. given: see keys_and_values."""
         nag = self.nag.within(COUNTED, self.n_met[which][modality] if number is None else number)
+        nag = nag if self.nag.modality in ("both", modality) else None
         self.n_met[which][modality] += 1
-        self.met[which] = z.double()
+        self.met[which] = z.double(), given
         self.barrier.wait(PATIENCE)
-        guided = guide(*self.met, nag if self.nag.modality in ("both", modality) else None)
+        (z_pos, of_positive), (z_neg, of_negative) = self.met
+        if flips(nag):
+            guided = self.at_once(nag, *of_positive, *of_negative)
+        else:
+            guided = guide(z_pos, z_neg, nag)
         self.barrier.wait(PATIENCE)
         return guided.to(z)
+
+    def keys_and_values(self, image, n_text, q, k, v, heads, mask=None, *args, skip_reshape=False, **options):
+        """For vsf: of a run the image's queries, keys, values, their mask, which of them are the text's; and heads."""
+        if not flips(self.nag):
+            return None
+        if not skip_reshape:
+            by_head = lambda t: t.unflatten(-1, (-1, q.shape[-1] // heads)) if t.ndim == 3 else t
+            q, k, v = (by_head(t).transpose(1, 2) for t in (by_head(q), k, v))
+        k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
+        q, k, v = (t.transpose(1, 2).flatten(2).double() for t in (q, k, v))
+        if mask is not None:
+            mask = added(mask, len(q))
+            mask = mask[..., image, :] if not self.cross and mask.shape[-2] > 1 else mask
+        text = slice(0, None) if self.cross else slice(n_text) if image.start else slice(image.stop, None)
+        return q if self.cross else q[:, image], k, v, mask, text, heads
+
+    def at_once(self, nag, q, k, v, mask, text, heads, _, k_neg, v_neg, mask_neg, text_neg, __):
+        masks = mask, None if mask_neg is None else mask_neg[..., text_neg]
+        return flipped(q, (k, v), (k_neg[:, text_neg], v_neg[:, text_neg]), heads, nag, masks)
 
     def with_positives_image(self, t, axis, start, n_image):
         return t.slice_scatter(self.positives(t.narrow(axis, start, n_image)), axis, start, start + n_image)

@@ -6,7 +6,7 @@ from comfy.ldm.wan.model import sinusoidal_embedding_1d
 from torch.nn.functional import gelu
 
 from .dit import Others, Stream
-from .equation import attention, grid, guide, rotate
+from .equation import attention, flipped, flips, grid, guide, rotate
 
 ROPE_THETA = 10000
 
@@ -61,7 +61,10 @@ def cross_attention(layer, x, texts, picture, nag):
     masks = [None] + [None if nag.places is None else nag.places.bias(x.shape[1]) for _ in texts[1:]]
     keys = [(layer.norm_k(layer.k(text.x)), layer.v(text.x)) for text in texts]
     z = [attention(q, *each, layer.num_heads, mask) for each, mask in zip(keys, masks)]
-    z = z[0] if len(z) == 1 else guide(*z, nag)
+    if len(z) > 1 and flips(nag):
+        z = flipped(q, *keys, layer.num_heads, nag, masks)
+    else:
+        z = z[0] if len(z) == 1 else guide(*z, nag)
     if picture is not None:
         k, v = layer.norm_k_img(layer.k_img(picture)), layer.v_img(picture)
         z = z + attention(q, k, v, layer.num_heads)

@@ -20,7 +20,7 @@ ANOTHER = 0.3  # relative difference: outputs of other calls of attention
 class _Following:
     """In the place of the Equation: the image is the negative's. Keeps each, and what it was the positive's."""
 
-    statistics, name, offset = None, "nag", 0.0
+    statistics, flips = None, False
 
     def __init__(self):
         self.images = []

@@ -3,18 +3,25 @@ from contextlib import contextmanager
 
 import torch
 from comfy.ldm.modules.attention import optimized_attention
+from torch.nn.functional import pad
 
 from ...attention.override import OVERRIDE
+from ...attention.sign_flip import flipped
 from ...attention.sizes import may_change
 from ...blocks import list_name
 from ...settings import Strength
 from ..adapter import Adapter
+from ..compiled import plain
 from ..places import Layout
 
 OTHER_TEXT = (
     "Another node's attn2_patch brings texts of its own into the UNet, which NAG's negative would not reach: {} rows "
     "of text became {}. Attention Couple nodes do so for regions of the picture. Give each region a conditioning with "
     "a mask instead (Conditioning (Set Mask)) and a NAG Conditioning of its own, or take NAG out."
+)
+OFFSET_BESIDE = (
+    "Another node puts attention of its own into the UNet (attn2_replace), as IPAdapters do, and there vsf can have no "
+    "vsf_offset. Set vsf_offset to 0 in NAG Options."
 )
 NO_BIAS = (
     "The entries of the NAG negative have unequal weights or masks, and another node has put its own attention to the "
@@ -44,10 +51,11 @@ class UNet(Adapter):
 
     def labelled(self, model):
         found = {}
-        for path in [path for path, _ in model.named_modules() if path.endswith(".attn2")]:
+        net = plain(model)
+        for path in [path for path, _ in net.named_modules() if path.endswith(".attn2")]:
             blocks, number, *_ = path.split(".")
             label = (list_name(blocks), int(number)) if blocks in LISTS else (MIDDLE, 0)
-            found.setdefault(label, []).append(model.get_submodule(path.rpartition(".")[0]))
+            found.setdefault(label, []).append(net.get_submodule(path.rpartition(".")[0]))
         return found
 
     def unsupported(self, model):
@@ -57,6 +65,12 @@ class UNet(Adapter):
 
     def text_width(self, model):
         return _cross_attentions(model)[0].to_k.in_features
+
+    def unfit(self, options, transformer_options):
+        others = transformer_options.get("patches_replace", {}).get("attn2")
+        if options.equation == "vsf" and options.vsf_offset and others:
+            return OFFSET_BESIDE
+        return super().unfit(options, transformer_options)
 
     def layout(self, model, n_axes):
         return Layout(None)  # a block tells the size of its picture
@@ -146,15 +160,19 @@ class _GuidedAttention:
         """The `attn2_replace` around `attention`."""
 
         def attend(q, k, v, options):
-            n = self.n_positive
+            n, grid = self.n_positive, tuple(options.get("activations_shape", ())[2:]) or None
+            if self.equation.flips and self.guided[0][0] == slice(None):
+                return self.at_once(attention, q, k, v, options, grid)
             if attention is _stock_attention and self.fits_one_call(q, k, options):
                 return self.in_one_call(q, k, v, options)
             out = attention(q, k[:, :n], v[:, :n], options)
             if attention is not _stock_attention or OVERRIDE in options:
                 out = out.clone()  # what another node returns may be in use elsewhere
-            grid = tuple(options.get("activations_shape", ())[2:]) or None
             for rows, guided in self.guided:
                 positive, of_rows = out[rows], _options_of_rows(options, rows, q.shape[0])
+                if self.equation.flips:
+                    out[rows] = self.at_once(attention, q[rows], k[rows], v[rows], of_rows, grid, guided)
+                    continue
                 bias = self.equation.key_bias(q.shape[1], self.lengths, q, grid, guided)
                 more = {} if bias is None else {"mask": self.fitting(bias, attention, k.shape[1] - n)}
                 negative = attention(q[rows], k[rows, n:], v[rows, n:], of_rows, **more)
@@ -162,6 +180,14 @@ class _GuidedAttention:
             return out
 
         return attend
+
+    def at_once(self, attention, q, k, v, options, *where):
+        """For vsf. A mask, of which other nodes' attention knows nothing, is there for an offset or unequal entries."""
+        n, n_keys = self.n_positive, k.shape[1]
+        bias = self.equation.key_bias(q.shape[1], self.lengths, q, *where)
+        mask = None if bias is None else pad(self.fitting(bias, attention, n_keys - n), (n, 0))
+        attend = lambda q, k, v, mask: attention(q, k, v, options, **({} if mask is None else {"mask": mask}))
+        return flipped(self.equation, attend, q, k, v, (mask, None), slice(n, n_keys), 1, where)
 
     def fits_one_call(self, q, k, options):
         of_one_size = q.shape[0] == 1 and k.shape[1] == 2 * self.n_positive

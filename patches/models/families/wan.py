@@ -8,7 +8,7 @@ from ...blocks import list_name
 from ...settings import Strength
 from ..adapter import Adapter
 from ..arguments import in_front, names_of
-from ..compiled import entrances
+from ..compiled import entrances, plain
 from ..hooks import hooked
 from ..places import BEFORE, BEHIND, Layout, patch_of_sizes
 from ..visit import attending_by
@@ -38,7 +38,7 @@ class Wan(Adapter):
 
     def labelled(self, model):
         found = {}
-        for path, module in model.named_modules():
+        for path, module in plain(model).named_modules():
             if path.endswith(".cross_attn"):
                 blocks = list_name(path.partition(".")[0])
                 found[blocks, sum(name == blocks for name, _ in found)] = [module]
