@@ -1157,6 +1157,7 @@ WRONG_OPTIONS = [
     ({"schedule": "sudden"}, "schedule must be one of constant, linear"),
     ({"equation": "paper"}, "equation must be one of nag, orthogonal"),
     ({"equation": "vsf", "vsf_offset": 21}, "vsf_offset must lie between 0 and 20"),
+    ({"equation": "vsf", "image_stream": "separate"}, "equation vsf has one image stream"),
     ({"blocks": "some of them"}, "some of them"),
     ({"blocks": "0-4"}, "'0-4' in blocks is not in this model. It has double 0 to 1 and single 0 to 1"),
     ({"blocks": "middle"}, "'middle' in blocks is not in this model"),
