@@ -61,7 +61,7 @@ def part(label, note="", **place):
 
 SQUARE, TWO, FOX = ("a blue square", "white"), ("a circle and a green square on white", "red"), ("a fox", "heart")
 WITHOUT = Row("no NAG", nag=None)
-EQUATIONS = {"nag": (5, 30), "orthogonal": (5, 30), "vsf": (1.5, 3), "nasa": (1.5, 3)}
+EQUATIONS = {"nag": (5, 30), "orthogonal": (5, 30), "vsf": (1.5, 3), "nasa": (1.5,)}
 SCALES = {1: "off", 3: "", 5: "auto", 11: "", 30: "", 100: ""}
 TAUS = {1: "", 1.5: "", 2.5: "auto", 5: "", 10: ""}
 SHEETS = {
