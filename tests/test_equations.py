@@ -1,11 +1,15 @@
 """The equations beside NAG's, through ComfyUI's sampler, in families of each mechanism, against the oracle's."""
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
+from compiling import compiled
 from mechanisms import BY_NAME
 from oracle.equation import Nag
+from oracle.places import Places
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
+from stock import stock
 from subject import conditioning_node, model_node, out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
@@ -91,6 +95,73 @@ def test_vsf_beside_another_override(nodes, name, offset):
     run, patcher = Run(BY_NAME[name], cfg=2.0, steps=2), BY_NAME[name].patcher()
     nag = nag_of(run, "vsf", offset=offset)
     assert_close(run.sample(model_node(nodes, beside_another(patcher), nag)), exact(run, patcher, nag))
+
+
+PATCHES = {"sdxl": None, "flux_dev": (2, 2), "wan21_t2v": (1, 2, 2), "z_image": (2, 2)}
+
+
+@pytest.mark.parametrize("name", PATCHES)
+@pytest.mark.parametrize("equation", ["nasa", "vsf"])
+@pytest.mark.parametrize("apart", [False, True], ids=["by log-sum-exps", "apart"])
+def test_a_mask(nodes, name, equation, apart):
+    """In a corner of which it is zero, so that NAG is off there."""
+    run, patcher = Run(BY_NAME[name], batch=2, steps=2), BY_NAME[name].patcher()
+    sizes = run.family.latent[1:]
+    mask = torch.rand(1, *sizes[-2:], generator=torch.Generator().manual_seed(5))
+    mask[..., : sizes[-2] // 2, : sizes[-1] // 2] = 0
+    places = Places((mask.unsqueeze(1).expand(-1, *sizes) if len(sizes) > 2 else mask,), PATCHES[name], lengths=(4,))
+    negative = stock(
+        "ConditioningSetMask", conditioning=run.negative, mask=mask, strength=1.0, set_cond_area="default"
+    )[0]
+    model = beside_another(patcher) if apart else patcher
+    result = run.sample(model_node(nodes, model, nag_of(run, equation), nag_negative=negative))
+    assert_close(result, exact(run, patcher, nag_of(run, equation, places=places)))
+
+
+@pytest.mark.parametrize("name", ["sdxl", "flux_dev", "wan21_t2v"])
+@pytest.mark.parametrize("apart", [False, True], ids=["by log-sum-exps", "apart"])
+def test_vsf_with_two_weights(nodes, name, apart):
+    family = BY_NAME[name]
+    run, patcher = Run(family, batch=2, steps=2), family.patcher()
+    both, whole = (family.conditioning(11, 5), family.conditioning(12, 3)), torch.ones(1, *family.latent[1:])
+    places = Places((whole, 0.4 * whole), PATCHES[name], (1.0, 0.4), lengths=(5, 3))
+    nag = Nag(both[0] + both[1], equation="vsf", scale=2.5, offset=0.5, places=places)
+    less = stock("ConditioningSetAreaStrength", conditioning=both[1], strength=0.4)[0]
+    model = beside_another(patcher) if apart else patcher
+    result = run.sample(model_node(nodes, model, nag, nag_negative=both[0] + less))
+    assert_close(result, exact(run, patcher, nag))
+
+
+@pytest.mark.usefixtures("nothing_compiled")
+@pytest.mark.parametrize("name", ["sdxl", "z_image", "cosmos_predict2"])
+def test_a_graph_for_each_and_none_for_its_numbers(nodes, name):
+    run, patcher = Run(BY_NAME[name], steps=2), BY_NAME[name].patcher()
+
+    def check(scale, offset):
+        for equation, off in (("nag", 0.0), ("orthogonal", 0.0), ("vsf", 0.0), ("vsf", offset), ("nasa", 0.0)):
+            model = model_node(nodes, patcher, Nag(run.negative, equation=equation, scale=scale, offset=off))
+            assert_close(run.sample(compiled(model)), run.sample(model))
+        return counters["stats"]["unique_graphs"]
+
+    seen = check(2.5, 0.7)
+    assert check(3.5, 1.3) == seen > 4
+
+
+@pytest.mark.parametrize("name", ["z_image", "cosmos_predict2", "sdxl"])
+@pytest.mark.parametrize("equation", ["orthogonal", "vsf", "nasa"])
+def test_statistics(patches, name, equation):
+    """The same by each way, and nothing is clipped where there is no cap."""
+    run, patcher = Run(BY_NAME[name], steps=2), BY_NAME[name].patcher()
+    options = patches("settings").Options(statistics=True, equation=equation, vsf_offset=0.5)
+    settings, found = patches("settings").Settings(2.5, 1.1, 0.6, options=options), []
+    for model in (patcher, beside_another(patcher)):
+        reports = []
+        request = patches("sampling.request").Request(settings, run.negative, reports.append)
+        run.sample(patches("sampling.entry").guide_model(model, request))
+        found.append([(step.ratio, step.clipped, step.moved) for step in reports])
+    assert len(found[0]) == 2 and all(ratio > 0 and moved > 0 for ratio, _, moved in found[0])
+    assert equation == "orthogonal" or all(clipped == 0 for _, clipped, _ in found[0])
+    assert found[1] == [pytest.approx(of_step, rel=1e-3) for of_step in found[0]]
 
 
 @pytest.mark.parametrize(("equation", "strength", "scale"), [("vsf", 0.5, 1.75), ("nasa", 2.0, 4.0)])

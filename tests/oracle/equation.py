@@ -97,11 +97,15 @@ def flipped(q, known, negative, heads, nag, masks=(None, None)):
         known, negative: keys and values, as for `attention`.
         masks: of each.
     """
+    nag = nag if nag.places is None else nag.places.at(nag, q.shape[1])
+    scale = torch.as_tensor(nag.scale, dtype=torch.float64)
+    scale = scale[:, None] if scale.ndim else scale
     q, *each = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, *known, *negative))
     scores = [q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 for k in each[::2]]
     scores = [one if mask is None else one + mask for one, mask in zip(scores, masks)]
     of_known, of_negative = (z.exp() for z in (scores[0], scores[1] - nag.offset))
-    z = of_known @ each[1] - (nag.scale - 1) * (of_negative @ each[3])
+    of_negative = torch.where(scale == 1, 0, of_negative)  # off, the negative is not there
+    z = of_known @ each[1] - (scale - 1) * (of_negative @ each[3])
     return (z / (of_known.sum(-1, keepdim=True) + of_negative.sum(-1, keepdim=True))).transpose(1, 2).flatten(2)
 
 

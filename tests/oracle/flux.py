@@ -139,8 +139,9 @@ def guided(z, nag, of_texts, of_image, heads, masks):
     q, *image = of_image
     known = [torch.cat(parts, 1) for parts in zip(of_positive, image)]
     n_positive, n_negative = of_positive[0].shape[1], of_negative[0].shape[1]
-    if masks[0] is not None:
-        masks = masks[0][..., n_positive:, :], masks[1][..., n_negative:, :n_negative]
+    of_positive_image = None if masks[0] is None else masks[0][..., n_positive:, :]
+    of_image = None if masks[1] is None else masks[1][..., n_negative:, :n_negative]
+    masks = of_positive_image, of_image
     return flipped(q, known, of_negative, heads, nag, masks)
 
 

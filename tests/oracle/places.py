@@ -59,6 +59,8 @@ class Places:
     def at(self, nag, n):
         """The numbers for n tokens: as the dial turns them."""
         strength = self.weights(n).amax(0)[..., None].clamp(max=2)
+        if nag.equation in ("vsf", "nasa"):
+            return dataclasses.replace(nag, scale=1 + (nag.scale - 1) * strength, places=None)
         of_alpha = torch.where(strength <= 1, strength, (2 * strength - 1).clamp(max=2))
         scale = 1 + (nag.scale - 1) * (2 * strength - 2).clamp(min=1)
         alpha = (nag.alpha * of_alpha).clamp(max=1)
