@@ -1,7 +1,7 @@
 """What keeps NAG from acting in a sampler run, or from doing anything of use there: as the run itself will say it."""
 from collections.abc import Iterable
 
-from ..nodes.prompt import NEGATIVES, entries, is_link, negatives_of
+from ..nodes.prompt import NEGATIVES, Entry, entries, is_link, negatives_of
 from ..patches.models import find_adapter
 from ..patches.sampling.notices import (
     BLANK,
@@ -63,14 +63,21 @@ def of_prompts(graph: Graph, node: Node, sampler: Node, silent: Iterable[str]) -
         positives = [entry for entry in positives if entry.guided_by is None]
     own = [name for name in NEGATIVES if node.takes(name)]
     required = next((name for name in own if _is_required(node, name)), None)
-    links = negatives_of(graph.prompt, node.id)
     if required and not is_link(graph.prompt[node.id]["inputs"].get(required)):
         return NOT_CONNECTED.format(required)
-    if not links:
-        links = negatives_of(graph.prompt, sampler.id)
-        if not links:
-            return NO_NEGATIVE if _has_none(_end(graph, sampler)) else None
-    return _of_negative(entries(graph.prompt, links[0], silent), positives)
+    negatives = negatives_for(graph, node, sampler, silent)
+    if not negatives:
+        return NO_NEGATIVE if _has_none(_end(graph, sampler)) else None
+    return _of_negative(negatives, positives)
+
+
+def negatives_for(graph: Graph, node: Node, sampler: Node, silent: Iterable[str] = ()) -> list[Entry]:
+    """The entries of the negative that a node's NAG works with in a sampler run; none if none is connected.
+
+    silent: see entries.
+    """
+    links = negatives_of(graph.prompt, node.id) or negatives_of(graph.prompt, sampler.id)
+    return entries(graph.prompt, links[0], frozenset(silent)) if links else []
 
 
 def _of_negative(negatives, positives):

@@ -8,14 +8,20 @@ import torch
 from ..nodes import inputs
 from ..nodes.names import whose_instead
 from ..patches.checks import UnknownFamily
+from ..patches.models import acting_blocks, find_adapter
 from ..patches.sampling.notices import of_settings
-from ..patches.settings import Options, single
+from ..patches.sampling.schedule import factors
+from ..patches.settings import CAPPED, RANGES, Options, single
 from . import sampling
 from .families import VARIANTS, all_families, family_of
 from .graph import BYPASSED, MUTED, Graph, Node, Unreadable
 from .models import Broken
-from .obstacles import of_inputs, of_model, of_prompts
+from .obstacles import negatives_for, of_inputs, of_model, of_prompts
 from .ways import guides, reached
+
+_, MOST = RANGES["strength"]
+CHOSEN = ("statistics", "unknown_models", "equation", "schedule", "blocks")  # in NAG Options
+DEFAULTS = {**vars(Options()), "end_percent": inputs.AUTO, "strengths": ""}
 
 
 def plan(graph: Graph) -> dict:
@@ -23,11 +29,16 @@ def plan(graph: Graph) -> dict:
 
     Of a node:
         family, recommended: of the model that it guides; None if that is not known.
-        settings: in effect, "auto" resolved. A number is None where it is not known.
+        settings: in effect, "auto" resolved. A number is None where it is not known, or not used; "strength" is the
+            node's own; "capped", whether the equation uses nag_tau and nag_alpha.
         off: whether they leave the picture as it is.
         runs: the sampler runs that it takes part in, in their order: "sampler", a node id; "steps"; "sigmas", one more
-            than steps, or None; "on", whether NAG acts at each step, or None if nobody can know; "exact", whether that
-            is certain or a guess; "why", a sentence if it acts at none for a reason other than when it is to act.
+            than steps, or None; "on", whether NAG acts at each step, or None if nobody can know; "strengths", how
+            strong at each, 0 where it does not act, or None; "exact", whether that is certain or a guess; "why", a
+            sentence if it acts at none for a reason other than when it is to act.
+        blocks: {"acting", "of"}, of how many blocks it acts in how many; None if in all, or not known.
+        negative: {"weights", "placed"}, the weights of its entries, each None if it can't be read; None if all are 1;
+            and whether one of them is for a part of the picture.
         reached: whether its NAG comes to any sampler, of which the steps may not be known.
         message: why NAG acts nowhere, and what to do; None if it acts.
     """
@@ -42,6 +53,8 @@ class _NodePlan:
     def __init__(self, graph: Graph, node: Node):
         self.graph, self.node = graph, node
         self.family, self.recommended, self.message = None, None, None
+        self.blocks = None
+        self.negatives = []  # entries, of all sampler runs
         self.whys = []  # of each sampler that its NAG reaches: why it does not act there, or None
         self.settings = self._settings()
 
@@ -61,15 +74,17 @@ class _NodePlan:
             settings = settings.completed(self.recommended)
             off, said = off or settings.off, said or of_settings(settings)
         if said:
-            runs = [{**run, "on": [False] * run["steps"]} for run in runs]
+            runs = [{**run, "on": [False] * run["steps"], "strengths": [0.0] * run["steps"]} for run in runs]
         whys = self.whys if all(self.whys) else []
         message = next(filter(None, [self.message, *said, *whys]), None)
         return {
             "family": self.family,
             "recommended": self.recommended and vars(self.recommended),
-            "settings": settings and self._numbers(settings),
+            "settings": settings and _told(settings, self.settings.strength),
             "off": off,
             "runs": runs,
+            "blocks": self.blocks,
+            "negative": _said_of(self.negatives),
             "reached": bool(self.whys),
             "message": None if asleep else message,
         }
@@ -95,17 +110,12 @@ class _NodePlan:
         options = found[0]
         if options.type != "NAGOptions":
             raise Unreadable("options")
-        start, end = self.graph.value(options, "start_percent"), self.graph.value(options, "end_percent", inputs.AUTO)
-        statistics = self.graph.value(options, "statistics", False) is True
-        unknown_models = self.graph.value(options, "unknown_models", True) is not False
-        end = inputs.number("end_percent", end)
-        return Options(float(start), end, statistics=statistics, unknown_models=unknown_models)
-
-    def _numbers(self, settings):
-        options = settings.options
-        numbers = {name: getattr(settings, name) for name in (*inputs.STRENGTH, "nag_sigma_end")}
-        percents = {"start_percent": options.start_percent, "end_percent": options.end}
-        return {**numbers, **percents, "statistics": options.statistics}
+        read = lambda name: self.graph.value(options, name, DEFAULTS[name])
+        given = {name: float(read(name)) for name in ("start_percent", "vsf_offset")}
+        given |= {name: read(name) for name in ("end_percent", *CHOSEN)}
+        if given["schedule"] == "list":
+            given["strengths"] = read("strengths")
+        return inputs.options(**given)
 
     def _run(self, reach, settings, silent):
         sampler, model, why = reach.sampler, None, of_inputs(self.graph, self.node)
@@ -116,24 +126,29 @@ class _NodePlan:
         except Unreadable:
             pass
         if model is not None:
-            unguided = self._note_family(model, settings is None or settings.options.unknown_models)
+            unguided = self._note_model(model.patcher.model, Options() if settings is None else settings.options)
             why = why or unguided
         why = why or of_model(self.graph, sampler, model) or of_prompts(self.graph, self.node, sampler, silent)
+        self.negatives += negatives_for(self.graph, self.node, sampler, silent)
         self.whys.append(why)
         schedule = sampling.schedule_of(self.graph, sampler, model)
+        strengths = [0.0] * schedule.steps if why else self._strengths(settings, reach.parts, model, schedule)
         return {
             "sampler": sampler.id,
             "steps": schedule.steps,
             "sigmas": None if schedule.sigmas is None else _finite(schedule.sigmas),
-            "on": [False] * schedule.steps if why else self._on(settings, reach.parts, model, schedule),
+            "on": strengths and [strength > 0 for strength in strengths],
+            "strengths": strengths,
             "exact": schedule.exact,
             "why": why,
         }
 
-    def _note_family(self, model, unknown_models):
+    def _note_model(self, model, options):
         """Why NAG can't guide the model; None if it can."""
         try:
-            self.family, self.recommended = family_of(model.patcher.model, unknown_models)
+            self.family, self.recommended = family_of(model, options.unknown_models)
+            acting, count = acting_blocks(find_adapter(model, options.unknown_models), model, options.blocks)
+            self.blocks = None if acting == count else {"acting": acting, "of": count}
         except UnknownFamily as error:
             return f"{error} {whose_instead(self.node.type)}".rstrip()
         except (ValueError, RuntimeError) as error:
@@ -142,21 +157,51 @@ class _NodePlan:
             logging.debug("NAG: can't read the model of %s #%s", self.node.type, self.node.id, exc_info=True)
             return f"NAG can't read this model ({type(error).__name__}: {error})."
 
-    def _on(self, settings, parts, model, schedule):
-        """Whether NAG acts at each step: by the engine's own rule where the model is known. None if nobody can know."""
+    def _strengths(self, settings, parts, model, schedule):
+        """How strong NAG is at each step, 0 where it does not act: by the engine's own rule where the model is known.
+        None if nobody can know."""
         if settings is not None and settings.off:
-            return [False] * schedule.steps
+            return [0.0] * schedule.steps
         if settings is None or None in parts:
             return None
         options = settings.options
         if model is None or schedule.sigmas is None:
-            limits = [(options.start_percent, options.end)]
-            return [_within(p, limits) and _within(p, parts) for p in schedule.percents]
-        to_sigma = model.sampling.percent_to_sigma
-        low, high = settings.completed(self.recommended).sigma_range(to_sigma)
-        ranges = [(single(to_sigma(end)), single(to_sigma(start))) for start, end in parts]
-        sigmas = schedule.sigmas[:-1].to(torch.float32).tolist()
-        return [low <= s <= high and any(least <= s <= most for least, most in ranges) for s in sigmas]
+            sigmas, low, high = _as_sigmas(schedule.percents, options)
+            within = [_within(percent, parts) for percent in schedule.percents]
+        else:
+            to_sigma = model.sampling.percent_to_sigma
+            sigmas = schedule.sigmas.to(torch.float32).tolist()
+            low, high = settings.completed(self.recommended).sigma_range(to_sigma)
+            ranges = [(single(to_sigma(end)), single(to_sigma(start))) for start, end in parts]
+            within = [any(least <= sigma <= most for least, most in ranges) for sigma in sigmas[:-1]]
+        strengths = [settings.strength * factor for factor in factors(options, sigmas, low, high)]
+        return [min(each, MOST) if inside else 0.0 for each, inside in zip(strengths, within)]
+
+
+def _as_sigmas(percents, options):
+    """Numbers that fall as sigmas do, for steps of which only the percents are known, and the range in which NAG acts."""
+    acting = [1 - percent for percent in percents if _within(percent, [(options.start_percent, options.end)])]
+    low, high = (single(acting[-1]), single(acting[0])) if acting else (math.inf, -math.inf)
+    return [*(1 - percent for percent in percents), 0.0], low, high
+
+
+def _told(settings, strength):
+    """Of settings in effect, what the editor is told. strength: the node's own."""
+    options, capped = settings.options, settings.options.equation in CAPPED
+    numbers = {name: getattr(settings, name) for name in (*inputs.STRENGTH, "nag_sigma_end")}
+    if not capped:
+        numbers |= {"nag_tau": None, "nag_alpha": None}
+    percents = {"start_percent": options.start_percent, "end_percent": options.end}
+    chosen = {name: getattr(options, name) for name in (*CHOSEN, "vsf_offset")}
+    return {**numbers, **percents, **chosen, "strength": strength, "capped": capped}
+
+
+def _said_of(negatives):
+    weights = list(dict.fromkeys(entry.weight for entry in negatives))
+    return {
+        "weights": None if weights in ([], [1.0]) else weights,
+        "placed": any(entry.placed for entry in negatives),
+    }
 
 
 def _within(percent, limits):

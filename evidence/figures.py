@@ -34,7 +34,7 @@ ABLATIONS = {
     "L2 for L1, nag_scale": ("L2 for L1", "#3f9b6c", "^"),
 }
 NOT_FROM_BASE = ("nag_tau", rows.STRONG_TAU)  # with the lowest cap NAG acts, too
-FURTHER = (("#5fb3b3", "P"), ("#d970a6", "X"), ("#8f7f5f", "<"))
+FURTHER = (("#5fb3b3", "P"), ("#d970a6", "X"), ("#c2a21d", "v"), ("#3f9b6c", "^"), ("#8f7f5f", "<"))
 SHOWN = {"unwanted": ("#cf5c36", "s"), "wanted": ("#3f9b6c", "^"), "right": ("#2e86c9", "o")}
 SHARES = {"unwanted": "unwanted, %", "wanted": "wanted, %", "right": "both right, %"}
 PANEL = (2.9, 2.5)  # inches
@@ -72,9 +72,12 @@ def main(options):
                         for weights in ("student", "teacher"))
     swept, stopped, many = (tables.having(stored, row) for row in (
         rows.Row("student", rows.ABLATED), rows.Row("student", rows.FEW[-1]), rows.Row("teacher", rows.MANY)))
+    equations = dict.fromkeys(name for raw in stored.values() for name in tables.equations_in(raw))
     made = {  # of the models of which there is what a figure needs most, if there are any
         "curves": swept and (lambda: curves(swept, rows.curves_of, CURVES, retention, "with all of the wanted, %")),
         "fidelity": swept and (lambda: curves(swept, rows.curves_of, CURVES, fidelity, "distance to drawn pictures")),
+        "equations": lambda: beside_the_dial(swept, lambda model: rows.equation_curves(equations)),
+        "token_wise": lambda: beside_the_dial(swept, rows.token_wise_curves),
         "ablation": lambda: ablation(swept),
         "few_steps": student and (lambda: few_steps(student, "student")),
         "few_steps_teacher": teacher and (lambda: few_steps(teacher, "teacher")),
@@ -132,30 +135,39 @@ def fidelity(pictures):
 
 
 def ablation(stored):
-    """Of the models of which there are such rows; None if there is none."""
-    asked = {row.key for name, curve in rows.ablation_curves().items() if "cap" in name for row in curve.values()}
-    there = {name: raw for name, raw in stored.items() if asked & set(raw.rows)}
-    return curves(there, ablations, ABLATIONS, retention, "with all of the wanted, %") if there else None
+    tried = lambda model: {name: curve for name, curve in rows.ablation_curves().items() if "cap" in name}
+    swept = lambda model: {"nag_scale": rows.curves_of(model)["nag_scale"], **rows.ablation_curves()}
+    return where_tried(stored, tried, swept, ABLATIONS)
 
 
-def ablations(model, equations=()):
-    return {"nag_scale": rows.curves_of(model)["nag_scale"], **rows.ablation_curves()}
+def beside_the_dial(stored, tried):
+    """Further curves beside CFG's and NAG's by its dial."""
+    names = dict.fromkeys(name for model in stored for name in tried(model))
+    looks = {"cfg": CURVES["cfg"], "nag": ("nag, strength", "#2e86c9", "o")}
+    looks |= {name: (name, *look) for name, look in zip(names, FURTHER)}
+    swept = lambda model: {"cfg": rows.curves_of(model)["cfg"], "nag": rows.dial(), **tried(model)}
+    return where_tried(stored, tried, swept, looks)
+
+
+def where_tried(stored, tried, swept, looks):
+    """`curves` of those models of which there are rows of tried(model), {name: {value: Row}}; None if there is none."""
+    rows_of = {name: [row for curve in tried(name).values() for row in curve.values()] for name in stored}
+    there = {name: raw for name, raw in stored.items() if tables.having({name: raw}, *rows_of[name])}
+    return curves(there, swept, looks, retention, "with all of the wanted, %") if there else None
 
 
 def curves(stored, swept, looks, of, label):
     """A panel for each model: what of() says of each row of the student's sweeps, against what is suppressed.
 
-    swept: called with a model's name and further equations, gives {curve: {value: Row}}. looks: (label, colour, marker)
-    of each curve; what swept() gives beside them has been tried with other equations.
+    swept: called with a model's name, gives {curve: {value: Row}}. looks: (label, colour, marker) of each curve.
     """
     figure, panels = grid(len(stored) + 1, 3)
     for panel, (name, raw) in zip(panels, stored.items()):
         base = raw.rows.get(rows.Row("student", rows.ABLATED).key)
-        others = tables.equations_in(raw)
-        named = swept(name, others)
-        further = {other: (other, *look) for other, look in zip(others, FURTHER) if other in named}
-        for curve, (text, colour, marker) in (looks | further).items():
-            found = {value: raw.rows[row.key] for value, row in sorted(named[curve].items()) if row.key in raw.rows}
+        named = swept(name)
+        for curve, (text, colour, marker) in looks.items():
+            points = sorted(named.get(curve, {}).items())
+            found = {value: raw.rows[row.key] for value, row in points if row.key in raw.rows}
             if found and base is not None:
                 from_base = [] if curve in NOT_FROM_BASE else [base]
                 draw_curve(panel, from_base, list(found.values()), of, text, colour, marker)

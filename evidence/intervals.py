@@ -42,6 +42,31 @@ def difference(a, b, case):
     return float(means.mean()), float(means.mean() - half), float(means.mean() + half)
 
 
+def beside(curve, unwanted, shown, case):
+    """(mean, low, high) of how many more pictures show something than those of a curve that suppress as much.
+
+    Between two points of the curve lies a line: pictures of the one and of the other in such shares that the unwanted
+    is as frequent. That other prompts would have it less or more often than the line is in the interval, by its slope.
+
+    Args:
+        curve: [(unwanted, shown)] of each point, bools of the same prompts and noise as here.
+        unwanted, shown: bools of each picture. case: see difference().
+
+    Returns:
+        None where no two points of the curve have one less and one more of the unwanted.
+    """
+    share, points = numpy.mean(unwanted), sorted(curve, key=lambda point: -numpy.mean(point[0]))
+    for (more, shown_more), (less, shown_less) in zip(points, points[1:]):
+        high, low = numpy.mean(more), numpy.mean(less)
+        if low <= share <= high and low < high:
+            part = (high - share) / (high - low)
+            slope = (numpy.mean(shown_more) - numpy.mean(shown_less)) / (high - low)
+            gained = shown - (1 - part) * shown_more - part * shown_less
+            gained = gained - slope * (unwanted - (1 - part) * more - part * less)
+            return difference(gained, numpy.zeros(len(gained)), case)
+    return None
+
+
 def jackknife(statistic, groups):
     """(value, half of the interval's width) of a statistic of some pictures, by leaving out one group after the other.
 

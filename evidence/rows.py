@@ -7,6 +7,7 @@ from dataclasses import dataclass
 MODELS = ("flux", "sd3", "unet", "wan", "emoji")
 WITH_PAG = ("unet",)  # ComfyUI's PerturbedAttentionGuidance perturbs a UNet's middle block
 WITH_TWO_STREAMS = ("flux", "emoji")
+BY_CROSS_ATTENTION = ("unet", "wan")  # to the text alone; the others attend to text and image at once
 CFG, PAG = 3.0, 3.0
 FEW, MANY = (1, 2, 4), 20
 ABLATED = 2  # steps of the student in which the equation is taken apart
@@ -24,6 +25,9 @@ ABLATIONS = {  # settings of each, and the nag_scales at which it is tried: unbl
     "neither": ({"variant": "no cap", "nag_alpha": 1.0}, SMALL),
     "L2 for L1": ({"variant": "L2"}, LARGE),
 }
+SHARE = "by share of attention"
+TOKEN_WISE = ("by angle", "by root of angle", "by difference", "against difference", SHARE)
+SCALES_OF = {name: (1.25, 1.5, 2.0, 3.0, 5.0) for name in ("vsf", "nasa")}  # nag_scales: auto is not for them
 STRONG = 2.0  # the dial at its end: what the cap and the blend are for shows where NAG is pushed
 STRONG_TAU = f"nag_tau at strength {STRONG:g}"
 
@@ -64,10 +68,16 @@ def row(weights, steps, cfg=1.0, pag=0.0, variant="", **nag):
 
 @dataclass(frozen=True)
 class Block:
-    """Rows of one table that are compared with its first."""
+    """Rows of one table that are compared with its first.
+
+    Args:
+        title: of the block. rows: by their labels.
+        beside: the rows of a curve, from the weakest on, with which each is compared at equal suppression.
+    """
 
     title: str
     rows: dict[str, Row]
+    beside: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,8 +91,8 @@ def tables(model, equations=()):
 
     equations: those that NAG Options offers beside the paper's.
     """
-    found = (few_steps(model), many_steps(model), ablation(model), sweeps(model, equations), early_stopping(model),
-             image_streams(model), other_equations(model, equations))
+    found = (few_steps(model), many_steps(model), ablation(model), sweeps(model), early_stopping(model),
+             image_streams(model), other_equations(model, equations), token_wise(model))
     return tuple(table for table in found if table.blocks)
 
 
@@ -134,10 +144,8 @@ def ablation(model):
         for name, strength in settings.items()))
 
 
-def sweeps(model, equations=()):
-    swept = {f"{name} {value:g}": row
-             for name, curve in (curves_of(model, equations) | ablation_curves()).items()
-             for value, row in curve.items()}
+def sweeps(model):
+    swept = labelled(curves_of(model) | ablation_curves())
     return Table("Sweeps", (Block(_title("student", ABLATED), {"base": Row("student", ABLATED)} | swept),))
 
 
@@ -163,22 +171,58 @@ def image_streams(model):
 
 
 def other_equations(model, equations):
-    return Table("Other equations", tuple(
+    """The teacher in 4 steps, not in 20: that takes five times as long, and NAG does the same there."""
+    fixed = tuple(
         Block(_title(weights, steps), {"base": Row(weights, steps), "nag": row(weights, steps)} | {
             name: row(weights, steps, equation=name) for name in equations})
-        for weights, steps in (("student", ABLATED), ("student", FEW[-1]), ("teacher", MANY)) if equations))
+        for weights, steps in (("student", ABLATED), ("student", FEW[-1]), ("teacher", FEW[-1])))
+    return Table("Other equations", (*fixed, beside_the_dial(equation_curves(equations))) if equations else ())
+
+
+def token_wise(model):
+    return Table("Token-wise strength", (beside_the_dial(token_wise_curves(model)),))
+
+
+def beside_the_dial(curves):
+    """A block of curves, beside what NAG does over its dial."""
+    base, nag = Row("student", ABLATED), dial()
+    return Block(f"{_title('student', ABLATED)}, swept", {"base": base} | labelled({"nag, strength": nag} | curves),
+                 (base, *nag.values()))
 
 
 # ---------------------------------------------------------------- curves
-def curves_of(model, equations=()):
-    """The sweeps of the student, {name: {value: Row}}: CFG's, NAG's by each number, other equations' by the dial."""
+def curves_of(model):
+    """The sweeps of the student, {name: {value: Row}}: CFG's, NAG's by each number."""
     curves = {"cfg": {cfg: Row("student", ABLATED, cfg) for cfg in CFGS}}
     curves |= {name: {value: row("student", ABLATED, **{name: value}) for value in values}
                for name, values in SWEEPS.items()}
     curves[STRONG_TAU] = {tau: row("student", ABLATED, nag_tau=tau, strength=STRONG) for tau in SWEEPS["nag_tau"]}
-    curves |= {name: {value: row("student", ABLATED, equation=name, strength=value) for value in SWEEPS["strength"]}
-               for name in equations}
     return curves
+
+
+def dial(**changes):
+    """The student with the dial turned, {strength: Row}; at 1 as recommended."""
+    return {value: row("student", ABLATED, **changes, **({"strength": value} if value != 1 else {}))
+            for value in sorted((1.0, *SWEEPS["strength"]))}
+
+
+def equation_curves(equations):
+    """Other equations, by the dial or by SCALES_OF, {name: {value: Row}}."""
+    scaled = {name: {scale: row("student", ABLATED, equation=name, nag_scale=scale) for scale in scales}
+              for name, scales in SCALES_OF.items()}
+    return {f"{name}, nag_scale" if name in scaled else f"{name}, strength": scaled.get(name) or dial(equation=name)
+            for name in equations}
+
+
+def token_wise_curves(model):
+    """nag_alpha weighted token by token, by what variants.py measures there, {name: {strength: Row}}."""
+    return {f"{name}, strength": dial(variant=name) for name in TOKEN_WISE
+            if name != SHARE or model not in BY_CROSS_ATTENTION}
+
+
+def labelled(curves):
+    """The rows of curves, each by its curve's name and its value."""
+    return {f"{name} {value:g}": row for name, curve in curves.items() for value, row in curve.items()}
 
 
 def ablation_curves():

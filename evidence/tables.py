@@ -13,8 +13,8 @@ from .raw import DRAWN, DRAWN_WITHOUT, FOLDER, Raw
 HERE = pathlib.Path(__file__).parent
 FIRST = HERE / "NOT_AS_THE_PAPER.md"  # written by hand
 MEASURED = ("unwanted", "wanted", "right")
-COLUMNS = ("", "unwanted", "wanted", "both right", *(f"{name}, over the first" for name in MEASURED), "off palette",
-           "distance", "distance, without")
+COLUMNS = ("", "unwanted", "wanted", "both right", *(f"{name}, over the first" for name in MEASURED),
+           "wanted, over nag's curve", "off palette", "distance", "distance, without")
 LEGEND = f"""Written by `python -m evidence tables` from `raw/`; [README.md](README.md) says how all of it was made.
 
 - **unwanted**: pictures in which the judge sees what the negative names. **wanted**: in which it sees all that the
@@ -22,6 +22,8 @@ LEGEND = f"""Written by `python -m evidence tables` from `raw/`; [README.md](REA
   other seeds of these prompts (Wilson).
 - **over the first**: points more than in the block's first row, picture by picture of the same prompt and noise, with
   the {intervals.LEVEL:.0%} interval for other prompts of this kind (Student's t over the prompts' means).
+- **wanted, over nag's curve**: points more of the wanted than NAG has where its dial suppresses as much, interpolated
+  between its rows, with the interval for other prompts. No figure where its dial does not reach.
 - **off palette**: pixels of no colour of the model's world, in per cent. A world of any colours has none.
 - **distance**: Fréchet distance in the judge's features to drawn pictures of the same prompts; **without**: to such in
   which the unwanted does not show, which is what a perfect negative prompt would give. Intervals by leaving out a
@@ -32,6 +34,8 @@ FIGURES = {
     "few_steps_teacher": "The same few steps with the teachers, which were not distilled",
     "curves": f"Suppression against retention, students in {rows.ABLATED} steps",
     "fidelity": "The same against the distance to drawn pictures in which the unwanted does not show: lower is better",
+    "equations": f"Other equations beside NAG's, suppression against retention, students in {rows.ABLATED} steps",
+    "token_wise": "NAG's strength weighted token by token, likewise",
     "ablation": "The equation with parts left out, over nag_scale",
     "many_steps": f"Teachers in {rows.MANY} steps, with CFG and with PAG",
     "early_stopping": "NAG in a part of the sampling only",
@@ -51,8 +55,9 @@ def main(options):
         strip = HERE / "strips" / f"{name}.webp"
         lines += [f"## {name}", "", *([f"![Pictures by {name}](strips/{strip.name})", ""] * strip.exists()),
                   *about(raw), ""]
+        shown = set()
         for number, table in enumerate(rows.tables(name, equations_in(raw)), 1):
-            found = of_blocks(raw, table.blocks)
+            found = of_blocks(raw, table.blocks, shown)
             lines += [f"### {name} {number}. {table.title}", "", *found] if found else []
     costs = options.raw / "cost.json"
     if costs.exists():
@@ -98,28 +103,40 @@ def about(raw):
     return lines
 
 
-def of_blocks(raw, blocks):
-    """Lines: a table for each block of which rows are there."""
+def of_blocks(raw, blocks, shown):
+    """Lines: a table for each block of which rows are there that are not all in `shown`, keys; to it they are added."""
     lines = []
     for block in blocks:
         found = {label: raw.rows[row.key] for label, row in block.rows.items() if row.key in raw.rows}
-        if found:
+        keys = {block.rows[label].key for label in found}
+        if not keys <= shown:
+            shown |= keys
             first = next(iter(found.values()))
             lines += [block.title + ":", ""]
-            lines += [*markdown(COLUMNS, [cells(label, raw, row, first) for label, row in found.items()]), ""]
+            curve = [raw.rows[row.key] for row in block.beside if row.key in raw.rows]
+            lines += [*markdown(COLUMNS, [cells(label, raw, row, first, curve) for label, row in found.items()]), ""]
     return lines
 
 
-def cells(label, raw, pictures, first=None):
-    """What stands in a line of a table. pictures: of its row; first: of the one that it is compared with."""
+def cells(label, raw, pictures, first=None, curve=()):
+    """What stands in a line of a table. pictures: of its row; first: of the one that it is compared with; curve: of
+    those with which it is compared at equal suppression."""
     shares = [percent(*intervals.proportion(getattr(pictures, name))) for name in MEASURED]
     changes = [""] * len(MEASURED)
     if first is not None and first is not pictures:
-        found = [intervals.difference(getattr(pictures, name), getattr(first, name), raw.case) for name in MEASURED]
-        changes = [f"{100 * value:+.1f} ±{100 * (high - value):.1f}" for value, _, high in found]
+        changes = [points(intervals.difference(getattr(pictures, name), getattr(first, name), raw.case))
+                   for name in MEASURED]
     odd = "" if numpy.isnan(pictures.odd).any() else percent(*intervals.mean(pictures.odd))
     with_it, half, without, half_without = pictures.distances
-    return [label, *shares, *changes, odd, distance(with_it, half), distance(without, half_without)]
+    compared = curve and not any(pictures is each for each in curve) and intervals.beside(
+        [(each.unwanted, each.wanted) for each in curve], pictures.unwanted, pictures.wanted, raw.case)
+    return [label, *shares, *changes, points(compared) if compared else "", odd, distance(with_it, half),
+            distance(without, half_without)]
+
+
+def points(found):
+    value, _, high = found
+    return f"{100 * value:+.1f} ±{100 * (high - value):.1f}"
 
 
 def distance(value, half):

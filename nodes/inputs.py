@@ -136,6 +136,33 @@ def settings(
     )
 
 
+def options(**given) -> Options:
+    """The options that the widgets of NAG Options stand for, by name. What is None or left out is as by default.
+
+    Raises:
+        ValueError: a value is out of range, or no text of its kind.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    given["end_percent"] = number("end_percent", given.get("end_percent"))
+    strengths = given.pop("strengths", "")
+    if given.get("schedule") == "list":  # else nobody may see what is wrong with it
+        given["strengths"] = numbers("strengths", strengths)
+    return Options(**given)
+
+
+def numbers(name: str, text: str) -> tuple[float, ...]:
+    """Numbers with commas between, or with semicolons, and then with a decimal comma; none of a blank text.
+
+    Raises:
+        ValueError: one of them is no number; it says so of the input of this name.
+    """
+    parts = text.replace(",", ".").split(";") if ";" in text else text.split(",")
+    try:
+        return tuple(float(part) for part in parts if part.strip())
+    except ValueError:
+        raise ValueError(f'{name} must be numbers with commas between, such as "1, 0.8, 0.5", not {text!r}.') from None
+
+
 def number(name: str, value: float | str | None) -> float | None:
     """A number, or None for "auto". A text may have blanks around it and a decimal comma.
 

@@ -7,13 +7,17 @@ import nodes  # ComfyUI's module of this name
 from .comfyui import running_prompt
 
 NEGATIVES = ("nag_negative", "negative")  # inputs, the first that is connected counts
-FARTHEST = 10  # nodes that a text may come through
+FARTHEST = 10  # nodes that a text or a number may come through
 ZERO_OUT, NAG = "ConditioningZeroOut", "NAGConditioning"  # nodes
 KEEPING = {
     "ConditioningSetArea", "ConditioningSetAreaPercentage", "ConditioningSetAreaPercentageVideo",
     "ConditioningSetAreaStrength", "ConditioningSetMask", "ConditioningSetTimestepRange", "ControlNetApply",
     "ControlNetApplyAdvanced", "ControlNetApplySD3", "FluxGuidance", "LTXVConditioning", "ReferenceLatent", NAG,
 }  # fmt: skip  # ComfyUI's nodes that leave the text's embedding as it is
+AREAS = ("ConditioningSetArea", "ConditioningSetAreaPercentage", "ConditioningSetAreaPercentageVideo")
+WEIGHTS = (*AREAS, "ConditioningSetAreaStrength")
+MASKS = ("ConditioningSetMask", "ConditioningSetProperties", "ConditioningSetPropertiesAndCombine",
+         "PairConditioningSetProperties", "PairConditioningSetPropertiesAndCombine")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,22 @@ class Entry:
         blank: its text is empty. False where that can't be read from the prompt.
         zeroed: it went through Conditioning Zero Out.
         guided_by: the id of the NAG Conditioning whose NAG it brings; None if there is none.
+        strength, mask_strength: as ComfyUI's nodes set them, 0 to 10; None where that can't be read from the prompt.
+        placed: it is for a part of the picture, by an area or a mask.
     """
 
     identity: Hashable
     blank: bool = False
     zeroed: bool = False
     guided_by: str | None = None
+    strength: float | None = 1.0
+    mask_strength: float | None = 1.0
+    placed: bool = False
+
+    @property
+    def weight(self) -> float | None:
+        """The factor on NAG's strength that it is as a negative, where it is at all."""
+        return None if None in (self.strength, self.mask_strength) else self.strength * self.mask_strength
 
     @property
     def names_nothing(self) -> bool:
@@ -76,20 +90,45 @@ def entries(prompt: dict, link: list, silent: frozenset[str] = frozenset(), pass
         return [_encoded(prompt, link)]
     names = ["positive"] if kind == NAG and "positive" in names else paired(names, outputs, slot)
     brought = [entries(prompt, inputs[name], silent, passed | {node_id}) for name in names]
+    placed = _placing(prompt, kind, inputs)
     if "Combine" in kind:
-        return [entry for of_one in brought for entry in of_one]
+        first, *others = brought
+        return [*first, *(replace(entry, **placed) for of_one in others for entry in of_one)]
     blank, zeroed = (
         all(getattr(entry, state) for of_one in brought for entry in of_one) for state in ("blank", "zeroed")
     )
     if "STYLE_MODEL" in declared.values():  # a picture's embedding goes beside the text's
         blank = zeroed = False
     made = [
-        entry if kind in KEEPING else replace(entry, identity=(node_id, slot, i), blank=blank, zeroed=zeroed)
+        replace(entry, **placed)
+        if kind in KEEPING
+        else replace(entry, identity=(node_id, slot, i), blank=blank, zeroed=zeroed, **placed)
         for i, entry in enumerate(brought[0])
     ]
     if kind == ZERO_OUT:
         return [replace(entry, zeroed=True) for entry in made]
     return [replace(entry, guided_by=node_id) for entry in made] if kind == NAG and node_id not in silent else made
+
+
+def _placing(prompt, kind, inputs):
+    """What a node says of where the entries are that come through it, and how strong: fields of Entry."""
+    said = {}
+    if kind in WEIGHTS:
+        said["strength"] = _number_of(prompt, inputs.get("strength"))
+    if kind in AREAS:
+        sides = [_number_of(prompt, inputs[name]) for name in ("width", "height", "temporal") if name in inputs]
+        said["placed"] = kind == AREAS[0] or any(side != 1 for side in sides)
+    if kind in MASKS and is_link(inputs.get("mask")):
+        said |= {"mask_strength": _number_of(prompt, inputs.get("strength")), "placed": True}
+    return said
+
+
+def _number_of(prompt, value, nodes_left=FARTHEST):
+    """A number, also that of a node that holds one; None where another node makes it."""
+    if is_link(value):
+        inputs = prompt.get(value[0], {}).get("inputs", {})
+        return _number_of(prompt, inputs.get("value"), nodes_left - 1) if nodes_left else None
+    return value if isinstance(value, (int, float)) else None
 
 
 def paired(inputs: list, outputs: tuple[str, ...], slot: int) -> list:

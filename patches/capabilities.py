@@ -27,6 +27,8 @@ NEEDED = (
     "comfy.samplers:CFGGuider",
     "comfy.samplers:calculate_start_end_timesteps",
     "comfy.samplers:encode_model_conds",
+    "comfy.samplers:get_area_and_mult",
+    "comfy.samplers:resolve_areas_and_cond_masks_multidim",
     "comfy.utils:repeat_to_batch_size",
 )
 # What the engine uses where it is there and works, as a trial shows, and does without elsewhere.

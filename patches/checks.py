@@ -5,6 +5,7 @@ import torch
 
 if TYPE_CHECKING:
     from .models import Adapter
+    from .settings import Options
 
 # Which text encoders make embeddings of a width.
 ENCODERS = {
@@ -111,6 +112,13 @@ def check_inputs(name: str, adapter: "Adapter", conds: dict) -> None:
     for each, reason in adapter.refused_inputs.items():
         if each in conds:
             raise ValueError(f"The {name} brings what NAG can't guide yet, {reason}.")
+
+
+def check_options(adapter: "Adapter", options: "Options", transformer_options: dict) -> None:
+    """Raise a ValueError if what NAG Options say can't be had with an adapter's models; see Adapter.unfit."""
+    reason = adapter.unfit(options, transformer_options)
+    if reason is not None:
+        raise ValueError(reason)
 
 
 def _made_by(width):

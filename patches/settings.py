@@ -6,16 +6,25 @@ from dataclasses import dataclass, field
 
 import torch
 
+from . import blocks
+
 IMAGE_STREAMS = ("shared", "separate")
 MODALITIES = ("both", "picture", "sound")
+EQUATIONS = ("nag", "orthogonal", "vsf", "nasa")
+CAPPED = EQUATIONS[:2]  # those with a cap, nag_tau, and a blend, nag_alpha
+SCHEDULES = ("constant", "linear", "cosine", "list")
+ALL_BLOCKS = blocks.ALL
+CHOICES = {"image_stream": IMAGE_STREAMS, "modality": MODALITIES, "equation": EQUATIONS, "schedule": SCHEDULES}
 RANGES = {
     "nag_scale": (0.0, 100.0),
     "nag_tau": (1.0, 10.0),
     "nag_alpha": (0.0, 1.0),
     "nag_sigma_end": (0.0, 20.0),
     "strength": (0.0, 2.0),
+    "strengths": (0.0, 2.0),  # each of them
     "start_percent": (0.0, 1.0),
     "end_percent": (0.0, 1.0),
+    "vsf_offset": (0.0, 20.0),
 }
 
 
@@ -27,25 +36,29 @@ def check_range(name: str, value: float) -> None:
         raise ValueError(f"{name} must lie between {low:g} and {high:g}, not {found}.")
 
 
-def at_strength(strength: float, nag_scale: float | None, nag_alpha: float | None) -> tuple[float | None, float | None]:
+def at_strength(strength, nag_scale, nag_alpha, equation: str = EQUATIONS[0]):
     """nag_scale and nag_alpha as one dial turns them: 0 is off, 1 leaves them, 2 is the most.
 
     Up to 1 less is blended in: nag_alpha is multiplied by the strength. From 1 to 1.5 nag_alpha grows to twice, at most
     to 1, and then, up to 2, nag_scale - 1 does: in the order in which more of them pays. nag_tau stays, so that it caps
-    what the others do.
+    what the others do. An equation without nag_alpha has nag_scale - 1 multiplied by the strength.
 
     Args:
-        strength: 0 to 2.
-        nag_scale, nag_alpha: see Settings; None stays None.
+        strength: 0 to 2; a number, or a float32 tensor of some.
+        nag_scale, nag_alpha: see Settings; None stays None. Tensors, too, where the strength is one.
+        equation: one of EQUATIONS.
     """
-    of_alpha = strength if strength <= 1 else min(2 * strength - 1, 2.0)
-    of_scale = max(2 * strength - 2, 1.0)
-    if nag_alpha is not None:
-        nag_alpha = min(nag_alpha * of_alpha, RANGES["nag_alpha"][1])
+    of_alpha = _clamped(strength + _clamped(strength - 1, 0.0, 1.0), 0.0, 2.0)
+    of_scale = 1 + _clamped(2 * strength - 3, 0.0, 1.0) if equation in CAPPED else strength
+    if nag_alpha is not None and equation in CAPPED:
+        nag_alpha = _clamped(nag_alpha * of_alpha, *RANGES["nag_alpha"])
     if nag_scale is not None:
-        low, high = RANGES["nag_scale"]
-        nag_scale = min(max(1 + (nag_scale - 1) * of_scale, low), high)
+        nag_scale = _clamped(1 + (nag_scale - 1) * of_scale, *RANGES["nag_scale"])
     return nag_scale, nag_alpha
+
+
+def _clamped(value, low, high):
+    return value.clamp(low, high) if torch.is_tensor(value) else min(max(value, low), high)
 
 
 def single(sigma: float) -> float:
@@ -83,6 +96,12 @@ class Options:
         modality: "both", "picture" or "sound"; which of the two NAG guides in a model that makes both, such as LTX-2.
             Other families have one.
         unknown_models: whether NAG looks by itself for where text and picture meet in a model of no declared family.
+        equation: one of EQUATIONS; how the negative's features move the positive's.
+        vsf_offset: of the equation vsf, what is taken off the scores of the negative's keys, 0 to 20.
+        schedule: one of SCHEDULES; the strength over the steps in which NAG acts.
+        strengths: of the schedule "list", a factor on the strength for each of the sampler's steps, 0 to 2; the last
+            holds for all that follow.
+        blocks: in which of the model's blocks NAG acts, as `blocks` reads it.
     """
 
     start_percent: float = 0.0
@@ -91,6 +110,11 @@ class Options:
     statistics: bool = False
     modality: str = "both"
     unknown_models: bool = True
+    equation: str = EQUATIONS[0]
+    vsf_offset: float = 0.0
+    schedule: str = SCHEDULES[0]
+    strengths: tuple[float, ...] = ()
+    blocks: str = ALL_BLOCKS
 
     def __post_init__(self):
         check_range("start_percent", self.start_percent)
@@ -100,13 +124,23 @@ class Options:
             raise ValueError(
                 f"start_percent ({self.start_percent:g}) must not be larger than end_percent ({self.end:g})."
             )
-        if self.image_stream not in IMAGE_STREAMS:
-            raise ValueError(f"image_stream must be one of {', '.join(IMAGE_STREAMS)}, not {self.image_stream!r}.")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}.")
         for name in ("statistics", "unknown_models"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}.")
-        if self.modality not in MODALITIES:
-            raise ValueError(f"modality must be one of {', '.join(MODALITIES)}, not {self.modality!r}.")
+        check_range("vsf_offset", self.vsf_offset)
+        for strength in self.strengths:
+            check_range("strengths", strength)
+        blocks.check(self.blocks)
+        if self.schedule == "list" and not self.strengths:
+            raise ValueError('schedule is "list": give it strengths, such as "1, 0.8, 0.5", one for each step.')
+
+    @property
+    def all_zero(self) -> bool:
+        """Whether the list of strengths holds nothing else."""
+        return self.schedule == "list" and not any(self.strengths)
 
     @property
     def end(self) -> float:
@@ -120,8 +154,8 @@ class Settings:
 
     Args:
         nag_scale: 1 + s of the paper, 0 to 100; 1 is off. None: as recommended for the model's family.
-        nag_tau: cap of the normalisation, 1 to 10. None: as recommended.
-        nag_alpha: blending factor, 0 to 1; 0 is off. None: as recommended.
+        nag_tau: cap of the normalisation, 1 to 10, in equations that have one. None: as recommended.
+        nag_alpha: blending factor, 0 to 1, in equations that have one; 0 is off. None: as recommended.
         nag_sigma_end: NAG acts while sigma is at least this, 0 to 20. None: as recommended.
         options: see Options.
         strength: of the whole, 0 to 2; 0 is off, 1 leaves the numbers as they are. See at_strength.
@@ -150,19 +184,36 @@ class Settings:
     @property
     def off(self) -> bool:
         """Whether these settings leave every feature as it is."""
-        return self.nag_scale == 1 or self.nag_alpha == 0 or self.strength == 0
+        unblended = self.nag_alpha == 0 and self.options.equation in CAPPED
+        return self.nag_scale == 1 or unblended or self.strength == 0 or self.options.all_zero
+
+    def at(self, strength, numbers=None) -> tuple:
+        """The numbers of the equation at a strength, 0 or more, in the place of the settings' own; from 2 on the most.
+
+        Args:
+            strength: a number, or a float32 tensor of some.
+            numbers: the settings' own, as tensors, where the strength is one.
+        """
+        scale, tau, alpha = self.numbers if numbers is None else numbers
+        if not torch.is_tensor(strength) and strength == 1:
+            return scale, tau, alpha
+        strength = _clamped(strength, *RANGES["strength"])
+        scale, alpha = at_strength(strength, scale, alpha, self.options.equation)
+        return scale, tau, alpha
+
+    def filled(self, recommended: Strength | None) -> "Settings":
+        """Every None replaced by what is recommended for the model's family; it stays where that is not known, None."""
+        if recommended is None:
+            return self
+        names = ("nag_scale", "nag_tau", "nag_alpha", "nag_sigma_end")
+        missing = {name: getattr(recommended, name) for name in names if getattr(self, name) is None}
+        return dataclasses.replace(self, **missing)
 
     def completed(self, recommended: Strength | None) -> "Settings":
-        """What is in effect: every None replaced by what is recommended for the model's family, then the strength
-        brought into the numbers, so that it is 1. recommended: None where the family is not known; None then stays."""
-        names = ("nag_scale", "nag_tau", "nag_alpha", "nag_sigma_end")
-        chosen = {name: getattr(self, name) for name in names}
-        if recommended is not None:
-            chosen = {name: getattr(recommended, name) if value is None else value for name, value in chosen.items()}
-        if self.strength != 1:
-            scale, alpha = at_strength(self.strength, chosen["nag_scale"], chosen["nag_alpha"])
-            chosen |= {"nag_scale": scale, "nag_alpha": alpha}
-        return dataclasses.replace(self, **chosen, strength=1.0)
+        """What is in effect: `filled`, then the strength brought into the numbers, so that it is 1."""
+        filled = self.filled(recommended)
+        scale, tau, alpha = filled.at(self.strength)
+        return dataclasses.replace(filled, nag_scale=scale, nag_tau=tau, nag_alpha=alpha, strength=1.0)
 
     def sigma_range(self, percent_to_sigma: Callable[[float], float]) -> tuple[float, float]:
         """The lowest and the highest sigma at which NAG acts, both included; (0, inf) where it always does."""

@@ -76,9 +76,8 @@ def with_nag(nodes, model, settings):
     if settings is None:
         return model
     strength = {name: value for name, value in settings.items() if name in STRENGTH}
-    when = {"start_percent": 0.0, "end_percent": 1.0, "image_stream": "shared"}
-    when |= {name: value for name, value in settings.items() if name in when}
-    options = nodes["NAGOptions"].execute(**when).result[0]
+    others = {name: value for name, value in settings.items() if name not in STRENGTH}
+    options = nodes["NAGOptions"].execute(**{"start_percent": 0.0, "end_percent": 1.0, **others}).result[0]
     return nodes["NAGModel"].execute(model=model, options=options, **strength).result[0]
 
 

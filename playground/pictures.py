@@ -1,4 +1,4 @@
-"""Paint the pictures of the help pages with the playground's model, and measure what they show.
+"""Paint the pictures of the help pages with the playground's models, and measure what they show.
 
     python -m playground.pictures [--comfyui PATH]
 
@@ -15,6 +15,7 @@ from host.inside import COMFYUI, start_comfyui
 
 from . import measure
 
+FIRST, STUDENT = "playground", "flux student"  # of the networks
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "web" / "docs" / "images"
 LABEL_WIDTH, CELL, COLUMNS = 118, 64, 6
 
@@ -25,21 +26,24 @@ class Row:
 
     Args:
         nag: settings of NAG Model and NAG Options by name; None: without NAG. What is not named is "auto" or default.
+        entries: of the negative, each a text and what its places are, see placed(); none: the sheet's negative.
     """
 
     label: str
     note: str = ""
     nag: dict | None = dataclasses.field(default_factory=dict)
     cfg: float = 1.0
+    entries: tuple[tuple[str, dict], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Sheet:
-    """One picture: what is asked for, and its rows."""
+    """One picture: what is asked for, its rows, and by which of the playground's models."""
 
     prompt: str
     negative: str
     rows: tuple[Row, ...]
+    model: str = FIRST
 
 
 def values(name, notes, **others):
@@ -51,8 +55,13 @@ def range_row(start, end, note):
     return Row(f"{start:g} to {end:g}", note, {"start_percent": start, "end_percent": end})
 
 
+def part(label, note="", text="white", **place):
+    return Row(label, note, entries=((text, place),))
+
+
 SQUARE, TWO = ("a blue square", "white"), ("a circle and a green square on white", "red")
 WITHOUT = Row("no NAG", nag=None)
+EQUATIONS = {"nag": (5, 30), "orthogonal": (5, 30), "vsf": (1.5, 3), "nasa": (1.5, 3)}
 SCALES = {1: "off", 3: "", 5: "auto", 11: "", 30: "", 100: ""}
 TAUS = {1: "", 1.5: "", 2.5: "auto", 5: "", 10: ""}
 SHEETS = {
@@ -84,6 +93,49 @@ SHEETS = {
             ),
         ),
     ),
+    "schedule": Sheet(
+        *SQUARE,
+        (
+            WITHOUT,
+            Row("constant", "default"),
+            *(Row(name, nag={"schedule": name}) for name in ("linear", "cosine")),
+            *(Row("list", text, {"schedule": "list", "strengths": text}) for text in ("1, 0", "2, 2, 0", "0, 0, 2")),
+        ),
+        STUDENT,
+    ),
+    "blocks": Sheet(
+        *SQUARE,
+        (
+            WITHOUT,
+            Row("all", "default"),
+            *(Row(blocks, nag={"blocks": blocks}) for blocks in ("double", "single", "0", "5", "single 0-1")),
+        ),
+        STUDENT,
+    ),
+    "equation": Sheet(
+        *SQUARE,
+        (
+            WITHOUT,
+            *(
+                Row(name, f"nag_scale {scale:g}", {"equation": name, "nag_scale": scale})
+                for name, scales in EQUATIONS.items()
+                for scale in scales
+            ),
+        ),
+        STUDENT,
+    ),
+    "places": Sheet(
+        *SQUARE,
+        (
+            WITHOUT,
+            part("everywhere", "default"),
+            part("weight 0.4", strength=0.4),
+            part("upper half", "an area", height=0.5),
+            part("left half", "an area", width=0.5),
+            part("a mask", "0 to 1", mask=True),
+        ),
+        STUDENT,
+    ),
     "cfg": Sheet(
         *SQUARE,
         tuple(Row(f"cfg {cfg}", note, nag, cfg) for nag, note in ((None, "no NAG"), ({}, "NAG")) for cfg in (1, 3, 6)),
@@ -97,22 +149,47 @@ def main():
     from . import networks
 
     torch.set_num_threads(options.threads)
-    model, clip, vae = networks.load()
+    sheets = {name: sheet for name, sheet in SHEETS.items() if name in (options.only or SHEETS)}
+    loaded = {name: networks.load(name) for name in {FIRST, *(sheet.model for sheet in sheets.values())}}
     nodes = measure.pack_nodes()
     options.folder.mkdir(parents=True, exist_ok=True)
-    save(grid(nodes, model, clip, vae), options.folder / "nag_grid.webp")
+    if not options.only:
+        save(grid(nodes, *loaded[FIRST]), options.folder / "nag_grid.webp")
     tabled = []
-    for name, sheet in SHEETS.items():
-        prompts = [measure.encode(clip, text) for text in (sheet.prompt, sheet.negative)]
+    for name, sheet in sheets.items():
+        model, clip, vae = loaded[sheet.model]
+        prompt, seeds = measure.encode(clip, sheet.prompt), list(range(COLUMNS))
         guided = [measure.with_nag(nodes, model, row.nag) for row in sheet.rows]
+        negatives = [negative_of(clip, row.entries or ((sheet.negative, {}),)) for row in sheet.rows]
         pictures = [
-            measure.paint(m, vae, *prompts, list(range(COLUMNS)), row.cfg) for m, row in zip(guided, sheet.rows)
+            measure.paint(m, vae, prompt, negative, seeds, row.cfg)
+            for m, negative, row in zip(guided, negatives, sheet.rows)
         ]
         save(compose(sheet, pictures), options.folder / f"{name}.webp")
-        if options.seeds and sheet.rows not in tabled:
+        if options.seeds and sheet.rows not in tabled and not any(row.entries for row in sheet.rows):
             tabled.append(sheet.rows)
             shares = [measured(m, row.cfg, clip, vae, options.seeds) for m, row in zip(guided, sheet.rows)]
             print(table(sheet.rows, shares))
+
+
+def negative_of(clip, entries):
+    """What Conditioning (Combine) makes of texts behind ComfyUI's nodes for weights, areas and masks."""
+    return [entry for text, place in entries for entry in placed(measure.encode(clip, text), **place)]
+
+
+def placed(conditioning, strength=1.0, width=1.0, height=1.0, mask=False):
+    """A conditioning with a weight, for an area at the upper left, or by a mask that grows from left to right."""
+    import nodes as stock
+
+    if mask:
+        ramp = torch.linspace(0, 1, 128).expand(1, 128, 128)
+        conditioning = stock.ConditioningSetMask().append(conditioning, ramp, "default", strength)[0]
+    elif width < 1 or height < 1:
+        area = stock.ConditioningSetAreaPercentage()
+        conditioning = area.append(conditioning, width, height, 0.0, 0.0, strength)[0]
+    elif strength != 1:
+        conditioning = stock.ConditioningSetAreaStrength().append(conditioning, strength)[0]
+    return conditioning
 
 
 def save(image, path):
@@ -137,6 +214,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--comfyui", type=pathlib.Path, default=COMFYUI, help="a ComfyUI checkout")
     parser.add_argument("--folder", type=pathlib.Path, default=FOLDER, help="where the pictures go")
+    parser.add_argument("--only", nargs="*", choices=SHEETS, help="these pictures only")
     parser.add_argument("--seeds", type=int, default=0, help="for each prompt of the tables; 0: no tables")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()

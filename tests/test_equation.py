@@ -11,7 +11,9 @@ from oracle.equation import guide as exact_guide
 DTYPES = [torch.float16, torch.bfloat16, torch.float32]
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).split(".")[1])
 NUMBERS = (5.0, 2.5, 0.25)
-pytestmark = pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # of Triton's interpreter
+pytestmark = pytest.mark.filterwarnings(  # of Triton's interpreter
+    "ignore:overflow:RuntimeWarning", "ignore:invalid value:RuntimeWarning"
+)
 
 
 @pytest.fixture
@@ -24,14 +26,14 @@ def guide(request, equation, monkeypatch):
     """`guide`, and a check that the way under test is the one taken."""
     taken = []
     at_once = equation.guide_at_once
-    monkeypatch.setattr(equation, "guide_at_once", lambda *args: taken.append(len(args)) or at_once(*args))
+    monkeypatch.setattr(equation, "guide_at_once", lambda *args: taken.append(args[6] is None) or at_once(*args))
     if request.param == "triton":
         kernels = request.getfixturevalue("interpreter")
         by_triton = kernels.guide
         monkeypatch.setattr(kernels, "guide", lambda *args: by_triton(*args) and not taken.append("triton"))
     if request.param == "traced":
         monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    way = {"torch": 7, "triton": "triton", "traced": 6}[request.param]  # the traced one knows no `out`
+    way = {"torch": False, "triton": "triton", "traced": True}[request.param]  # the traced one knows no `out`
 
     def call(*args, **more):
         del taken[:]
@@ -47,8 +49,12 @@ def features(dtype=torch.float32, width=64, magnitude=1.0):
     return [(torch.randn(2, 9, width, generator=generator) * magnitude).to(dtype) for _ in range(2)]
 
 
-def exactly(positive, negative, *numbers):
-    return exact_guide(positive.double(), negative.double(), Nag([], *numbers))
+EQUATIONS = ["nag", "orthogonal", "nasa"]
+equations = pytest.mark.parametrize("name", EQUATIONS)
+
+
+def exactly(positive, negative, *numbers, name="nag"):
+    return exact_guide(positive.double(), negative.double(), Nag([], *numbers, equation=name))
 
 
 def close(found, expected):
@@ -59,20 +65,58 @@ def close(found, expected):
 
 
 @dtypes
+@equations
 @pytest.mark.parametrize("numbers", [NUMBERS, (3.0, 1.0, 1.0), (11.0, 4.0, 0.5), (0.0, 2.5, 0.5), (1.5, 10.0, 0.1)])
-def test_equation(guide, dtype, numbers):
+def test_equation(guide, dtype, numbers, name):
     positive, negative = features(dtype)
-    guided = guide(positive, negative, *numbers)
+    guided = guide(positive, negative, *numbers, equation=name)
     assert guided.dtype == dtype
-    close(guided, exactly(positive, negative, *numbers))
+    close(guided, exactly(positive, negative, *numbers, name=name))
 
 
+def a_number_a_token(shape=(2, 9, 1), off=True):
+    """scale, tau and alpha; at two tokens one of them is what turns NAG off."""
+    scale, alpha = 1 + 4 * torch.rand(shape), torch.rand(shape)
+    if off:
+        scale[:, 2], alpha[:, 2], alpha[:, 5] = 1.0, 0.0, 0.0
+    return scale, 1.5, alpha
+
+
+@dtypes
+@equations
+@pytest.mark.parametrize(("rows", "which"), [(1, "both"), (2, "both"), (1, "scale"), (2, "alpha")])
+def test_numbers_of_each_token(guide, equation, monkeypatch, dtype, name, rows, which):
+    monkeypatch.setitem(equation.CHUNK, "cpu", 2 * 64 * 4)  # four tokens at a time, by PyTorch
+    positive, negative = features(dtype)
+    scale, tau, alpha = a_number_a_token((rows, 9, 1))
+    numbers = {"both": (scale, tau, alpha), "scale": (scale, tau, 0.4), "alpha": (3.0, tau, alpha)}[which]
+    expected = exactly(positive, negative, *numbers, name=name)
+    into = positive.clone()
+    for found in (guide(positive, negative, *numbers, equation=name), guide(into, negative, *numbers, into, name)):
+        close(found, expected)
+        if which == "both":
+            assert torch.equal(found[:, 2], positive[:, 2])
+        if which != "scale" and name != "nasa":
+            assert torch.equal(found[:, 5], positive[:, 5])
+
+
+@equations
+def test_numbers_of_each_token_in_float64(equation, name):
+    positive, negative = (t.double() for t in features())
+    numbers = a_number_a_token()
+    found = equation.guide(positive, negative, *numbers, equation=name)
+    exact = [n.double() if torch.is_tensor(n) else n for n in numbers]
+    torch.testing.assert_close(found, exactly(positive, negative, *exact, name=name), rtol=1e-12, atol=1e-12)
+
+
+@equations
 @pytest.mark.parametrize("width", [1, 5, 40, 72, 1280, 8192, 8193])
-def test_widths(equation, interpreter, width):
+def test_widths(equation, interpreter, width, name):
     positive, negative = features(width=width)
     out = torch.full_like(positive, torch.nan)
-    assert interpreter.guide(positive, negative, *NUMBERS, out) == (width <= 8192)
-    close(equation.guide(positive, negative, *NUMBERS), exactly(positive, negative, *NUMBERS))
+    assert interpreter.guide(positive, negative, *NUMBERS, out, name) == (width <= 8192)
+    expected = exactly(positive, negative, *NUMBERS, name=name)
+    close(equation.guide(positive, negative, *NUMBERS, equation=name), expected)
 
 
 def test_whole_numbers(guide):
@@ -103,9 +147,13 @@ LAYOUTS = {
 
 @dtypes
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_strides(equation, interpreter, monkeypatch, dtype, layout):
+@pytest.mark.parametrize("numbers", [NUMBERS, "a number a token"], ids=str)
+def test_strides(equation, interpreter, monkeypatch, dtype, layout, numbers):
     positive, negative = features(dtype, width=72)
-    expected = exactly(positive, negative, *NUMBERS)
+    if numbers != NUMBERS:
+        scale, tau, alpha = a_number_a_token()
+        numbers = scale.transpose(0, 1).contiguous().transpose(0, 1), tau, alpha.expand(2, 9, 4)[..., 1:2]
+    expected = exactly(positive, negative, *numbers)
     ways = [(layout(positive), negative, None), (positive, layout(negative), None)]
     ways.append((positive, negative, layout(torch.zeros_like(positive))))
     ways.append((layout(positive), layout(negative), layout(positive.clone())))
@@ -113,16 +161,17 @@ def test_strides(equation, interpreter, monkeypatch, dtype, layout):
         if not device_kernels:
             monkeypatch.setattr(equation, "kernels_for", lambda z: None)
         for z_pos, z_neg, out in ways:
-            found = equation.guide(z_pos, z_neg, *NUMBERS, out=out)
+            found = equation.guide(z_pos, z_neg, *numbers, out=out)
             assert found is out if out is not None else found.is_contiguous()
             close(found, expected)
 
 
 @dtypes
-def test_into_the_positive(guide, dtype):
+@equations
+def test_into_the_positive(guide, dtype, name):
     positive, negative = features(dtype)
-    expected, untouched = exactly(positive, negative, *NUMBERS), negative.clone()
-    assert guide(positive, negative, *NUMBERS, out=positive) is positive
+    expected, untouched = exactly(positive, negative, *NUMBERS, name=name), negative.clone()
+    assert guide(positive, negative, *NUMBERS, out=positive, equation=name) is positive
     close(positive, expected)
     assert torch.equal(negative, untouched)
 
@@ -159,11 +208,13 @@ def test_chunks_bound_the_memory(equation, monkeypatch):
     assert seen == [(2, 2, 64)] * 4 + [(2, 1, 64)]
 
 
+@equations
 @pytest.mark.parametrize("shape", [(0, 9, 64), (2, 0, 64), (9, 64), (2, 3, 4, 64)], ids=str)
-def test_other_shapes(guide, equation, monkeypatch, shape):
+def test_other_shapes(guide, equation, monkeypatch, shape, name):
     monkeypatch.undo()  # of these, Triton serves but some
     positive, negative = torch.randn(shape), torch.randn(shape)
-    close(equation.guide(positive, negative, *NUMBERS), exactly(positive, negative, *NUMBERS))
+    expected = exactly(positive, negative, *NUMBERS, name=name)
+    close(equation.guide(positive, negative, *NUMBERS, equation=name), expected)
 
 
 def test_features_that_need_the_cap_and_others(guide):
@@ -188,36 +239,40 @@ def test_wan_features_do_not_overflow(guide, dtype):
 
 
 @dtypes
-def test_features_at_the_end_of_float16(guide, dtype):
+@equations
+def test_features_at_the_end_of_float16(guide, dtype, name):
     """z~ is beyond it, and so is the result of some; those become the largest that it holds."""
     positive, negative = features(dtype)
     positive, negative = 60000 * positive.sign(), 60000 * negative.sign()
     largest = torch.finfo(dtype).max
-    expected = exactly(positive, negative, 11.0, 2.5, 0.5)
+    expected = exactly(positive, negative, 11.0, 2.5, 0.5, name=name)
     assert expected.abs().max() > 65504
-    close(guide(positive, negative, 11.0, 2.5, 0.5), expected.clamp(-largest, largest))
+    close(guide(positive, negative, 11.0, 2.5, 0.5, equation=name), expected.clamp(-largest, largest))
 
 
+@pytest.mark.parametrize("name", ["nag", "orthogonal"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bfloat16", "float32"])
-def test_a_negative_beyond_measure(guide, dtype):
+def test_a_negative_beyond_measure(guide, dtype, name):
     """z~ overflows even float32: the token is not guided, rather than lost."""
     positive, negative = features(dtype)
-    negative[:, 2] = torch.finfo(dtype).max
-    guided = guide(positive, negative, *NUMBERS)
+    negative[:, 2] = torch.finfo(dtype).max * torch.tensor([1.0, -1.0]).repeat(32)
+    guided = guide(positive, negative, *NUMBERS, equation=name)
     close(guided[:, 2], 0.75 * positive[:, 2].double())
 
 
 @dtypes
-def test_tokens_without_features(guide, dtype):
+@equations
+def test_tokens_without_features(guide, dtype, name):
     """Zero stays zero, as the cap demands, and harms no other token."""
     positive, negative = features(dtype)
     positive[0, 0] = 0
     positive[1, 1] = negative[1, 1] = 0
-    guided = guide(positive, negative, *NUMBERS)
+    guided = guide(positive, negative, *NUMBERS, equation=name)
     assert guided.isfinite().all()
-    assert (guided[0, 0] == 0).all() and (guided[1, 1] == 0).all()
+    assert (guided[0, 0] == 0).all() or name == "nasa"
+    assert (guided[1, 1] == 0).all()
     others = positive.abs().sum(-1) > 0
-    close(guided[others], exactly(positive, negative, *NUMBERS)[others])
+    close(guided[others], exactly(positive, negative, *NUMBERS, name=name)[others])
 
 
 def test_extrapolation_to_zero(guide):
@@ -237,17 +292,27 @@ def test_a_bad_token_harms_no_other(guide, dtype):
     assert guided.isfinite().all()
 
 
+OFF = {"scale 1": (1.0, 2.5, 0.5), "alpha 0": (5.0, 2.5, 0.0)}
+
+
 @dtypes
-@pytest.mark.parametrize("numbers", [(1.0, 2.5, 0.5), (5.0, 2.5, 0.0)], ids=["scale 1", "alpha 0"])
-def test_off(guide, dtype, numbers):
+@pytest.mark.parametrize(("name", "why"), [(name, why) for name in EQUATIONS for why in OFF if name != "nasa"])
+def test_off(guide, dtype, name, why):
     positive, negative = features(dtype)
     negative[0, 0] = torch.nan
-    as_it_was = positive.clone()
-    assert guide(positive, negative, *numbers) is positive
-    assert guide(positive, negative, *numbers, out=positive) is positive
+    as_it_was, off = positive.clone(), {"equation": name}
+    assert guide(positive, negative, *OFF[why], **off) is positive
+    assert guide(positive, negative, *OFF[why], out=positive, **off) is positive
     out = torch.empty_like(positive)
-    assert guide(positive, negative, *numbers, out=out) is out
+    assert guide(positive, negative, *OFF[why], out=out, **off) is out
     assert torch.equal(positive, as_it_was) and torch.equal(out, as_it_was)
+
+
+def test_what_has_no_alpha_goes_by_scale_alone(guide):
+    positive, negative = features()
+    assert guide(positive, negative, 1.0, 2.5, 0.5, equation="nasa") is positive
+    found = guide(positive, negative, 3.0, 2.5, 0.0, equation="nasa")
+    close(found, exactly(positive, negative, 3.0, 2.5, 0.0, name="nasa"))
 
 
 def test_arguments_are_left_alone(guide):
@@ -258,22 +323,24 @@ def test_arguments_are_left_alone(guide):
 
 
 @pytest.mark.usefixtures("nothing_compiled")
-def test_compiled_once_for_all_numbers(equation):
+@equations
+def test_compiled_once_for_all_numbers(equation, name):
     positive, negative = features()
     compiled = torch.compile(lambda nag: nag(positive, negative), backend="eager", fullgraph=True)
     for numbers in [(4.0, 1.5, 0.5), (1.2, 1.0, 1.0), (11.0, 2.5, 0.25)]:
-        nag = equation.Equation(*numbers, on_device=tuple(map(torch.tensor, numbers)))
+        nag = equation.Equation(*numbers, on_device=tuple(map(torch.tensor, (*numbers, 0.0))), name=name)
         assert nag.numbers == numbers
-        close(compiled(nag), exactly(positive, negative, *numbers))
+        close(compiled(nag), exactly(positive, negative, *numbers, name=name))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
 @dtypes
-def test_gradients(equation, dtype):
+@equations
+def test_gradients(equation, dtype, name):
     positive, negative = (t.requires_grad_() for t in features(dtype))
-    equation.guide(positive, negative, *NUMBERS).float().square().sum().backward()
+    equation.guide(positive, negative, *NUMBERS, equation=name).float().square().sum().backward()
     exact = [t.detach().double().requires_grad_() for t in (positive, negative)]
-    exactly(*exact, *NUMBERS).square().sum().backward()
+    exactly(*exact, *NUMBERS, name=name).square().sum().backward()
     for found, expected in zip((positive, negative), exact):
         torch.testing.assert_close(found.grad.double(), expected.grad, rtol=0.05, atol=0.1)
 

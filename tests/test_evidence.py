@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import numpy
 import pytest
-from evidence import frechet, intervals, raw, rows, tables
+from evidence import frechet, intervals, raw, rows, tables, variants
 from scipy import linalg
 
 CASE = numpy.repeat(range(4), 4)
@@ -34,6 +34,24 @@ def some_raw(**further):
 ])
 def test_proportions(shown, of, expected):
     assert intervals.proportion([True] * shown + [False] * (of - shown)) == pytest.approx(expected, abs=1e-5)
+
+
+def flags(*cases):
+    """A bool for each of 16 pictures: so many of each of the four prompts are true."""
+    return numpy.concatenate([numpy.arange(4) < count for count in cases])
+
+
+def test_beside_a_curve():
+    """At half of the unwanted the curve has 3/4 of the wanted; its slope is 1/2 there."""
+    curve = [(flags(4, 4, 4, 4), flags(4, 4, 4, 4)), (flags(0, 0, 0, 0), flags(2, 2, 2, 2))]
+    unwanted, wanted = flags(2, 2, 2, 2), flags(4, 4, 4, 4)
+    assert intervals.beside(curve, unwanted, wanted, CASE) == pytest.approx((0.25, 0.25, 0.25))
+    assert intervals.beside(curve[::-1], unwanted, flags(3, 3, 3, 3), CASE) == pytest.approx((0, 0, 0))
+    # that prompts differ in the unwanted widens it: by 1/2 of 1, 1/3, -1/3, -1 quarters and so on
+    value, low, high = intervals.beside(curve, flags(4, 3, 1, 0), flags(3, 3, 3, 3), CASE)
+    half = 3.18245 * math.sqrt((0.25**2 + 0.125**2) * 2 / 3) / 2
+    assert (value, low, high) == pytest.approx((0, -half, half), abs=1e-5)
+    assert intervals.beside(curve[:1], unwanted, wanted, CASE) is None, "no two points"
 
 
 def test_means():
@@ -125,7 +143,8 @@ def test_each_row_has_a_name_of_its_own(model):
     assert len({row.key for row in found}) == len(found) > 60
     assert any(row.pag for row in found) == (model == "unet")
     assert any(("image_stream", "separate") in (row.nag or ()) for row in found) == (model in ("flux", "emoji"))
-    assert all(row.variant in ("", "no cap", "L2") for row in found)
+    assert {row.variant for row in found} == {"", *variants.VARIANTS} - (
+        {rows.SHARE} if model in ("unet", "wan") else set())
 
 
 def test_rows_of_some_tables():
@@ -134,10 +153,18 @@ def test_rows_of_some_tables():
     assert found[:24] == rows.all_rows("unet", titles=("Few",)) and len(found) == 35
 
 
+def test_curves_beside_the_dial_begin_with_base_and_rise():
+    for block in rows.token_wise("flux").blocks:
+        assert block.beside[0].nag is None
+        assert [dict(row.nag).get("strength", 1) for row in block.beside[1:]] == [
+            0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2]
+        assert set(block.beside) < set(block.rows.values())
+
+
 def test_other_equations_come_by_their_names_alone():
     plain, further = rows.all_rows("sd3"), rows.all_rows("sd3", ("orthogonal", "vsf"))
     new = [dict(row.nag)["equation"] for row in further if row not in plain]
-    assert set(new) == {"orthogonal", "vsf"} and new.count("vsf") == new.count("orthogonal") > 3
+    assert set(new) == {"orthogonal", "vsf"} and min(new.count(name) for name in set(new)) > 3
     assert "Other equations" in [table.title for table in rows.tables("sd3", ("vsf",))]
 
 
@@ -149,9 +176,22 @@ def test_a_line_of_a_table():
     assert line[:4] == ["NAG", "25.0 (10.2 to 49.5)", "50.0 (28.0 to 72.0)", "50.0 (28.0 to 72.0)"]
     # prompt by prompt the unwanted falls by 0, 1, 1, 0: a mean of 1/2, a deviation of 1/sqrt(3), 3.1824 of it over 2
     assert line[4:7] == ["-50.0 ±91.9", "-50.0 ±91.9", "+25.0 ±79.6"]
-    assert line[7:] == ["25.0 (25.0 to 25.0)", "1.50 ±0.25", "2.50 ±0.50"]
+    assert line[7:] == ["", "25.0 (25.0 to 25.0)", "1.50 ±0.25", "2.50 ±0.50"]
     assert tables.cells("base", kept, first, first)[4:7] == ["", "", ""]
+    # by -1/2, 0, 1/2, 0 from the line between the two, whose slope is 1: a deviation of 1/sqrt(6)
+    assert tables.cells("new", kept, pictures(8, 12), first, [first, nag])[7] == "+0.0 ±65.0"
+    assert tables.cells("NAG", kept, nag, first, [first, nag])[7] == "", "it is of the curve"
     assert tables.distance(183.79, 31.93) == "184 ±32" and tables.distance(18.379, 3.193) == "18.4 ±3.2"
+
+
+def test_a_block_that_says_nothing_new_is_left_out():
+    kept, shown = some_raw(), set()
+    (block,) = rows.token_wise("flux").blocks
+    assert tables.of_blocks(kept, [block, block], shown)[0] == "Student, 2 steps, swept:"
+    assert shown == set(kept.rows) and not tables.of_blocks(kept, [block], shown)
+    added = some_raw(**{rows.row("student", 2, variant="by angle").key: pictures(8, 12)})
+    (line,) = [line for line in tables.of_blocks(added, [block], shown) if line.startswith("| by angle")]
+    assert line.startswith("| by angle, strength 1 | 50.0") and "+0.0 ±65.0" in line
 
 
 def test_results_begin_with_what_is_written_by_hand(tmp_path):
@@ -183,11 +223,13 @@ def test_equations_are_found_by_what_is_kept():
 
 
 # ---------------------------------------------------------------- figures
-@pytest.mark.parametrize(("further", "drawn"), [
-    ([], {"curves", "fidelity", "ablation", "few_steps"}),
-    ([("student", 4), ("teacher", 4), ("teacher", 20)], set(tables.FIGURES)),
+@pytest.mark.parametrize(("further", "added", "drawn"), [
+    ([], [], {"curves", "fidelity", "ablation", "few_steps"}),
+    ([("student", 4), ("teacher", 4), ("teacher", 20)],
+     [rows.row("student", 2, equation="vsf", nag_scale=2.0), rows.row("student", 2, variant="by angle")],
+     set(tables.FIGURES)),
 ])
-def test_figures(tmp_path, further, drawn):
+def test_figures(tmp_path, further, added, drawn):
     """With what is kept of one model, and little of it; and none is drawn of which nothing is known."""
     pytest.importorskip("matplotlib")
     import argparse
@@ -195,7 +237,7 @@ def test_figures(tmp_path, further, drawn):
     from evidence import figures
 
     kept = {row.key: pictures(2, 3) for row in (
-        rows.ablation_curves()["no cap, nag_scale"][3.0], *(rows.Row(*each) for each in further))}
+        rows.ablation_curves()["no cap, nag_scale"][3.0], *added, *(rows.Row(*each) for each in further))}
     some_raw(**kept).save(tmp_path / "flux.npz")
     figures.main(argparse.Namespace(raw=tmp_path, out=tmp_path / "figures", format="svg"))
     found = {path.stem: path.read_text(encoding="utf-8") for path in (tmp_path / "figures").iterdir()}

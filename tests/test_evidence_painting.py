@@ -131,6 +131,55 @@ def test_variants(patches, pack, variant, order, capped):
     assert (found - expected).abs().max() < 1e-5 and torch.equal(found, into)
 
 
+@pytest.mark.parametrize(("variant", "power"), [
+    ("by angle", 1), ("by root of angle", 0.5), ("by difference", 1), ("against difference", -0.5)])
+def test_weighted_tokens(patches, pack, variant, power):
+    """nag_alpha by the angle or the difference of each token, 1 in the mean over those of a picture, as written out."""
+    scale, tau, alpha = 3.0, 2.5, 0.6
+    positive = features(1)
+    negative = positive + torch.linspace(0.1, 2, 5)[:, None] * features(2)
+    z_pos, z_neg = positive.double(), negative.double()
+    one_norm = lambda z: z.abs().sum(-1, keepdim=True)
+    if "angle" in variant:
+        measure = 1 - (z_pos * z_neg).sum(-1, keepdim=True) / (z_pos.norm(dim=-1) * z_neg.norm(dim=-1))[..., None]
+    else:
+        measure = one_norm(z_pos - z_neg) / one_norm(z_pos)
+    weight = measure**power
+    alphas = (alpha * weight / weight.mean(1, keepdim=True)).clamp_max(1)
+    assert (alphas == 1).any() or abs(power) < 1
+    z = z_pos + (scale - 1) * (z_pos - z_neg)
+    ratio = one_norm(z) / one_norm(z_pos)
+    expected = alphas * z * ratio.clamp_max(tau) / ratio + (1 - alphas) * z_pos
+    with variants.equation(pack, variant):
+        found = patches("arithmetic.equation").guide(positive, negative, scale, tau, alpha)
+    assert (found - expected).abs().max() < 1e-5
+
+
+def test_tokens_weighted_by_the_share_of_attention(patches, pack):
+    """As the softmax of all scores of a head gives it; the same picture, told twice, has the same weights."""
+    merge, segments = patches("attention.override"), patches("arithmetic.segments").Segments(9, 2, 2)
+    image, by = segments.image, torch.Generator().manual_seed(3)
+    tokens = {"to_image": 9, "to_positive": 7, "to_negative": 9}
+    parts = [(torch.randn(2, 3, n, 4, generator=by), 2 * torch.randn(2, 3, n, generator=by)) for n in tokens.values()]
+    away, towards = parts[0][1][..., image].double().exp(), parts[2][1][..., image].double().exp()
+    share = (towards / (away + towards)).mean(1)
+    alpha = (0.3 * share / share.mean(1, keepdim=True)).unsqueeze(-1)
+    assert 0.3 < alpha.max() < 1
+    z = [part[0].double() for part in parts]
+    merged = lambda which, of: (z[0][:, :, image] * away.unsqueeze(-1) + z[which][:, :, of] * weight) / (
+        away.unsqueeze(-1) + weight)
+    features = []
+    for which, of in ((1, segments.image_of_known), (2, image)):
+        weight = parts[which][1][..., of].double().exp().unsqueeze(-1)
+        features.append(merged(which, of).transpose(1, 2).flatten(2))
+    positive, negative = features
+    extrapolated = positive + 2 * (positive - negative)
+    cap = (1.5 * positive.abs().sum(-1) / extrapolated.abs().sum(-1)).clamp_max(1).unsqueeze(-1)
+    with variants.equation(pack, rows.SHARE):
+        found = merge.guide_joint(*parts, segments, 3.0, 1.5, 0.3)
+    assert (found[:, image] - (alpha * extrapolated * cap + (1 - alpha) * positive)).abs().max() < 1e-5
+
+
 def test_variants_reach_joint_attention_and_go(flux):
     """In which the equation is called from the merge."""
     settings = {"nag_scale": 20.0, "nag_tau": 1.0}

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from oracle.equation import Nag
+from oracle.equation import Nag, flipped
 from oracle.equation import attention as exact_attention
 from oracle.equation import guide as exact_guide
 
@@ -100,10 +100,34 @@ def exact_merge(parts, segments):
     return found
 
 
-def exactly(parts, segments, numbers=NUMBERS):
+EQUATIONS = ["nag", "orthogonal", "nasa", "vsf"]
+UNCAPPED = ("nasa", "vsf")
+equations = pytest.mark.parametrize("name", EQUATIONS)
+
+
+def exact_flip(parts, segments, scale, offset):
+    """The image's attention to all three parts, the negative's times -s."""
+    image = [(z.double()[:, :, own], lse.double()[:, :, own]) for (z, lse), own in zip(parts, (
+        segments.image, segments.image_of_known, segments.image))]  # fmt: skip
+    weights = torch.stack([lse for _, lse in image]).unsqueeze(-1)
+    weights[2] -= offset
+    weights = (weights - weights.amax(0).clamp_min(-1e300)).exp()
+    of_known, of_negative = weights[:2].sum(0), weights[2]
+    z, z_prompt, z_neg = (torch.where(w > 0, z, 0) for (z, _), w in zip(image, weights))
+    z = z * weights[0] + z_prompt * weights[1]
+    scale = torch.as_tensor(scale).double()
+    scale = scale.unsqueeze(1) if scale.ndim else scale
+    flipped = (z - (scale - 1) * of_negative * z_neg) / (of_known + of_negative).clamp_min(1e-300)
+    return torch.where(scale == 1, z / of_known.clamp_min(1e-300), flipped).transpose(1, 2).flatten(2)
+
+
+def exactly(parts, segments, numbers=NUMBERS, name="nag", offset=0.0):
     """What comes of these parts, with all their roundings."""
     pos, neg = exact_merge(parts, segments)
-    guided = exact_guide(pos[:, segments.image], neg[:, segments.image], Nag([], *numbers))
+    if name == "vsf":
+        guided = exact_flip(parts, segments, numbers[0], offset)
+        return in_sequence(segments, pos[:, segments.positive], neg[:, segments.negative], guided)
+    guided = exact_guide(pos[:, segments.image], neg[:, segments.image], Nag([], *numbers, equation=name))
     return in_sequence(segments, pos[:, segments.positive], neg[:, segments.negative], guided)
 
 
@@ -113,8 +137,8 @@ def close(found, expected, magnitude=1.0):
     torch.testing.assert_close(found.double(), expected, rtol=rtol, atol=3e-6 * magnitude)
 
 
-def joint(guide_joint, parts, segments, numbers=NUMBERS):
-    out = guide_joint(*parts, segments, *numbers)
+def joint(guide_joint, parts, segments, numbers=NUMBERS, **more):
+    out = guide_joint(*parts, segments, *numbers, **more)
     assert out.shape == (ROWS, TOKENS, parts[0][0].shape[1] * parts[0][0].shape[3])
     assert out.dtype == parts[0][0].dtype and out.is_contiguous()
     return out
@@ -134,6 +158,50 @@ def test_dtypes_and_sizes(guide_joint, module, dtype, dim, monkeypatch, segments
         monkeypatch.undo()  # Triton does not serve it
     parts = parts_of(*random(dim), dtype, segments)
     close(joint(guide_joint, parts, segments), exactly(parts, segments))
+
+
+@dtypes
+@equations
+def test_equations(guide_joint, dtype, segments, name):
+    parts = parts_of(*random(), dtype, segments)
+    close(joint(guide_joint, parts, segments, equation=name), exactly(parts, segments, name=name))
+
+
+@dtypes
+@pytest.mark.parametrize("scale", [3.0, 0.0, "a number a token"])
+def test_offset(guide_joint, dtype, segments, scale):
+    parts = parts_of(*random(), dtype, segments)
+    scale = 1 + 4 * torch.rand(ROWS, IMAGE, 1) if isinstance(scale, str) else scale
+    found = joint(guide_joint, parts, segments, (scale, 1.0, 0.0), equation="vsf", offset=1.5)
+    close(found, exactly(parts, segments, (scale, 1.0, 0.0), "vsf", 1.5))
+
+
+@pytest.mark.parametrize("scale", [4.0, 1.0])
+def test_vsf_is_attention_to_everything(guide_joint, segments, scale):
+    q, k, v = random()
+    found = joint(guide_joint, parts_of(q, k, v, torch.float32, segments), segments, (scale, 1, 0), equation="vsf")
+    of = lambda segment: [t.double().transpose(1, 2).flatten(2)[:, segment] for t in (q, k, v)]
+    image, (_, *positive), (_, *negative) = of(segments.image), of(segments.positive), of(segments.negative)
+    known = [torch.cat(parts, 1) for parts in zip(positive, image[1:])]
+    expected = flipped(image[0], known, negative, HEADS, Nag([], scale=scale, equation="vsf"))
+    torch.testing.assert_close(found.double()[:, segments.image], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bfloat16", "float32"])
+@equations
+@pytest.mark.parametrize(("rows", "which"), [(1, "both"), (ROWS, "both"), (1, "scale"), (ROWS, "alpha")])
+def test_numbers_of_each_token(guide_joint, dtype, segments, name, rows, which):
+    """At two tokens one of them is what turns NAG off."""
+    parts = parts_of(*random(), dtype, segments)
+    scale, alpha = 1 + 4 * torch.rand(rows, IMAGE, 1), torch.rand(rows, IMAGE, 1)
+    scale[:, 2], alpha[:, 2], alpha[:, 5] = 1.0, 0.0, 0.0
+    numbers = {"both": (scale, 1.5, alpha), "scale": (scale, 1.5, 0.4), "alpha": (3.0, 1.5, alpha)}[which]
+    found = joint(guide_joint, parts, segments, numbers, equation=name)
+    close(found, exactly(parts, segments, numbers, name))
+    off = [n for n, at in ((2, "both"), (5, "both"), (5, "alpha")) if at == which and (n == 2 or name not in UNCAPPED)]
+    untouched = joint(guide_joint, parts, segments, (1.0, 1.5, 0.0))
+    start = segments.image.start
+    assert all(torch.equal(found[:, start + n], untouched[:, start + n]) for n in off)
 
 
 LAYOUTS = [
@@ -175,7 +243,8 @@ def test_many_features(module, interpreter, segments):
 
 @dtypes
 @pytest.mark.parametrize("garbage", [torch.nan, torch.inf, 0.0])
-def test_where_no_key_was_visible(guide_joint, dtype, garbage, segments):
+@pytest.mark.parametrize("name", ["nag", "vsf"])
+def test_where_no_key_was_visible(guide_joint, dtype, garbage, segments, name):
     """In one part, in two, in all three, of one head and of all."""
     parts = [(z.clone(), lse.clone()) for z, lse in parts_of(*random(), dtype, segments)]
     of_known = lambda token: token - segments.known.start
@@ -188,10 +257,10 @@ def test_where_no_key_was_visible(guide_joint, dtype, garbage, segments):
                 if 0 <= own < z.shape[2]:
                     heads = slice(None) if token % 2 else slice(1)
                     z[:, heads, own], lse[:, heads, own] = garbage, -torch.inf
-    found = joint(guide_joint, parts, segments)
+    found = joint(guide_joint, parts, segments, equation=name)
     assert found.isfinite().all()
     # The oracle divides by a norm: it knows no token that is zero in all heads.
-    expected = exactly(parts, segments)
+    expected = exactly(parts, segments, name=name)
     close(found, expected.where(expected.isfinite(), 0))
 
 
@@ -202,12 +271,13 @@ def test_neither_part_visible(module, dtype):
 
 
 @pytest.mark.parametrize("apart", [300.0, 1e6, 3e38])
-def test_scores_far_apart(guide_joint, apart, segments):
+@pytest.mark.parametrize("name", ["nag", "vsf"])
+def test_scores_far_apart(guide_joint, apart, segments, name):
     """Where a naive sum of exponentials overflows."""
     parts = parts_of(*random(), torch.float32, segments)
     parts[1][1].add_(apart)
     parts[2][1].sub_(apart)
-    close(joint(guide_joint, parts, segments), exactly(parts, segments))
+    close(joint(guide_joint, parts, segments, equation=name), exactly(parts, segments, name=name))
 
 
 @dtypes

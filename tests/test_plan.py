@@ -215,6 +215,13 @@ SAMPLER_CUSTOM = {
     "negative": ["no", 0], "sampler": ["sampler", 0], "sigmas": ["sigmas", 0], "latent_image": ["latent", 0],
 }  # fmt: skip
 
+
+def changed_options(graph, **options):
+    """The graph with other values in NAG Options."""
+    kind, before = graph["options"]
+    return {**graph, "options": (kind, {**before, **options})}
+
+
 # The last one has another number of steps than was asked for.
 SCHEDULERS = ("simple", "normal", "karras", "sgm_uniform", "beta", "kl_optimal", "linear_quadratic", "ddim_uniform")
 GRAPHS = {
@@ -248,6 +255,9 @@ GRAPHS = {
         "last": ksampler("NAGSampler", "load", scheduler="normal", options=["options", 0], **AUTO),
     },
     "off": {**playground(), "nag": nag_model(nag_scale="1"), "last": ksampler()},
+    "schedule_with_zeros": with_ksampler({"schedule": "list", "strengths": "0, 1, 0, 0.5, 0"}),
+    "schedule_in_a_part": with_ksampler({"schedule": "linear", "start_percent": 0.1, "end_percent": 0.7}),
+    "schedule_of_two_samplers": changed_options(two_samplers(), schedule="list", strengths="1, 0, 1"),
 }
 
 
@@ -1095,6 +1105,133 @@ def test_for_one_of_two_samplers_it_acts(plan):
 
 
 OTHER_NAGS = ("WanVideoNAG", "LTX2_NAG", "NAGuidance")
+
+
+# ---------------------------------------------------------------- how strong, in which blocks, by which equation
+
+SIX_STEPS = {  # by NAG Options and the node's own strength
+    "constant": ({}, 1.0, [1] * 6),
+    "the node's own": ({}, 0.5, [0.5] * 6),
+    "linear": ({"schedule": "linear"}, 1.0, [1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
+    "linear, weaker": ({"schedule": "linear"}, 0.6, [0.6, 0.5, 0.4, 0.3, 0.2, 0.1]),
+    "cosine": ({"schedule": "cosine"}, 1.0, [1, 0.933, 0.75, 0.5, 0.25, 0.067]),
+    "a list": ({"schedule": "list", "strengths": "1; 0,5;0"}, 1.0, [1, 0.5, 0, 0, 0, 0]),
+    "a list, at most 2": ({"schedule": "list", "strengths": "2, 1.5, 0.1"}, 1.5, [2, 2, 0.15, 0.15, 0.15, 0.15]),
+    "a part": ({"schedule": "linear", "end_percent": 0.3}, 1.0, [1, 0.5, 0, 0, 0, 0]),
+    "a list that is not asked for": ({"strengths": "what?"}, 1.0, [1] * 6),
+}
+
+
+@pytest.mark.parametrize("name", SIX_STEPS)
+def test_strength_at_each_step(plan, name):
+    options, strength, expected = SIX_STEPS[name]
+    graph = {**with_ksampler(options), "nag": nag_model(strength=strength)}
+    (run,) = plan_of(plan, graph)["runs"]
+    assert run["strengths"] == pytest.approx(expected, abs=1e-3)
+    assert run["on"] == [each > 0 for each in expected]
+
+
+def test_strength_at_each_step_of_a_model_that_is_not_known(plan):
+    graph = with_ksampler({"schedule": "linear", "start_percent": 0.2, "end_percent": 0.7})
+    (run,) = plan_of(plan, {**graph, "nag": nag_model(model=["other", 0]), "other": ("SomeLoader", {})})["runs"]
+    assert run["strengths"] == pytest.approx([0, 0, 1, 2 / 3, 1 / 3, 0]) and not run["exact"]
+
+
+WRONG_OPTIONS = [
+    ({"schedule": "list", "strengths": "1, strong"}, 'strengths must be numbers with commas between.*"1, strong"'),
+    ({"schedule": "list", "strengths": "1, 3"}, "strengths must lie between 0 and 2, not 3"),
+    ({"schedule": "list", "strengths": " "}, "give it strengths"),
+    ({"schedule": "sudden"}, "schedule must be one of constant, linear"),
+    ({"equation": "paper"}, "equation must be one of nag, orthogonal"),
+    ({"equation": "vsf", "vsf_offset": 21}, "vsf_offset must lie between 0 and 20"),
+    ({"blocks": "some of them"}, "some of them"),
+    ({"blocks": "0-4"}, "'0-4' in blocks is not in this model. It has double 0 to 1 and single 0 to 1"),
+    ({"blocks": "middle"}, "'middle' in blocks is not in this model"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "says"), WRONG_OPTIONS)
+def test_options_that_are_wrong(plan, options, says):
+    node = plan_of(plan, with_ksampler(options))
+    assert re.search(says, node["message"].replace("\'1, strong\'", '"1, strong"'))
+    assert not any(on for run in node["runs"] for on in run["on"] or [])
+
+
+def test_a_list_of_zeros_is_off(plan):
+    node = plan_of(plan, with_ksampler({"schedule": "list", "strengths": "0, 0"}))
+    assert node["off"] and "strengths" in node["message"] and not any(node["runs"][0]["on"])
+
+
+@pytest.mark.parametrize(("blocks", "acting"), [("all", None), ("0-3", None), ("double", 2), ("0, single 1", 2),
+                                                ("3", 1)])  # fmt: skip
+def test_blocks(plan, blocks, acting):
+    node = plan_of(plan, with_ksampler({"blocks": blocks}))
+    assert node["blocks"] == (acting and {"acting": acting, "of": 4}) and node["message"] is None
+
+
+@pytest.mark.parametrize("equation", ["nag", "orthogonal", "vsf", "nasa"])
+def test_numbers_that_an_equation_does_not_use(plan, equation):
+    settings = plan_of(plan, with_ksampler({"equation": equation}))["settings"]
+    capped = equation in ("nag", "orthogonal")
+    assert (settings["equation"], settings["capped"], settings["nag_scale"]) == (equation, capped, 5.0)
+    assert (settings["nag_tau"], settings["nag_alpha"]) == ((2.5, 0.25) if capped else (None, None))
+
+
+def test_options_of_a_graph_that_is_older(plan):
+    graph = with_ksampler({"end_percent": 0.5})
+    for name in ("statistics", "modality", "unknown_models", "equation", "schedule", "strengths", "blocks"):
+        graph["options"][1].pop(name, None)
+    settings = plan_of(plan, graph)["settings"]
+    assert (settings["equation"], settings["schedule"], settings["blocks"]) == ("nag", "constant", "all")
+
+
+PLACE = {"conditioning": {}, "width": 1.0, "height": 0.5, "x": 0.0, "y": 0.0}
+PART, ALL_OF_IT = {**PLACE, "strength": 1.0}, {**PLACE, "height": 1.0, "strength": 0.4}
+MASK = {"conditioning": {}, "mask": ["mask", 0], "strength": 0.5, "set_cond_area": "default"}
+
+
+def weighted(*nodes):
+    """The sampler's negative behind nodes, each (type, inputs)."""
+    graph = {**with_ksampler(), "mask": ("SolidMask", {"value": 1.0, "width": 64, "height": 64})}
+    for number, (kind, inputs) in enumerate(nodes):
+        graph = behind(graph, f"set{number}", kind, **inputs)
+    return graph
+
+
+def of_two(weight=0.4):
+    """The sampler's negative of two texts, of which the second is weaker."""
+    graph = combined("white", "red")
+    graph["weaker"] = ("ConditioningSetAreaStrength", {"conditioning": ["negative1", 0], "strength": weight})
+    return changed(graph, "negativeboth1", conditioning_2=["weaker", 0])
+
+
+STRENGTH_OF = {"conditioning": {}, "strength": 0.4}
+NEGATIVES_SAID = {
+    "plain": (weighted(), None, False),
+    "a weight": (weighted(("ConditioningSetAreaStrength", STRENGTH_OF)), [0.4], False),
+    "an area": (weighted(("ConditioningSetAreaPercentage", PART)), None, True),
+    "the whole as an area": (weighted(("ConditioningSetAreaPercentage", ALL_OF_IT)), [0.4], False),
+    "a mask": (weighted(("ConditioningSetMask", MASK)), [0.5], True),
+    "a mask with a weight": (
+        weighted(("ConditioningSetAreaStrength", STRENGTH_OF), ("ConditioningSetMask", MASK)), [0.2], True),
+    "a weight from a node": (
+        {**weighted(("ConditioningSetAreaStrength", {"conditioning": {}, "strength": ["n", 0]})),
+         "n": ("PrimitiveFloat", {"value": 0.3})}, [0.3], False),
+    "a weight that is made in the run": (
+        weighted(("ConditioningSetAreaStrength", {"conditioning": {}, "strength": ["load", 0]})), [None], False),
+    "two": (of_two(), [1, 0.4], False),
+    "its own": (
+        changed({**weighted(), "own": ("ConditioningSetAreaStrength", {"conditioning": ["no", 0], "strength": 2.0})},
+                "nag", nag_negative=["own", 0]), [2.0], False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEGATIVES_SAID)
+def test_weights_and_places_of_the_negative(plan, name):
+    graph, weights, placed = NEGATIVES_SAID[name]
+    node = plan_of(plan, graph)
+    assert node["negative"] == {"weights": weights and pytest.approx(weights), "placed": placed}
+    assert node["message"] is None
 
 
 @pytest.mark.parametrize("kind", OTHER_NAGS)

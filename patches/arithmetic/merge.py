@@ -7,7 +7,17 @@ from collections.abc import Iterator
 
 import torch
 
-from .equation import guide_at_once, is_off, is_traced, kernels_for, tokens_at_once
+from .equation import (
+    Number,
+    guide_at_once,
+    held,
+    is_of_tokens,
+    is_off,
+    is_traced,
+    kernels_for,
+    of_tokens,
+    tokens_at_once,
+)
 from .segments import Segments
 
 Part = tuple[torch.Tensor, torch.Tensor]
@@ -33,21 +43,28 @@ def guide_joint(
     to_positive: Part,
     to_negative: Part,
     segments: Segments,
-    scale: float,
-    tau: float,
-    alpha: float,
+    scale: Number,
+    tau: Number,
+    alpha: Number,
+    equation: str = "nag",
+    offset: Number | None = None,
 ) -> torch.Tensor:
     """Joint attention over two prompts and an image in one sequence, from attention to each of the three apart.
 
     A prompt's tokens get attention to that prompt and the image. The image's get the same for both prompts, the first
     guided away from the second by `equation.guide` (arXiv 2505.21179, section 3), with all heads' features together.
+    By vsf (arXiv 2508.10931) they get attention to all three, from z and l, output and log-sum-exp, of each head:
+
+        (e^li zi + e^lp zp - s e^(ln - offset) zn) / (e^li + e^lp + e^(ln - offset))
 
     Args:
         to_image, to_positive, to_negative: (output (batch, heads, tokens, head_dim), log-sum-exp (batch, heads,
             tokens) in float32), as `merge` takes them: from the queries of all tokens, for the positive from those
             of `segments.known`.
         segments: of the sequence.
-        scale, tau, alpha: as for `equation.guide`.
+        scale, tau, alpha, equation: as for `equation.guide`, or "vsf", which takes the scale alone; a number a token is
+            of the image's tokens.
+        offset: of vsf, 0 or more; None is 0.
 
     Returns:
         (batch, tokens, heads * head_dim), contiguous and new, in the outputs' dtype.
@@ -56,36 +73,53 @@ def guide_joint(
         ValueError: the parts' shapes do not fit together.
     """
     parts, numbers = (to_image, to_positive, to_negative), (scale, tau, alpha)
+    flip = (scale, offset) if equation == "vsf" else None
     _check(parts, segments)
     if is_traced(*(z for z, _ in parts)):
-        return _plain(*parts, segments, numbers)
+        return _plain(*parts, segments, numbers, equation, flip)
     z = to_image[0]
     batch, heads, tokens, dim = z.shape
     out = z.new_empty(batch, tokens, heads * dim)
     kernels = kernels_for(z)
-    if kernels is None or not kernels.guide_joint(*parts, segments, *numbers, out):
-        _in_chunks(*parts, segments, numbers, out)
+    if kernels is None or not kernels.guide_joint(*parts, segments, *numbers, out, equation, offset):
+        _in_chunks(*parts, segments, numbers, out, equation, flip)
     return out
 
 
-def image_of_each(to_image: Part, to_positive: Part, to_negative: Part, segments: Segments) -> Iterator[torch.Tensor]:
+def image_of_each(
+    to_image: Part,
+    to_positive: Part,
+    to_negative: Part,
+    segments: Segments,
+    flip: tuple[Number, Number | None] | None = None,
+) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
     """What `guide_joint`, given the same, guides: the image tokens' attention with each prompt.
 
+    Args:
+        flip: of vsf, its scale and offset.
+
     Yields:
-        (2, batch, tokens, heads * head_dim), the positive's and the negative's, some tokens at a time, in float32 at
-        least.
+        Which of the image's tokens; and (batch, tokens, heads * head_dim) of them, in float32 at least, for the
+        positive and for the negative, or what becomes of them by vsf.
     """
     if is_traced(*(z for z, _ in (to_image, to_positive, to_negative))):
-        yield _all_of_each(to_image, to_positive, to_negative, segments)
+        yield slice(None), *_all_of_each(to_image, to_positive, to_negative, segments, flip)
         return
     for chunk in _chunks(segments.image, tokens_at_once(to_image[0])):
-        yield _of_each(to_image, to_positive, to_negative, segments, chunk)
+        z_pos, z_neg = _of_each(to_image, to_positive, to_negative, segments, chunk, flip)
+        yield _of_image(chunk, segments), z_pos, z_neg
 
 
-def _all_of_each(to_image, to_positive, to_negative, segments):
-    image = _of(to_image, segments.image)
-    pos, neg = merge(image, _of(to_positive, segments.image_of_known)), merge(image, _of(to_negative, segments.image))
-    return torch.stack((pos, neg)).transpose(2, 3).flatten(3)
+def _all_of_each(to_image, to_positive, to_negative, segments, flip):
+    image, positive = _of(to_image, segments.image), _of(to_positive, segments.image_of_known)
+    negative = _of(to_negative, segments.image)
+    z_pos = merge(image, positive)
+    if flip is None:
+        z_neg = merge(image, negative)
+    else:
+        image, positive, negative = map(_visible, (image, positive, negative))
+        z_neg = _flipped((z_pos, _log_sum_exp(image, positive)), negative, *flip)
+    return torch.stack((z_pos, z_neg)).transpose(2, 3).flatten(3)
 
 
 def _check(parts, segments):
@@ -98,42 +132,76 @@ def _check(parts, segments):
             raise ValueError(f"{of}, do not fit attention of {shapes}")
 
 
-def _plain(to_image, to_positive, to_negative, segments, numbers):
+def _plain(to_image, to_positive, to_negative, segments, numbers, equation, flip):
     z_pos, z_neg = merge(_of(to_image, segments.known), to_positive), merge(to_image, to_negative)
     z_pos, z_neg = z_pos.transpose(1, 2).flatten(2), z_neg.transpose(1, 2).flatten(2)
     dtype = to_image[0].dtype
     z = z_pos[:, segments.image_of_known]
-    if not is_off(*numbers):
-        z = guide_at_once(z, z_neg[:, segments.image], *numbers, dtype)
+    if is_off(*numbers, equation):
+        pass
+    elif flip is not None:
+        z = held(_all_of_each(to_image, to_positive, to_negative, segments, flip)[1].to(dtype))
+    else:
+        z = guide_at_once(z, z_neg[:, segments.image], *numbers, dtype, None, equation)
     positive, negative = z_pos[:, segments.positive_of_known], z_neg[:, segments.negative]
     return segments.joined([part.to(dtype) for part in (negative, positive, z)])
 
 
-def _in_chunks(to_image, to_positive, to_negative, segments, numbers, out):
+def _in_chunks(to_image, to_positive, to_negative, segments, numbers, out, equation, flip):
     """Some tokens at a time, from and to views, so that the float32 tensors in between stay small."""
     batch, heads, n_tokens, dim = to_image[0].shape
-    at_once = tokens_at_once(out)
+    at_once, off = tokens_at_once(out), is_off(*numbers, equation)
     by_head = out.unflatten(2, (heads, dim)).transpose(1, 2)
     for chunk in _chunks(segments.negative, at_once):
         merge(_of(to_image, chunk), _of(to_negative, chunk), by_head[:, :, chunk])
-    for chunk in _chunks(segments.known if is_off(*numbers) else segments.positive, at_once):
+    for chunk in _chunks(segments.known if off else segments.positive, at_once):
         merge(_of(to_image, chunk), _of(to_positive, segments.of_known(chunk)), by_head[:, :, chunk])
-    for chunk in () if is_off(*numbers) else _chunks(segments.image, at_once):
-        z_pos, z_neg = _of_each(to_image, to_positive, to_negative, segments, chunk)
-        guide_at_once(z_pos, z_neg, *numbers, out.dtype, out[:, chunk])
+    for chunk in () if off else _chunks(segments.image, at_once):
+        z_pos, z_neg = _of_each(to_image, to_positive, to_negative, segments, chunk, flip)
+        if flip is not None:
+            held(out[:, chunk].copy_(z_neg))
+            continue
+        of_these = of_tokens(numbers, _of_image(chunk, segments))
+        guide_at_once(z_pos, z_neg, *of_these, out.dtype, out[:, chunk], equation)
 
 
-def _of_each(to_image, to_positive, to_negative, segments, chunk):
-    """(2, batch, tokens, heads * dim) of a chunk of the image, with the positive and with the negative."""
+def _of_each(to_image, to_positive, to_negative, segments, chunk, flip):
+    """(2, batch, tokens, heads * dim) of a chunk of the image, with the positive and with the negative, or flipped."""
     image = _visible(_of(to_image, chunk))
     batch, heads, tokens, dim = image[0].shape
     precise = torch.promote_types(image[0].dtype, torch.float32)
     # In the order of the features, whatever that of the outputs.
     z = image[0].new_empty(2, batch, tokens, heads, dim, dtype=precise)
-    prompts = _of(to_positive, segments.of_known(chunk)), _of(to_negative, chunk)
-    for prompt, to in zip(prompts, z.transpose(2, 3)):
-        _merge(image, _visible(prompt), to)
+    z_pos, z_neg = z.transpose(2, 3)
+    positive, negative = _visible(_of(to_positive, segments.of_known(chunk))), _visible(_of(to_negative, chunk))
+    _merge(image, positive, z_pos)
+    if flip is None:
+        _merge(image, negative, z_neg)
+    else:
+        flip = of_tokens(flip, _of_image(chunk, segments))
+        _flipped((z_pos, _log_sum_exp(image, positive)), negative, *flip, out=z_neg)
     return z.flatten(3)
+
+
+def _flipped(known, negative, scale, offset, out=None):
+    """Attention to the known keys and the negative's, with its values times 1 - scale; of finite log-sum-exps."""
+    (z, lse), (z_neg, lse_neg) = known, negative
+    lse_neg = lse_neg if offset is None else lse_neg - offset
+    share = torch.sigmoid(lse_neg - lse).unsqueeze(-1)
+    if is_of_tokens(scale):
+        scale = scale.to(lse.dtype).unsqueeze(1)  # the same for all heads
+        share = share.masked_fill(scale == 1, 0)
+    return torch.addcmul(z * (1 - share), z_neg, share * (1 - scale), out=out)
+
+
+def _log_sum_exp(a, b):
+    """Over the keys of both."""
+    return torch.logaddexp(a[1], b[1])
+
+
+def _of_image(chunk, segments):
+    """Which tokens of the image some of the sequence's are."""
+    return slice(chunk.start - segments.image.start, chunk.stop - segments.image.start)
 
 
 def _chunks(segment, size):

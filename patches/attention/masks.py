@@ -8,6 +8,7 @@ It comes as ComfyUI's attention functions take it: boolean (True attends) or add
 (batch or 1, heads or 1, queries or 1, keys), (batch or 1, queries or 1, keys) or (queries or 1, keys); and as
 (batch, keys), which some of them take. With 1 in the place of the queries it is the same for all of them.
 """
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,7 +42,7 @@ class Masks:
 
     def __init__(self, sizes: Sizes):
         self.sizes = sizes
-        self._made_of = self._joint = self._of_each = None
+        self._made_of = self._joint = self._of_each = self._of_image = None
 
     def joint(self, mask: torch.Tensor | None, q: torch.Tensor) -> JointMasks:
         """For attention that keeps both prompts in one sequence; `q` is (batch, heads, tokens, head_dim)."""
@@ -61,14 +62,24 @@ class Masks:
             self._of_each = tuple(self._branches(mask, q))
         return self._of_each
 
+    def of_image(self, mask: torch.Tensor | None, q: torch.Tensor) -> torch.Tensor | None:
+        """Of all keys, for the image's queries; `q` as for `joint`, with all tokens."""
+        if mask is None:
+            return None
+        self._know(mask)
+        if self._of_image is None:
+            joined, _ = self._joined(mask, q)
+            self._of_image = _added(of_queries(joined, self.sizes.segments(q.shape[2]).image), q.dtype)
+        return self._of_image
+
     def _know(self, mask):
         if self._made_of is not mask:
-            self._made_of, self._joint, self._of_each = mask, None, None
+            self._made_of, self._joint, self._of_each, self._of_image = mask, None, None, None
 
     def _split(self, mask, q):
         joined, knows_negative = self._joined(mask, q)
         segments = self.sizes.segments(q.shape[2])
-        of_known = joined[..., segments.known, :] if joined.shape[-2] > 1 else joined
+        of_known = of_queries(joined, segments.known)
         return JointMasks(
             as_bias(joined[..., segments.image], q.dtype),
             as_bias(of_known[..., segments.positive], q.dtype),
@@ -120,6 +131,55 @@ def of_texts(
         raise ValueError(_MISFIT.format(tuple(mask.shape), f"prompts of {n_positive} and {n_negative} tokens"))
     positive, negative = mask.tensor_split((n_positive,), -1)
     return _added(positive, q.dtype), _added(negative, q.dtype) if n_keys != n_positive else None
+
+
+def bias_of_negative(equation, sizes: Sizes, lengths: Sizes | None, q: torch.Tensor) -> torch.Tensor | None:
+    """What the negative's keys get on their scores, (rows or 1, 1, queries or 1, keys), or None.
+
+    Args:
+        sizes: of the two prompts' texts, first of all.
+        lengths: see models.places.Places.key_bias.
+        q: (batch, heads, tokens, head_dim), of a joint sequence.
+    """
+    of_image = equation.key_bias(q.shape[2] - sizes.text, lengths, q)
+    if of_image is None or not equation.places.has_masks:
+        return of_image
+    of_text = equation.places.key_bias_of_text(lengths, q)
+    if of_text is None:
+        of_text = of_image.new_zeros(1, 1, 1, of_image.shape[3])
+    of_text = of_text.expand(len(of_image), -1, sizes.text, -1)
+    return as_bias(torch.cat((of_image, of_text) if sizes.image_first else (of_text, of_image), 2), q.dtype)
+
+
+def for_branch(bias: torch.Tensor | None, sizes: Sizes, n_tokens: int) -> torch.Tensor | None:
+    """A bias of the negative's keys, for the queries and keys of negative and image alone; n_tokens: of all."""
+    if bias is None:
+        return None
+    segments, n_image = sizes.segments(n_tokens), n_tokens - sizes.text
+    bias = without(bias, segments.positive, 2) if bias.shape[2] > 1 else bias
+    return torch.nn.functional.pad(bias, (n_image, 0) if sizes.image_first else (0, n_image))
+
+
+def together(mask: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor | None:
+    """A mask that is added to the scores, and a bias, or one of them."""
+    if mask is None or bias is None:
+        return bias if mask is None else mask
+    return as_bias(mask + bias, bias.dtype)
+
+
+def of_both(masks: Sequence[torch.Tensor | None], n_keys: Sequence[int]) -> torch.Tensor | None:
+    """One mask of all keys, of masks that are added to the scores of each part of them; None where all is visible."""
+    there = [mask for mask in masks if mask is not None]
+    if not there:
+        return None
+    axes = torch.broadcast_shapes(*(mask.shape[:-1] for mask in there))
+    free = lambda n: there[0].new_zeros(1).expand(*axes, n)
+    return torch.cat([free(n) if mask is None else mask.expand(*axes, -1) for mask, n in zip(masks, n_keys)], -1)
+
+
+def of_queries(mask: torch.Tensor | None, tokens: slice) -> torch.Tensor | None:
+    """A mask of some of the queries, with all its axes."""
+    return mask if mask is None or mask.shape[-2] == 1 else mask[..., tokens, :]
 
 
 def _added(mask, dtype):

@@ -6,11 +6,13 @@ arguments. Each calls that function, or the override that was there before, so t
 from collections.abc import Callable, Sequence
 
 import torch
+from torch.nn.functional import pad
 
 from ..arithmetic.equation import Equation
-from ..arithmetic.merge import guide_joint, image_of_each
+from ..arithmetic.merge import guide_joint, image_of_each, merge
 from .backends import with_log_sum_exp
-from .masks import Masks, of_texts, without
+from .masks import Masks, bias_of_negative, for_branch, of_both, of_queries, of_texts, together, without
+from .sign_flip import flipped
 from .sizes import Sizes
 
 OVERRIDE = "optimized_attention_override"
@@ -62,6 +64,7 @@ class CrossAttention(Override):
         n_image: how many keys the same module's attention to an image embedding has, which comes before that to the
             text; None where there is no such attention.
         negative_mask: of the negative's keys, where the module's mask is of the positive's alone.
+        lengths: see models.places.Places.key_bias.
     """
 
     def __init__(
@@ -71,9 +74,10 @@ class CrossAttention(Override):
         sizes: Sizes,
         n_image: int | None = None,
         negative_mask: torch.Tensor | None = None,
+        lengths: Sizes | None = None,
     ):
         super().__init__(equation, transformer_options)
-        self.sizes, self.negative_mask = sizes, negative_mask
+        self.sizes, self.negative_mask, self.lengths = sizes, negative_mask, lengths
         self.image_comes_first = n_image == sizes.text  # then the number of keys does not tell them apart
 
     def __call__(self, func, q, k, v, heads, *args, **options):
@@ -86,7 +90,12 @@ class CrossAttention(Override):
         masks = of_texts(mask, q, q.shape[tokens], *sizes)
         if self.negative_mask is not None:
             masks = masks[0], of_texts(self.negative_mask, q, q.shape[tokens], sizes[1], 0)[0]
+        masks = masks[0], together(masks[1], self.equation.key_bias(q.shape[tokens], self.lengths, q))
         attention = self.attention(func, options)
+        if self.equation.flips:
+            negative, attend = slice(sizes[0], sum(sizes)), lambda q, k, v, mask: attention(q, k, v, heads, mask=mask)
+            z = flipped(self.equation, attend, q, k, v, (of_both(masks, sizes), masks[0]), negative, tokens)
+            return by_heads(z, heads) if by_head else z
         positive, negative = (
             attention(q, k, v, heads, mask=mask)
             for k, v, mask in zip(k.split_with_sizes(sizes, tokens), v.split_with_sizes(sizes, tokens), masks)
@@ -108,11 +117,14 @@ class JointAttention(Override):
         sizes: of the two prompts' texts; and of the image where the model also has attention over other sequences,
             which is left alone (SD3.5-medium's second one, over the image).
         masks: of these sizes, for all blocks of a model call; None makes some for this one.
+        lengths: see models.places.Places.key_bias.
     """
 
-    def __init__(self, equation, transformer_options, sizes: Sizes, masks: Masks | None = None):
+    def __init__(
+        self, equation, transformer_options, sizes: Sizes, masks: Masks | None = None, lengths: Sizes | None = None
+    ):
         super().__init__(equation, transformer_options)
-        self.sizes, self.masks = sizes, masks or Masks(sizes)
+        self.sizes, self.masks, self.lengths = sizes, masks or Masks(sizes), lengths
 
     def __call__(self, func, q, k, v, heads, *args, **options):
         options, sizes = named(args, options), self.sizes.each
@@ -124,15 +136,21 @@ class JointAttention(Override):
             head_dim = q.shape[-1] // heads
             q, k, v = (t.reshape(*t.shape[:2], -1, head_dim).transpose(1, 2) for t in (q, k, v))
         stock = self.earlier is None and set(options) <= HARMLESS
-        attend = with_log_sum_exp(func, q, mask is not None, q.shape[1] // k.shape[1]) if stock else None
-        if attend is not None:
-            out = self._merged(attend, q, k, v, mask)
-        else:
-            attention = self.attention(func, options)
-            out = self._apart(lambda *qkv, mask: attention(*qkv, heads, mask=mask, skip_reshape=True), q, k, v, mask)
+        bias = bias_of_negative(self.equation, self.sizes, self.lengths, q)
+        masked = mask is not None or bias is not None
+        attend = with_log_sum_exp(func, q, masked, q.shape[1] // k.shape[1]) if stock else None
+        attention = self.attention(func, options)
+        plain = lambda *qkv, mask: attention(*qkv, heads, mask=mask, skip_reshape=True)
+        out = self._attended(attend, plain, q, k, v, mask, bias)
         return by_heads(out, heads) if by_head else out
 
-    def _merged(self, attend, q, k, v, mask):
+    def _attended(self, attend, plain, q, k, v, mask, bias):
+        """attend: see with_log_sum_exp; plain: the same attention without the log-sum-exp; bias: of the negative."""
+        if attend is not None:
+            return self._merged(attend, q, k, v, mask, bias)
+        return (self._at_once if self.equation.flips else self._apart)(plain, q, k, v, mask, bias)
+
+    def _merged(self, attend, q, k, v, mask, bias):
         segments, masks = self.sizes.segments(q.shape[2]), self.masks.joint(mask, q)
         keys = self.sizes.segments(k.shape[2])  # another node may have put further ones behind the image's
         # All slices are views: the image is never concatenated with a prompt. The positive's queries meet the
@@ -141,16 +159,47 @@ class JointAttention(Override):
         parts = (
             meet(q, keys.image, masks.to_image),
             meet(q[:, :, segments.known], keys.positive, masks.to_positive),
-            meet(q, keys.negative, masks.to_negative),
+            meet(q, keys.negative, together(masks.to_negative, bias)),
         )
-        self.equation.note(image_of_each(*parts, segments))
-        return guide_joint(*parts, segments, *self.equation.numbers)
+        equation, numbers = self.equation, self.equation.numbers_for(q.shape[2] - self.sizes.text)
+        flip = (numbers[0], equation.offset) if equation.flips else None
+        equation.note(image_of_each(*parts, segments, flip), numbers)
+        return guide_joint(*parts, segments, *numbers, equation.name, equation.offset)
 
-    def _apart(self, attend, q, k, v, mask):
+    def _at_once(self, attend, q, k, v, mask, bias):
+        """Each prompt's tokens as in `_apart`, the image's in one attention to everything."""
+        segments, keys = self.sizes.segments(q.shape[2]), self.sizes.segments(k.shape[2])
+        of_positive, of_negative = self._of_branches(mask, bias, q, k)
+        parts = (
+            (segments.negative, keys.positive, of_queries(of_negative, self._text_of_branch(self.sizes.negative))),
+            (segments.positive, keys.negative, of_queries(of_positive, self._text_of_branch(self.sizes.positive))),
+        )
+        texts = [
+            attend(q[:, :, text], *(without(t, other, 2) for t in (k, v)), mask=of_text)
+            for text, other, of_text in parts
+        ]
+        others = (k.shape[2] - self.sizes.negative, 0)
+        bias = None if bias is None else pad(bias, others if self.sizes.image_first else others[::-1])
+        of_all = together(self.masks.of_image(mask, q), of_queries(bias, segments.image))
+        of_image = of_all, of_queries(of_positive, segments.image_of_known)
+        image = flipped(self.equation, attend, q[:, :, segments.image], k, v, of_image, keys.negative)
+        return segments.joined([*texts, image])
+
+    def _of_branches(self, mask, bias, q, k):
+        """The masks of each prompt's branch."""
+        of_positive, of_negative = self.masks.of_each(mask, q)
+        return of_positive, together(of_negative, for_branch(bias, self.sizes, k.shape[2]))
+
+    def _text_of_branch(self, n_text):
+        """Where a branch has its prompt."""
+        return slice(-n_text, None) if self.sizes.image_first else slice(0, n_text)
+
+    def _apart(self, attend, q, k, v, mask, bias):
         segments = self.sizes.segments(q.shape[2])
+        of_pos, of_neg = self._of_branches(mask, bias, q, k)
         pos, neg = (
             attend(*(without(t, other, 2) for t in (q, k, v)), mask=of_branch)
-            for other, of_branch in zip((segments.negative, segments.positive), self.masks.of_each(mask, q))
+            for other, of_branch in ((segments.negative, of_pos), (segments.positive, of_neg))
         )
         out = pos.new_empty(pos.shape[0], q.shape[2], pos.shape[2])
         z_pos, out[:, segments.positive] = self._parted(pos, self.sizes.positive)
@@ -163,3 +212,46 @@ class JointAttention(Override):
         if self.sizes.image_first:
             return z.tensor_split((z.shape[1] - n_text,), 1)
         return z.tensor_split((n_text,), 1)[::-1]
+
+
+class CarryingAttention(JointAttention):
+    """Joint attention where NAG does not act, in front of where it does: the negative goes through.
+
+    The positive's text and the image attend as without NAG, the negative's text to itself and the image.
+    """
+
+    def _attended(self, attend, plain, q, k, v, mask, bias):
+        segments, keys = self.sizes.segments(q.shape[2]), self.sizes.segments(k.shape[2])
+        if bias is not None and bias.shape[2] > 1:
+            bias = bias[:, :, segments.negative]
+        known = (t[:, :, of.known] for t, of in ((q, segments), (k, keys), (v, keys)))
+        of_known, of_negative = self.masks.of_each(mask, q)
+        z = plain(*known, mask=of_known)
+        if attend is None:
+            negative = self._of_negative_at_once(plain, q, k, v, of_negative, bias)
+        else:
+            negative = self._of_negative_in_parts(attend, q, k, v, self.masks.joint(mask, q), bias)
+        return torch.cat((z, negative) if self.sizes.image_first else (negative, z), 1)
+
+    def _of_negative_at_once(self, plain, q, k, v, mask, bias):
+        segments, keys = self.sizes.segments(q.shape[2]), self.sizes.segments(k.shape[2])
+        if mask is not None and mask.shape[-2] > 1:
+            n = self.sizes.negative
+            mask = mask[..., -n:, :] if self.sizes.image_first else mask[..., :n, :]
+        if bias is not None:
+            n_image = k.shape[2] - self.sizes.text
+            mask = together(mask, pad(bias, (n_image, 0) if self.sizes.image_first else (0, n_image)))
+        return plain(q[:, :, segments.negative], *(without(t, keys.positive, 2) for t in (k, v)), mask=mask)
+
+    def _of_negative_in_parts(self, attend, q, k, v, masks, bias):
+        """Without copies of the image's keys and values."""
+        segments, keys = self.sizes.segments(q.shape[2]), self.sizes.segments(k.shape[2])
+        of_rows = lambda mask: mask if mask is None or mask.shape[-2] == 1 else mask[..., segments.negative, :]
+        parts = (
+            attend(q[:, :, segments.negative], k[:, :, part], v[:, :, part], mask)
+            for part, mask in (
+                (keys.image, of_rows(masks.to_image)),
+                (keys.negative, together(of_rows(masks.to_negative), bias)),
+            )
+        )
+        return merge(*parts).to(q.dtype).transpose(1, 2).flatten(2)

@@ -1,6 +1,7 @@
 """Which adapter guides which diffusion model."""
 import torch
 
+from ..blocks import Label, chosen
 from ..capabilities import missing, refusal
 from ..checks import UnknownFamily
 from .adapter import Adapter, ModelCall
@@ -81,6 +82,24 @@ def _checked(adapter, model, diffusion_model):
     return adapter
 
 
+def chosen_blocks(adapter: Adapter, model: torch.nn.Module, text: str) -> frozenset[Label] | None:
+    """The blocks of a comfy.model_base.BaseModel that a text, see Options, means; None: all, or not known yet.
+
+    Raises:
+        ValueError: the model has not what it names; it says what there is.
+    """
+    labels = list(adapter.labelled(plain(model.diffusion_model)))
+    found = chosen(text, labels) if labels else ()
+    return None if len(found) == len(labels) else found
+
+
+def acting_blocks(adapter: Adapter, model: torch.nn.Module, text: str) -> tuple[int, int]:
+    """In how many blocks of a comfy.model_base.BaseModel NAG acts, and how many there are; see chosen_blocks."""
+    n = len(adapter.labelled(plain(model.diffusion_model)))
+    found = chosen_blocks(adapter, model, text)
+    return n if found is None else len(found), n
+
+
 def settled(
     adapter: Adapter, model: torch.nn.Module, positive: dict, negative: dict, noise: torch.Tensor, options: dict
 ) -> Adapter:
@@ -134,4 +153,7 @@ def _refusal(model, reason):
     return f"The diffusion model is a {kind}, and NAG {reason}. Its README lists the models that it guides."
 
 
-__all__ = ["Adapter", "ModelCall", "Undeclared", "adapter_of", "adapters", "check_forwards", "find_adapter", "settled"]
+__all__ = [
+    "Adapter", "ModelCall", "Undeclared", "acting_blocks", "adapter_of", "adapters", "check_forwards", "chosen_blocks",
+    "find_adapter", "settled",
+]  # fmt: skip

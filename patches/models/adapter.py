@@ -10,7 +10,18 @@ from comfy.model_management import cast_to_device
 
 from ..arithmetic.equation import Equation
 from ..attention.sizes import Sizes
-from ..settings import IMAGE_STREAMS, Settings, Strength
+from ..blocks import Label
+from ..settings import IMAGE_STREAMS, Options, Settings, Strength
+from .places import Layout, weighted_mean
+
+FLIPS_ONE_STREAM = (
+    "The equation vsf has one image stream, and NAG Options say image_stream separate. Choose shared there, or another "
+    "equation: nag."
+)
+FLIPS_WITHIN = (
+    "The equation vsf acts within attention, where NAG can't get in with this model ({}). Choose another equation in "
+    "NAG Options: nag."
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,9 @@ class ModelCall:
         equation: with the settings' numbers.
         control: residuals of a ControlNet, as ComfyUI passes them, or None.
         transformer_options: ComfyUI's; not to be changed.
+        blocks: the labels of those in which NAG acts; None: all.
         compiled: see compiled.compiled_parts.
+        weights: of each entry of the negative, see sampling.negative.Negative; of all of them, 1 is as good as any.
         kept: kept(number, make) gives what `make()` gave for the entry of that number in an earlier call of the run, or
             gives now. The model's weights were the same then.
     """
@@ -45,12 +58,22 @@ class ModelCall:
     equation: Equation
     control: dict | None
     transformer_options: dict
+    blocks: frozenset[Label] | None = None
     compiled: tuple[torch.nn.Module, ...] = ()
+    weights: tuple[float, ...] = ()
     kept: Callable[[int, Callable], object] = lambda number, make: make()
 
     def sizes(self) -> Sizes:
         """Of the two prompts."""
         return Sizes(self.context.shape[1], self.negative.shape[1])
+
+    def lengths(self) -> Sizes:
+        """Of the negative's entries."""
+        return Sizes(*(entry["c_crossattn"].shape[1] for entry in self.entries))
+
+    def acts_in(self, label: Label) -> bool:
+        """Whether NAG acts in a block."""
+        return self.blocks is None or label in self.blocks
 
     @property
     def all_guided(self) -> bool:
@@ -65,8 +88,10 @@ class ModelCall:
         """
         options = self.settings.options
         how = (options.image_stream, options.modality, self.equation.statistics is not None)
+        how += (options.equation, options.vsf_offset == 0)
         single = (self.context.shape[1] == 1, self.negative.shape[1] == 1)
-        return how, single, None if self.all_guided else tuple((s.start, s.stop) for s in self.guided)
+        rows = None if self.all_guided else tuple((s.start, s.stop) for s in self.guided)
+        return how, single, _kind(self.equation.places), self.blocks, rows
 
     @functools.cached_property
     def negative(self) -> torch.Tensor:
@@ -75,13 +100,17 @@ class ModelCall:
 
     @property
     def pooled(self) -> torch.Tensor:
-        """(guided rows, width): the mean of the entries' pooled outputs."""
-        return torch.stack([entry["y"] for entry in self.entries]).mean(0)
+        """(guided rows, width): the mean of the entries' pooled outputs, by their weights."""
+        return weighted_mean([entry["y"] for entry in self.entries], self.weights)
 
     def joined_text(self) -> torch.Tensor:
         """(batch, tokens, width): the negative's tokens behind the positive's. Every row must be guided."""
         text = cast_to_device(self.context, self.x.device, self.context.dtype)
         return torch.cat((text, self.negative.to(text)), 1)
+
+
+def _kind(places):
+    return None if places is None else (places.has_masks, places.weights.differ)
 
 
 class Adapter(ABC):
@@ -118,6 +147,8 @@ class Adapter(ABC):
     """Whether its models, and their blocks, are another pack's."""
     is_joint = False
     """Whether text and image attend together."""
+    weighs_keys = True
+    """Whether its attention takes a bias on the scores of some of the negative's keys."""
     mixes_rows = False
     """Whether a model call may hold rows that are not guided, beside guided ones."""
     notices: tuple[str, ...] = ()
@@ -147,8 +178,12 @@ class Adapter(ABC):
         return True
 
     @abstractmethod
+    def labelled(self, model: torch.nn.Module) -> dict[Label, list[torch.nn.Module]]:
+        """The modules of a diffusion model in which its text meets its image, of each block, in order."""
+
     def blocks(self, model: torch.nn.Module) -> list[torch.nn.Module]:
-        """The modules of a diffusion model in which its text meets its image."""
+        """All these modules."""
+        return [module for modules in self.labelled(model).values() for module in modules]
 
     def missing(self, model: torch.nn.Module) -> list[str]:
         """The parts that it needs and does not find in this diffusion model."""
@@ -159,6 +194,17 @@ class Adapter(ABC):
     def unsupported(self, model: torch.nn.Module) -> str | None:
         """Why a comfy.model_base.BaseModel with a diffusion model of the adapter's class can't be guided, or None."""
         return None
+
+    def unfit(self, options: Options, transformer_options: dict) -> str | None:
+        """Why what NAG Options say can't be had with these models, and what to do; None if it can.
+
+        transformer_options: what other nodes have set there, as far as it is known.
+        """
+        if options.equation != "vsf":
+            return None
+        if options.image_stream in self.image_streams[1:]:
+            return FLIPS_ONE_STREAM
+        return None if self.weighs_keys else FLIPS_WITHIN.format(self.name)
 
     @abstractmethod
     def text_width(self, model: torch.nn.Module) -> int:
@@ -175,6 +221,10 @@ class Adapter(ABC):
     def pixels_a_token(self, model: torch.nn.Module) -> int:
         """How many numbers of a channel of the latent make a token of the image; of all channels, if it is packed."""
         return 4
+
+    def layout(self, model: torch.nn.Module, n_axes: int) -> Layout | None:
+        """How the image's tokens lie in a latent of so many axes besides batch and channels; None: nobody knows."""
+        return None
 
     def pooled_width(self, model: torch.nn.Module) -> int | None:
         """The width of the pooled output that the model takes; None where it takes none, or makes another of it."""

@@ -7,35 +7,43 @@ strengths are no other use: they come in tensors, see `sizes` and `Equation`.
 """
 import functools
 import sys
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch.utils.hooks import RemovableHandle
+
+from ..blocks import Label
 
 # What the model gets, and its blocks: Wan's, Flux's, SD3's and Stable Cascade's; none returns it.
 MARKED = ("context", "vec", "c", "clip_text")
 
 
 def marks(
-    model: torch.nn.Module, parts: Iterable[torch.nn.Module], use: Hashable
+    model: torch.nn.Module, parts: Iterable[torch.nn.Module], use: Callable[[torch.nn.Module], Hashable]
 ) -> Iterator[RemovableHandle]:
-    """Hooks that give an input a type of its own for each `use`: on a diffusion model and on `compiled_parts` of it.
+    """Hooks that give an input a type of its own for each use: on a diffusion model and on `compiled_parts` of it.
 
     They come in front of the module itself, out of the graph, and behind ComfyUI's casts, which lose the type.
+
+    Args:
+        use: gives that of the model, or of a part.
     """
     if "torch._dynamo" not in sys.modules:  # nothing is compiled
         return
 
-    @torch.compiler.disable
-    def mark(module, args, kwargs):
-        for name in MARKED:
-            if torch.is_tensor(kwargs.get(name)):
-                return args, {**kwargs, name: kwargs[name].as_subclass(_type_for(use))}
+    def marking(use):
+        @torch.compiler.disable
+        def mark(module, args, kwargs):
+            for name in MARKED:
+                if torch.is_tensor(kwargs.get(name)):
+                    return args, {**kwargs, name: kwargs[name].as_subclass(_type_for(use))}
 
-    yield model.register_forward_pre_hook(mark, with_kwargs=True)
+        return mark
+
+    yield model.register_forward_pre_hook(marking(use(model)), with_kwargs=True)
     for part in parts:
         if part is not model:
-            yield part.register_forward_pre_hook(mark, with_kwargs=True)
+            yield part.register_forward_pre_hook(marking(use(part)), with_kwargs=True)
 
 
 def marked(t: torch.Tensor, module: torch.nn.Module, use: Hashable) -> torch.Tensor:
@@ -56,6 +64,22 @@ def compiled_parts(model: torch.nn.Module) -> tuple[torch.nn.Module, ...]:
     if dynamo is None:  # else nothing is
         return ()
     return tuple(module for module in _modules(model) if isinstance(module, dynamo.OptimizedModule))
+
+
+def kinds_of(
+    parts: Iterable[torch.nn.Module], labelled: Mapping[Label, Sequence[torch.nn.Module]], blocks: Collection[Label]
+) -> dict[torch.nn.Module, tuple]:
+    """For each part, of the blocks that it holds or lies in: whether NAG acts there, and whether it does so behind it.
+
+    Args:
+        labelled: see Adapter.
+        blocks: in which NAG acts.
+    """
+    owners = {each: label for label, modules in labelled.items() for module in modules for each in module.modules()}
+    acting = [label in blocks for label in labelled]
+    kinds = {label: (acts, any(acting[number:])) for number, (label, acts) in enumerate(zip(labelled, acting))}
+    held = {part: dict.fromkeys(owners[each] for each in part.modules() if each in owners) for part in parts}
+    return {part: tuple(kinds[label] for label in labels) for part, labels in held.items()}
 
 
 def entrances(modules: Iterable[torch.nn.Module], parts: Iterable[torch.nn.Module]) -> list[torch.nn.Module]:

@@ -11,6 +11,7 @@ from functools import partial
 
 import torch
 
+from ..blocks import Label, list_name
 from ..settings import MODALITIES
 from .adapter import ModelCall
 from .arguments import OPTIONS, names_of, takes
@@ -21,6 +22,8 @@ from .lists import holder, listed
 from .projection import CrossProjectionVisit, JointProjection, Projection
 from .rehearsal import Brought, brought_to, rehearse
 from .visit import CrossVisit, JointVisit
+
+SOUND = MODALITIES[2]
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,10 @@ class Door:
         others = (each for each in _in_lists(holder(net, self.blocks)) if not is_comfys(each))
         found = listed(net, self.blocks) or others
         return [block for each in found for block in ([each] if is_comfys(each) else self._inside(each))]
+
+    def labelled(self, model: torch.nn.Module) -> dict[Label, torch.nn.Module]:
+        """The same by their labels."""
+        return {(list_name(self.blocks), number): block for number, block in enumerate(self.find(model))}
 
     def _inside(self, module):
         if is_comfys(module):
@@ -146,7 +153,8 @@ class Doors:
     def held(self, model: torch.nn.Module, call: ModelCall) -> Iterator[None]:
         """For one guided call of a diffusion model: see ModelCall."""
         kinds = [door for door in self.kinds if door.serves(call.settings.options.modality)]
-        found = [(door, blocks) for door in kinds if (blocks := door.find(model))]
+        labelled = [(door, blocks) for door in kinds if (blocks := door.labelled(model))]
+        found = [(door, [*blocks.values()]) for door, blocks in labelled]
         counted = self.text_module or self.image_module
         count = _Count(counted, self.image_module is not None)
         counting = [model.get_submodule(counted)] if counted else []
@@ -154,7 +162,7 @@ class Doors:
             rehearsed = [partial(self._rehearsed, model, found, call, entry, count) for entry in call.entries]
             brought = [call.kept(i, make) if self.steady else make() for i, make in enumerate(rehearsed)]
             count.start(call.context)
-            with hooked(self._hooks(model, found, call, [*zip(*brought)], count)):
+            with hooked(self._hooks(model, labelled, call, [*zip(*brought)], count)):
                 yield
 
     def _rehearsed(self, model, found, call, entry, count) -> list[Brought]:
@@ -173,27 +181,32 @@ class Doors:
         image_first = self.image_first(model)
         return [brought_to(door, arguments, count, image_first, own) for (door, _), arguments in zip(kinds, caught)]
 
-    def _hooks(self, model, found, call, brought, count):
+    def _hooks(self, model, labelled, call, brought, count):
         """brought: for each kind of cross-attention, or for the first kind of block, what each entry brings."""
         if self.is_cross:
-            of_text = dict(zip((door.text for door, _ in _of_each_text(found)), brought))
-            for door, blocks in found:
+            of_text = dict(zip((door.text for door, _ in _of_each_text(labelled)), brought))
+            for door, of_kind in labelled:
                 entries = of_text[door.text]
+                equation = call.equation.elsewhere() if door.modality == SOUND else call.equation
+                blocks = [block for label, block in of_kind.items() if call.acts_in(label)]
                 if door.projection is None:
-                    visit = CrossVisit(door, call.equation, call.use, entries)
+                    visit = CrossVisit(door, equation, call.use, entries)
                 else:
-                    visit = CrossProjectionVisit(door, call.equation, len(call.x), call.use, entries)
+                    visit = CrossProjectionVisit(door, equation, len(call.x), call.use, entries)
                 yield from visit.hooks(blocks)
             return
         image_first = self.image_first(model)
-        visit = JointVisit(call.equation, call.use, brought[0], count, self.image_is_behind, image_first)
-        numbers = itertools.count()
-        for door, blocks in found:
+        of_image = self.image_is_behind, image_first
+        visit = JointVisit(call.equation, call.use, brought[0], count, *of_image, call.weights)
+        acting = [call.acts_in(label) for _, blocks in labelled for label in blocks]
+        n_visited = len(acting) - acting[::-1].index(True)  # behind the last of them nothing asks for the negative
+        numbered = enumerate(acting[:n_visited])
+        for door, blocks in labelled:
             within = None if door.within is None else door.within(visit, call, model)
             if door.projection is not None:
                 within = JointProjection(door.projection, visit).hooks
-            for block in blocks:
-                yield from visit.hooks(door, block, next(numbers), within)
+            for block, (number, acts) in zip(blocks.values(), numbered):
+                yield from visit.hooks(door, block, number, within, acts)
 
 
 def _of_each_text(found):

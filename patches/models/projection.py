@@ -193,7 +193,8 @@ class JointProjection(_TwoRuns):
 
     def guided(self, features):
         text, image = features[:, : self.visit.sizes.positive], features[:, self.visit.sizes.positive :]
-        self.equation(image, self.features[:, : image.shape[1]], out=image)
+        if self.visit.acts:
+            self.equation(image, self.features[:, : image.shape[1]], out=image)
         return torch.cat((image, text, self.features[:, image.shape[1] :]), 1)
 
 

@@ -42,7 +42,8 @@ class TwoImageStreams:
             self._add_control(index)
         self.n_controlled = index
         options = given[OPTIONS]
-        attention = SeparateAttention(self.visit.equation, {OVERRIDE: options[OVERRIDE].earlier}, self.sizes)
+        earlier = {OVERRIDE: options[OVERRIDE].earlier}
+        attention = SeparateAttention(self.visit.equation, earlier, self.sizes, self.visit.acts, self.visit.lengths)
         return given.changed(
             x=torch.cat((tokens, self.image), 1),
             pe=torch.cat((places, places[:, :, n_text:]), 2),

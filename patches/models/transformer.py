@@ -9,6 +9,7 @@ import torch
 from ..settings import Strength
 from .adapter import Adapter
 from .doors import Doors
+from .places import Layout, patch_of, patch_of_sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +24,8 @@ class Transformer(Adapter):
         pooled: the path of the module that takes the pooled output. The image goes by the positive's.
         patch: the name of the size of a patch of the image, or how many pixels one has, or what tells that of a model;
             see Adapter.pixels_a_token.
+        others: see places.Layout.
+        token: how large a token is along each axis of a latent of so many, where `patch` does not tell; or None.
         made: how many tokens are made of a text of so many, by extra_conds and by the diffusion model.
         which: of several families, the name of that of a diffusion model.
         only: whether it is for a diffusion model, where others share its class.
@@ -45,6 +48,8 @@ class Transformer(Adapter):
     refused_inputs: dict[str, str] = field(default_factory=dict)
     pooled: str | None = None
     patch: str | int | Callable[[torch.nn.Module], int] = "patch_size"
+    others: str | None = None
+    token: Callable[[torch.nn.Module, int], tuple[int, ...] | None] | None = None
     made: Callable[[torch.nn.Module, int], int] = lambda model, n: n
     needed: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
@@ -76,8 +81,12 @@ class Transformer(Adapter):
     def family(self, model):
         return super().family(model) if self.which is None else self.which(model.diffusion_model)
 
-    def blocks(self, model):
-        return [door.meets_in(block) for door in self.doors.kinds for block in door.find(model)]
+    def labelled(self, model):
+        found = {}
+        for door in self.doors.kinds:
+            for label, block in door.labelled(model).items():
+                found.setdefault(label, []).append(door.meets_in(block))
+        return found
 
     def missing(self, model):
         kinds = [(door, block) for door in self.doors.kinds for block in door.find(model)[:1]]
@@ -103,6 +112,19 @@ class Transformer(Adapter):
             return self.patch(model) if callable(self.patch) else self.patch
         size = getattr(model, self.patch)
         return size**2 if isinstance(size, int) else math.prod(size)
+
+    def layout(self, model, n_axes):
+        if self.token is not None:
+            patch = self.token(model, n_axes)
+        elif isinstance(self.patch, str):
+            patch = patch_of_sizes(getattr(model, self.patch), n_axes)
+        else:
+            patch = patch_of(self.pixels_a_token(model), n_axes)
+        return None if patch is None else Layout(patch, self.others)
+
+    @property
+    def weighs_keys(self):
+        return self.doors.kinds[0].projection is None
 
     def pooled_width(self, model):
         return model.get_submodule(self.pooled).in_features if self.pooled else None

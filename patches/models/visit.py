@@ -7,10 +7,11 @@ from torch.utils.hooks import RemovableHandle
 
 from ..arithmetic.equation import Equation
 from ..attention.masks import Masks
-from ..attention.override import CrossAttention, JointAttention, Override
+from ..attention.override import CarryingAttention, CrossAttention, JointAttention, Override
 from ..attention.sizes import Sizes
 from .arguments import OPTIONS, Arguments, in_front
 from .compiled import marked
+from .places import weighted_mean
 from .rehearsal import Brought, by_part, of_keys, token_axis
 
 PATCHES_OF_ATTENTION = {"attn1_patch", "attn1_output_patch"}
@@ -46,7 +47,7 @@ class CrossVisit:
         self.door, self.equation, self.use = door, equation, use
         self.tokens = torch.cat([entry.tokens for entry in entries], 1)
         self.places, self.mask = [entry.places for entry in entries], joined_masks(entries)
-        self.sizes = None
+        self.lengths, self.sizes = lengths_of(entries), None
 
     def hooks(self, blocks: Sequence[torch.nn.Module]) -> Iterator[RemovableHandle]:
         attending = attending_by(self.attend)
@@ -70,7 +71,7 @@ class CrossVisit:
 
     def attend(self, given, options):
         """The override inside of the module that attends to the text."""
-        return CrossAttention(self.equation, options, self.sizes, negative_mask=self.mask)
+        return CrossAttention(self.equation, options, self.sizes, None, self.mask, self.lengths)
 
 
 class JointVisit:
@@ -82,9 +83,11 @@ class JointVisit:
         count: see rehearsal.brought_to.
         image_is_behind: see Doors.
         image_first: whether it is [image | text].
+        weights: see ModelCall.
 
     Attributes:
         tokens: the negative's, as they are between two blocks.
+        acts: whether NAG acts in the block at work.
         sizes: of the two prompts, and of the image where a block attends within it, too.
         vector: the negative's modulation, or None.
         own: further tokens, for each block those that it alone is given; or nothing.
@@ -98,15 +101,17 @@ class JointVisit:
         count,
         image_is_behind: bool,
         image_first: bool,
+        weights: Sequence[float] = (),
     ):
         self.equation, self.use, self.entries = equation, use, entries
         self.count, self.image_is_behind, self.image_first = count, image_is_behind, image_first
         self.tokens = torch.cat([entry.tokens for entry in entries], -2)
-        self.vector = _mean([entry.vector for entry in entries])
+        self.vector = _mean([entry.vector for entry in entries], weights)
         self.own = [torch.cat(of_block, -2) for of_block in zip(*(entry.own for entry in entries))]
-        self.sizes = self.masks = None
+        self.lengths, self.sizes, self.masks = lengths_of(entries), None, None
         self.places = (None, None)  # those of a block and the joined ones, which as a rule are the same for all blocks
         self.mask = None  # in the same way, of all keys
+        self.acts = True
         self.whole = (None, None)  # what the last block has handed on, without the negative and with it
         self.padding = None  # of the positive, which waits outside of a block
 
@@ -119,15 +124,21 @@ class JointVisit:
         """Where the negative's tokens are inside of a block: in its text, and in its sequence."""
         return slice(-self.n_negative, None) if self.image_first else slice(0, self.n_negative)
 
-    def hooks(self, door, block: torch.nn.Module, number: int, within=None) -> Iterator[RemovableHandle]:
-        """number: of the block; within: see Door, its hooks see the block with the negative in it."""
-        yield in_front(block, partial(self.enter, door, number), door.names)
+    def hooks(
+        self, door, block: torch.nn.Module, number: int, within=None, acts: bool = True
+    ) -> Iterator[RemovableHandle]:
+        """number: of the block; within: see Door, its hooks see the block with the negative in it.
+
+        acts: whether NAG acts in it; else the negative only goes through, for later blocks.
+        """
+        yield in_front(block, partial(self.enter, door, number, acts), door.names)
         if within is not None:
             yield from within(block)
         yield block.register_forward_hook(partial(self.leave, door))
 
-    def enter(self, door, number, given):
-        name = door.text or door.sequence
+    def enter(self, door, number, acts, given):
+        name, self.acts = door.text or door.sequence, acts
+        use = self.use if acts else (self.use, "carries")
         if self.own:
             self.tokens = torch.cat((self.tokens, self.own[number].to(self.tokens)), -2)
         tokens, changed = given[name], {}
@@ -140,7 +151,7 @@ class JointVisit:
         places = door.places or door.text_places
         if places and given[places] is not None:
             joined = given[places] if door.projection else self._joined_places(given[places])
-            changed[places] = by_part(lambda t: marked(t, given.module, self.use), joined)
+            changed[places] = by_part(lambda t: marked(t, given.module, use), joined)
         if door.text_mask:
             changed[door.text_mask] = self._joined_mask(given[name], given[door.text_mask])
         if door.mask:
@@ -154,7 +165,8 @@ class JointVisit:
         options = given[OPTIONS] or {}
         if not door.text:
             options = self._pointing_at_image(options)
-        attention = JointAttention(self.equation, options, self.sizes, self.masks)
+        kind = JointAttention if acts else CarryingAttention
+        attention = kind(self.equation, options, self.sizes, self.masks, self.lengths)
         return given.changed(**changed, **{OPTIONS: attention.install(options)})
 
     def leave(self, door, block, args, out):
@@ -259,9 +271,15 @@ class JointVisit:
         return joined
 
 
-def _mean(vectors):
+def _mean(vectors, weights):
     """All entries' tokens go by one vector."""
-    return vectors[0] if len(vectors) == 1 or vectors[0] is None else torch.stack(vectors).mean(0)
+    return vectors[0] if len(vectors) == 1 or vectors[0] is None else weighted_mean(vectors, weights)
+
+
+def lengths_of(entries: Sequence[Brought]) -> Sizes:
+    """See Places.key_bias. Behind all entries' tokens stand those that each has for a block alone."""
+    of_blocks = [entry.own[0].shape[-2] for entry in entries if entry.own]
+    return Sizes(*(entry.tokens.shape[1] for entry in entries), *of_blocks)
 
 
 def joined_masks(parts: Sequence[Brought]) -> torch.Tensor | None:

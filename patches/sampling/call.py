@@ -1,5 +1,6 @@
 """One call of the model: guided by a run's wrapper, or left alone."""
 import functools
+from collections.abc import Sequence
 from contextlib import contextmanager
 
 import torch
@@ -7,10 +8,12 @@ from comfy.patcher_extension import WrappersMP
 
 from ..arithmetic.equation import Equation
 from ..models import Adapter, ModelCall
-from ..models.compiled import compiled_parts, marks
+from ..models.compiled import compiled_parts, kinds_of, marks, plain
 from ..models.foreign import has_own_way, replaced
 from ..models.hooks import hooked, only_inside
+from ..models.places import Places, Weights
 from ..models.rehearsal import Rehearsals
+from .region import SHAPES, masks_of_call, sizes_of, window_of
 from .request import KEY
 from .witness import Witness
 
@@ -24,14 +27,20 @@ OTHER_CODE = (
 
 
 class ModelWrapper:
-    """An APPLY_MODEL wrapper of one run: guides the rows of a model call, or steps aside where NAG does not act."""
+    """An APPLY_MODEL wrapper of one run: guides the rows of a model call, or steps aside where NAG does not act.
 
-    def __init__(self, adapter: Adapter, witness: Witness):
-        self.adapter, self.witness = adapter, witness
+    Args:
+        retained: frames that every one of ComfyUI's context windows keeps.
+    """
+
+    def __init__(self, adapter: Adapter, witness: Witness, retained: Sequence[int] = ()):
+        self.adapter, self.witness, self.retained = adapter, witness, retained
         self.on_device = functools.cache(_on_device)  # once a run
         # As this is, too: parts that come and go from call to call do so by a wrapper.
         self.compiled = functools.cache(lambda model, wrappers: compiled_parts(model))
+        self.kinds = functools.cache(lambda parts, model, blocks: kinds_of(parts, adapter.labelled(model), blocks))
         self.brought = {}  # by entries of the negative
+        self.weights = {}  # by these, and by what the rows of a call show
 
     def __call__(
         self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs
@@ -56,21 +65,30 @@ class ModelWrapper:
                 ),
                 guided=active.guided,
                 settings=active.settings,
-                equation=self._equation(active, x.device),
+                equation=self._equation(active, x, sizes_of(x, kwargs.get(SHAPES)), transformer_options, model),
                 control=control,
                 transformer_options=transformer_options,
+                blocks=active.blocks,
                 compiled=self.compiled(model, _other_wrappers(transformer_options)),
+                weights=active.weights,
                 kept=functools.partial(self._kept, executor.class_obj, active, x.device),
             )
-            apart = self.witness.blocks if self.adapter.block_lists and has_own_way(model) else ()
+            apart = self.adapter.blocks(plain(model)) if self.adapter.block_lists and has_own_way(model) else ()
             with (
                 _explained(model),
                 hooked(only_inside(apart)),
                 self.adapter.guided(model, call) as (context, options),
-                hooked(marks(model, call.compiled, call.use)),
+                hooked(marks(model, call.compiled, self._use(call, plain(model)))),
             ):
                 kwargs[name] = context
                 return executor(x, t, c_concat, kwargs.pop("c_crossattn"), control, options, **kwargs)
+
+    def _use(self, call, model):
+        """`call.use` of the model, and of each compiled part, which NAG may act in or not."""
+        if call.blocks is None or not call.compiled:
+            return lambda part: call.use
+        kinds = self.kinds(call.compiled, model, call.blocks)
+        return lambda part: (call.use, kinds.get(part))
 
     def _kept(self, model, active, device, number, make):
         patcher = model.current_patcher
@@ -88,9 +106,31 @@ class ModelWrapper:
 
         return rehearse
 
-    def _equation(self, active, device):
-        on_device = self.on_device(active.settings, device)
-        return Equation(*active.settings.numbers, on_device, active.statistics, self.witness)
+    def _equation(self, active, x, sizes, options, model):
+        numbers, device, chosen = active.settings.at(active.strength), x.device, active.settings.options
+        places = None
+        if active.regions is not None or len(set(active.weights)) > 1:
+            (strength,) = self.on_device((active.strength,), device)
+            as_set = self.on_device(active.settings.numbers, device)
+            numbers_at = functools.partial(active.settings.at, numbers=as_set)
+            plain = active.settings.at(active.strength * max(active.weights))
+            weights = self._weights(active, device, sizes, options, model)
+            places = Places(weights, strength, numbers_at, plain, self.on_device(plain, device))
+        offset, named = (chosen.vsf_offset,) if chosen.vsf_offset else (), (chosen.equation, chosen.vsf_offset)
+        on_device = self.on_device((*numbers, *offset), device)
+        return Equation(*numbers, on_device, active.statistics, self.witness, *named, places)
+
+    def _weights(self, active, device, sizes, options, model):
+        window = None if active.regions is None else window_of(options, self.retained)
+        areas = [(region.count, region.area) for region in active.regions or ()]
+        key = device, active.sources, tuple(areas), sizes, window
+        if key not in self.weights:
+            masks = layout = None
+            if active.regions is not None:
+                masks = masks_of_call(active.regions, active.weights, sizes, window).to(device)
+                layout = self.adapter.layout(model, len(sizes))
+            self.weights[key] = Weights(active.weights, device, masks, layout)
+        return self.weights[key]
 
 
 def _is_guided(rows, active, transformer_options):
@@ -117,6 +157,6 @@ def _explained(model):
         raise RuntimeError(OTHER_CODE.format(", ".join(foreign), type(error).__name__, error)) from error
 
 
-def _on_device(settings, device):
-    """nag_scale, nag_tau and nag_alpha as tensors; filled in there, so that the host does not wait."""
-    return tuple(torch.full((), value, dtype=torch.float32, device=device) for value in settings.numbers)
+def _on_device(numbers, device):
+    """Numbers as tensors; filled in there, so that the host does not wait."""
+    return tuple(torch.full((), value, dtype=torch.float32, device=device) for value in numbers)

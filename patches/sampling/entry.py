@@ -3,8 +3,8 @@ import comfy.conds
 import comfy.hooks
 from comfy.patcher_extension import WrappersMP
 
-from ..checks import check_fits, check_model, check_not_empty
-from ..models import find_adapter
+from ..checks import check_fits, check_model, check_not_empty, check_options
+from ..models import chosen_blocks, find_adapter
 from .hook_groups import explained_hooks
 from .memory import MemoryWrapper
 from .notices import of_settings
@@ -16,7 +16,8 @@ def guide_model(model, request: Request):
     """A clone of a ModelPatcher with which any sampler guides its positive.
 
     Raises:
-        ValueError: the model or the negative can't be used; see find_adapter, check_not_empty, check_fits, check_alone.
+        ValueError: the model or the negative can't be used; see find_adapter, check_not_empty, check_fits, check_alone,
+            check_options, chosen_blocks.
     """
     check_model(model)
     guided = model.clone()
@@ -28,9 +29,12 @@ def guide_model(model, request: Request):
         request.advise(of_settings(request.settings), True)  # not into the log: it is what was asked for
         return guided
     adapter = find_adapter(model.model, request.settings.options.unknown_models)
-    check_alone(adapter, guided.model_options)  # what comes behind is seen when a run starts
+    # What comes behind is seen when a run starts.
+    check_alone(adapter, guided.model_options)
+    check_options(adapter, request.settings.options, guided.model_options.get("transformer_options", {}))
     if request.negative is not None:
         check_fits(adapter, model.model.diffusion_model, request.negative)
+    chosen_blocks(adapter, model.model, request.settings.options.blocks)  # raises where it has not these
     guided.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, MemoryWrapper(request))
     guided.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, SamplingWrapper(request))
     return guided

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import comfy.conds
 import torch
 
+from ..blocks import Label
 from ..settings import Settings
 from .negative import Negative
+from .region import Region
+from .schedule import Schedule
 from .statistics import Statistics
 
 SPLIT_BATCH = (
@@ -21,7 +24,8 @@ SPLIT_BATCH = (
 class Guidance:
     """How the rows of one conditioning are guided: when (low <= sigma <= high), by what, and how strongly.
 
-    What that does is counted in `statistics`, unless it is None.
+    What that does is counted in `statistics`, unless it is None. The strength follows `schedule`; None: it stays.
+    It acts in `blocks`; None: in all.
     """
 
     settings: Settings
@@ -29,6 +33,8 @@ class Guidance:
     low: float
     high: float
     statistics: Statistics | None = None
+    schedule: Schedule | None = None
+    blocks: frozenset[Label] | None = None
 
     def repeated(self, rows: int) -> "Guidance":
         return dataclasses.replace(self, negatives=tuple(n.repeated(rows) for n in self.negatives))
@@ -37,22 +43,27 @@ class Guidance:
         """Whether rows with the one and rows with the other can be guided in one model call."""
         return self is other or (
             (self.settings, self.low, self.high) == (other.settings, other.low, other.high)
+            and self.schedule == other.schedule
             and self.statistics is other.statistics
             and [n.signature() for n in self.negatives] == [n.signature() for n in other.negatives]
         )
 
     def always(self) -> bool:
         """Whether it acts at every sigma with all of its negatives, so that nobody needs to ask for sigma."""
-        return all(part.low <= 0 and part.high == math.inf for part in (self, *self.negatives))
+        return self.schedule is None and all(p.low <= 0 and p.high == math.inf for p in (self, *self.negatives))
 
     def acts_at(self, sigma: float) -> bool:
         return bool(self.in_force(sigma))
 
     def in_force(self, sigma: float) -> list[Negative]:
         """The negatives that hold at this sigma; none where NAG does not act."""
-        if not self.low <= sigma <= self.high:
+        if not self.low <= sigma <= self.high or self.strength_at(sigma) == 0:
             return []
         return [n for n in self.negatives if n.low <= sigma <= n.high]
+
+    def strength_at(self, sigma: float) -> float:
+        """What the dial and the schedule make of it at this sigma."""
+        return self.settings.strength * (1.0 if self.schedule is None else self.schedule.at(sigma))
 
 
 @dataclass(frozen=True)
@@ -60,14 +71,21 @@ class Active:
     """The negative of a model call in which NAG acts: see ModelCall for the fields.
 
     Args:
+        strength: see Guidance.strength_at; the settings' own is in it, and the largest weight, if there are no masks.
+        weights: of each entry, where it has no mask.
+        regions: of the guided rows, one after the other; None if there are no masks.
         sources: of each entry, what it is made of: the same sources, the same entry.
     """
 
     settings: Settings
+    strength: float
     entries: tuple[dict, ...]
     sources: tuple[Hashable, ...]
     guided: tuple[slice, ...]
     statistics: Statistics | None
+    blocks: frozenset[Label] | None
+    weights: tuple[float, ...] = ()
+    regions: tuple[Region, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,11 +96,15 @@ class Rows:
         count: how many.
         guidance: of these rows, or of those that they may ride beside.
         guided: whether it is theirs.
+        n_text: how many tokens their own text has.
+        area: see Region.
     """
 
     count: int
     guidance: Guidance
     guided: bool
+    n_text: int = 0
+    area: tuple[int, ...] | None = None
 
 
 class GuidanceRows(comfy.conds.CONDRegular):
@@ -95,15 +117,20 @@ class GuidanceRows(comfy.conds.CONDRegular):
     def __init__(self, *cond: Rows):
         super().__init__(cond)
 
-    def process_cond(self, batch_size, **kwargs):
+    def process_cond(self, batch_size, area=None, **kwargs):
         (rows,) = self.cond  # ComfyUI batches conditionings after this
+        area = None if area is None else tuple(area)
         guidance = rows.guidance.repeated(batch_size) if rows.guided else rows.guidance
-        return GuidanceRows(Rows(batch_size, guidance, rows.guided))
+        return GuidanceRows(dataclasses.replace(rows, count=batch_size, guidance=guidance, area=area))
 
     def can_concat(self, other):
         # ComfyUI compares each with the first only. An unguided row fits anything, so it goes by the guidance that it
         # may ride beside; else it would bring together rows whose guidance differs.
-        return self.cond[0].guidance.batches_with(other.cond[0].guidance)
+        rows, others = self.cond[0], other.cond[0]
+        # ComfyUI repeats texts until all have a length. That changes nothing, unless another's keys are beside them.
+        if rows.guidance.settings.options.equation == "vsf" and rows.n_text != others.n_text:
+            return False
+        return rows.guidance.batches_with(others.guidance)
 
     def concat(self, others):
         return GuidanceRows(*self.cond, *(rows for other in others for rows in other.cond))
@@ -135,7 +162,15 @@ class GuidanceRows(comfy.conds.CONDRegular):
         entries = tuple(_of_all([entry.given for entry in of_rows] * times) for of_rows in zip(*parts))
         source = lambda entry: (entry.source, len(entry.tokens))
         sources = tuple(tuple(map(source, of_rows)) * times for of_rows in zip(*parts))
-        return Active(guidances[0].settings, entries, sources, self._guided_slices(times), guidances[0].statistics)
+        first, guided = guidances[0], self._guided_slices(times)
+        strength, weights, regions = first.strength_at(sigma), tuple(n.weight for n in parts[0]), None
+        if all(n.mask is None for n in parts[0]):
+            strength *= max(weights)
+        else:
+            areas = [(rows.count, rows.area) for rows in self.cond if rows.guided]
+            regions = tuple(Region(*each, tuple(n.mask for n in part)) for each, part in zip(areas, parts)) * times
+        of_entries = entries, sources, guided, first.statistics, first.blocks, weights, regions
+        return Active(first.settings, strength, *of_entries)
 
     def _times(self, n_rows):
         batched = sum(rows.count for rows in self.cond)

@@ -1,5 +1,8 @@
 """The negative, encoded as the model encodes its own conditionings."""
+import dataclasses
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import comfy.samplers
@@ -9,6 +12,17 @@ import torch
 from ..checks import check_inputs, check_widths
 from ..models import Adapter
 from ..settings import single
+from .mask import mask_of, weight_of
+
+NO_LAYOUT = (
+    "The NAG negative has a mask or an area, and of this model ({}) NAG does not know which token shows which part of "
+    "the picture. Take the mask or the area out of the NAG negative; a weight may stay, by Conditioning (Set Area "
+    "Strength)."
+)
+TWO_WEIGHTS = (
+    "The entries of the NAG negative have unequal weights or masks, and this model's attention ({}) takes none for "
+    "parts of a text. Give all of them the same, or use one entry."
+)
 
 
 @dataclass(frozen=True)
@@ -21,6 +35,9 @@ class Negative:
         low, high: the sigmas between which the entry holds, both included.
         further: what else the model is given of its text, by name: tensors of the same rows, or values.
         source: stands for the entry, however many rows it has.
+        weight: how much it counts, at least 0; 1 is as much as NAG is set to.
+        mask: how strong it is at each place of the run's latent, the weight included: (1 or rows of the run, *sizes),
+            float32; None where it is as strong as its weight everywhere.
     """
 
     tokens: torch.Tensor
@@ -29,15 +46,18 @@ class Negative:
     high: float = math.inf
     further: dict = field(default_factory=dict)
     source: object = field(default_factory=object, compare=False)
+    weight: float = 1.0
+    mask: torch.Tensor | None = None
 
     def repeated(self, rows: int) -> "Negative":
         repeat = lambda value: comfy.utils.repeat_to_batch_size(value, rows) if torch.is_tensor(value) else value
         further = {name: repeat(value) for name, value in self.further.items()}
-        return Negative(repeat(self.tokens), repeat(self.pooled), self.low, self.high, further, self.source)
+        return dataclasses.replace(self, tokens=repeat(self.tokens), pooled=repeat(self.pooled), further=further)
 
     def signature(self) -> tuple:
         """What two entries must have in common to guide rows of one model call, however many rows each has."""
-        return _shape(self.tokens), _shape(self.pooled), self.low, self.high, _shape(self.further)
+        regions = self.weight, self.mask is None
+        return _shape(self.tokens), _shape(self.pooled), self.low, self.high, _shape(self.further), regions
 
     @property
     def given(self) -> dict:
@@ -46,30 +66,61 @@ class Negative:
         return {"c_crossattn": self.tokens, **pooled, **self.further}
 
 
-def encode_negative(model, adapter: Adapter, entries: list[dict], noise, **run) -> tuple[Negative, ...]:
-    """Encode a negative as the model encodes its own conditionings.
+def encode_negative(
+    model, adapter: Adapter, entries: list[dict], noise, sizes: Sequence[int] | None = None, **run
+) -> tuple[Negative, ...]:
+    """Encode a negative as the model encodes its own conditionings; without the entries that count nowhere.
 
     Args:
         model: the comfy.model_base.BaseModel that samples.
         entries: conditionings as a guider holds them (comfy.sampler_helpers.convert_cond), not yet encoded.
         noise: (batch, channels, ...), of the run; its device is where the negative is kept.
+        sizes: of the picture's latent without batch and channels, where it is not the noise's: packed with sound.
         run: what else ComfyUI tells a model of the run: latent_image, denoise_mask, seed.
 
     Raises:
-        ValueError: the negative has no text, or was made by a text encoder that is not the model's.
+        ValueError: the negative has no text, or was made by a text encoder that is not the model's, or it has a mask
+            that can't be brought to the model's tokens.
     """
     for entry in entries:
         check_widths(adapter, model.diffusion_model, entry.get("cross_attn"), entry.get("pooled_output"))
-    entries = list(entries)
+    entries, sizes = list(entries), noise.shape[2:] if sizes is None else sizes
     comfy.samplers.calculate_start_end_timesteps(model, entries)
     comfy.samplers.encode_model_conds(model.extra_conds, entries, noise, noise.device, "negative", **run)
     for entry in entries:
         check_inputs("NAG negative", adapter, entry["model_conds"])
-    return tuple(_encoded(entry, adapter, model, noise.device) for entry in entries)
+    encoded = [_encoded(entry, adapter, model, noise, sizes) for entry in entries]
+    negatives = tuple(negative for negative in encoded if negative.weight > 0)
+    _check_apart(adapter, negatives)
+    return negatives
 
 
-def _encoded(entry, adapter, model, device):
-    conds = entry["model_conds"]
+def _region(entry, adapter, net, noise, sizes):
+    """The weight of an entry, 0 if it counts nowhere, and its mask."""
+    weight, mask = weight_of(entry), mask_of(entry, sizes, len(noise), noise.device)
+    if mask is None or mask.is_meta:
+        return weight, mask
+    least, most = (value.item() for value in mask.aminmax())
+    if least == most:
+        return most, None
+    if adapter.layout(net, len(sizes)) is None:
+        raise ValueError(NO_LAYOUT.format(adapter.name))
+    return weight, mask
+
+
+def _check_apart(adapter: Adapter, negatives: Sequence[Negative]) -> None:
+    """Raise a ValueError where entries of unequal weights hold together, and the model's attention takes no bias."""
+    if adapter.weighs_keys:
+        return
+    for one, other in itertools.combinations(negatives, 2):
+        together = one.low <= other.high and other.low <= one.high
+        if together and not (one.mask is None and other.mask is None and one.weight == other.weight):
+            raise ValueError(TWO_WEIGHTS.format(adapter.name))
+
+
+def _encoded(entry, adapter, model, noise, sizes):
+    conds, device = entry["model_conds"], noise.device
+    weight, mask = _region(entry, adapter, model.diffusion_model, noise, sizes)
     pooled = conds["y"].cond.to(device) if adapter.pooled_width(model.diffusion_model) is not None else None
     further = {name: conds[name].cond for name in adapter.text_inputs if name in conds}
     for name, of_text in adapter.shared_inputs.items():
@@ -81,6 +132,8 @@ def _encoded(entry, adapter, model, device):
         single(entry.get("timestep_end", 0.0)),
         single(entry.get("timestep_start", math.inf)),
         {name: value.to(device) if torch.is_tensor(value) else value for name, value in further.items()},
+        weight=weight,
+        mask=mask,
     )
 
 

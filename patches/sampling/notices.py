@@ -21,6 +21,11 @@ BLANK = (
 SAME = "The NAG negative is the same as the positive, so NAG changes nothing. Write into it what is not to be shown."
 TOWARDS = "nag_scale is {:g}. Below 1 NAG moves the picture towards the negative; 1 is off, more moves away from it."
 OFF = "{} is {}, which is off, so NAG changes nothing. Raise it, or set what is recommended."
+ALL_ZERO = "All strengths of NAG Options are 0, which is off, so NAG changes nothing. Raise one of them."
+NOWHERE = (
+    "The NAG negative has a strength of 0, or a mask that is 0 everywhere, so NAG changes nothing. Raise the strength, "
+    "or draw the mask."
+)
 REPLACED = "Replaced by {}, so {} is not used. Take one of the two out."
 THE_MODELS, THIS_NODES = "the model's NAG", "this node's NAG"
 IGNORED = REPLACED.format("NAG Conditioning on the positive", THE_MODELS)
@@ -67,6 +72,8 @@ def of_settings(settings: Settings) -> list[str]:
     """What to say of settings, some of which may be None."""
     if settings.strength == 0:
         return [OFF.format("strength", 0)]
+    if settings.options.all_zero:
+        return [ALL_ZERO]
     if settings.off:
         return [OFF.format(*(("nag_scale", 1) if settings.nag_scale == 1 else ("nag_alpha", 0)))]
     towards = settings.nag_scale is not None and settings.nag_scale < 1

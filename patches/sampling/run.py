@@ -4,17 +4,20 @@ import itertools
 import logging
 
 import comfy.sampler_helpers
+import torch
 from comfy.patcher_extension import WrappersMP
 
-from ..checks import check_inputs, check_text
-from ..models import Adapter, Undeclared, check_forwards, find_adapter, settled
+from ..checks import check_inputs, check_options, check_text
+from ..models import Adapter, Undeclared, check_forwards, chosen_blocks, find_adapter, settled
 from ..models.compiled import plain
 from .call import ModelWrapper
 from .guidance import Guidance, GuidanceRows, Rows
 from .hook_groups import check_loras, drop_hook
 from .negative import encode_negative
-from .notices import IGNORED, NEGATIVE_IS_GUIDED, NO_NEGATIVE, TWO_NAGS, of_request, say, telling
+from .notices import IGNORED, NEGATIVE_IS_GUIDED, NO_NEGATIVE, NOWHERE, TWO_NAGS, of_request, say, telling
+from .region import picture_sizes
 from .request import KEY, Request
+from .schedule import schedule_of
 from .statistics import Statistics
 from .watch import Watch
 from .witness import Witness
@@ -61,26 +64,31 @@ class SamplingWrapper:
         if to_guide:
             adapter = _settled(adapter, model, to_guide, guider, noise, model_options)
         for request, conditionings in to_guide:
+            check_options(adapter, request.settings.options, model_options.get("transformer_options", {}))
             for conditioning in conditionings:
                 check_text("positive", adapter, model.diffusion_model, conditioning.get("cross_attn"))
                 check_inputs("positive", adapter, conditioning["model_conds"])
             negatives = negative_entries(request, guider)
-            guidance = make_guidance(model, adapter, request, negatives, guider, noise, run)
+            guidance = make_guidance(model, adapter, request, negatives, guider, noise, sigmas, run)
             said = of_request(request, guidance.settings, _texts(negatives), _texts(conditionings))
+            said += [] if guidance.negatives else [NOWHERE]
             say(request, [*said, *adapter.notices], idle=bool(said))
+            if not guidance.negatives:
+                for conditioning in conditionings:
+                    conditioning["model_conds"].pop(KEY, None)
+                continue
             if request.report is not None and guidance.settings.options.statistics:
                 guidance = dataclasses.replace(
                     guidance, statistics=Statistics(sigmas.tolist(), noise.device, request.report)
                 )
             for conditioning in conditionings:
-                conditioning["model_conds"][KEY] = GuidanceRows(Rows(1, guidance, guided=True))
+                conditioning["model_conds"][KEY] = _rows(conditioning, guidance, guided=True)
             guidances.append(guidance)
         if adapter.mixes_rows and guidances:
-            unguided = GuidanceRows(Rows(1, guidances[0], guided=False))
             for conditioning in itertools.chain(*guider.conds.values()):
-                conditioning["model_conds"].setdefault(KEY, unguided)
+                conditioning["model_conds"].setdefault(KEY, _rows(conditioning, guidances[0], guided=False))
         statistics = [guidance.statistics for guidance in guidances if guidance.statistics is not None]
-        return statistics, _watched(guider, model_options, adapter)
+        return statistics, _watched(guider, model_options, adapter, guidances)
 
     def _requests(self, conds, model_options):
         """All that have a part in a run: those that its model and its conditionings bring."""
@@ -150,11 +158,16 @@ def _settled(adapter, model, to_guide, guider, noise, model_options):
     return adapter
 
 
+def _rows(conditioning, guidance, guided):
+    text = conditioning.get("cross_attn")
+    return GuidanceRows(Rows(1, guidance, guided, 0 if text is None else text.shape[1]))
+
+
 def _texts(conditionings):
     return [conditioning["cross_attn"] for conditioning in conditionings]
 
 
-def _watched(guider, model_options, adapter):
+def _watched(guider, model_options, adapter, guidances):
     """Put in place what watches the run and its model calls; gives the witness.
 
     A model and a conditioning that both bring NAG share these wrappers.
@@ -163,12 +176,16 @@ def _watched(guider, model_options, adapter):
     wrappers = model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
     of_calls = wrappers.setdefault(WrappersMP.APPLY_MODEL, {})
     if KEY not in of_calls:
-        witness = Witness(diffusion_model, adapter.blocks(diffusion_model))
-        of_calls[KEY] = [ModelWrapper(adapter, witness)]
+        witness = Witness(diffusion_model)
+        retained = getattr(model_options.get("context_handler"), "latent_retain_index_list", ())
+        of_calls[KEY] = [ModelWrapper(adapter, witness, retained)]
         of_run = guider.model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
         others = of_run.get(WrappersMP.PREDICT_NOISE, {})
         of_run[WrappersMP.PREDICT_NOISE] = {KEY: [Watch(guider, witness)], **others}  # in front of LazyCache's
     (wrapper,) = of_calls[KEY]
+    for label, modules in adapter.labelled(diffusion_model).items():
+        if any(guidance.blocks is None or label in guidance.blocks for guidance in guidances):
+            wrapper.witness.expect(modules)
     return wrapper.witness
 
 
@@ -207,7 +224,7 @@ def negative_entries(request: Request, guider) -> list[dict]:
 
 
 def make_guidance(
-    model, adapter: Adapter, request: Request, entries: list[dict], guider, noise, run: dict
+    model, adapter: Adapter, request: Request, entries: list[dict], guider, noise, sigmas: torch.Tensor, run: dict
 ) -> Guidance:
     """Encode a request's negative, as negative_entries gives it, and complete the request's settings.
 
@@ -215,13 +232,19 @@ def make_guidance(
         ValueError: the negative is not for this model, or it has a LoRA that no positive has.
     """
     check_loras(entries, itertools.chain(*(conds for kind, conds in guider.conds.items() if kind != "negative")))
-    settings = request.settings.completed(adapter.recommended(model))
+    settings = request.settings.filled(adapter.recommended(model))
     low, high = settings.sigma_range(model.model_sampling.percent_to_sigma)
-    guidance = Guidance(settings, encode_negative(model, adapter, entries, noise, **run), low, high)
+    schedule = schedule_of(settings.options, sigmas, low, high)
+    sizes = picture_sizes(noise, guider.conds)
+    negatives = encode_negative(model, adapter, entries, noise, sizes, **run)
+    blocks = chosen_blocks(adapter, model, settings.options.blocks)
+    guidance = Guidance(settings, negatives, low, high, schedule=schedule, blocks=blocks)
     logging.info(
-        "NAG: nag_scale %g, nag_tau %g, nag_alpha %g%s",
-        *(settings.nag_scale, settings.nag_tau, settings.nag_alpha),
+        "NAG: nag_scale %g, nag_tau %g, nag_alpha %g%s%s%s",
+        *settings.at(settings.strength),
         "" if guidance.always() else f", while sigma lies between {low:.4g} and {high:.4g}",
+        "" if schedule is None else f", schedule {settings.options.schedule}",
+        "" if blocks is None else f", blocks {settings.options.blocks}",
     )
     return guidance
 

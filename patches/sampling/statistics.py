@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch.linalg import vector_norm
 
-from ..arithmetic.equation import tokens_at_once
+from ..arithmetic.equation import Number, extrapolated, in_chunks, tokens_at_once
+from ..settings import CAPPED
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,12 @@ class Statistics:
         """Called before a model call there. A compiled graph may not look whether it is the first to count."""
         self.sums.setdefault(device, torch.zeros(4, device=device))
 
-    def add(self, positive: torch.Tensor, negative: torch.Tensor, scale: float, tau: float, alpha: float) -> None:
+    def add(
+        self, positive: torch.Tensor, negative: torch.Tensor, *numbers: Number, equation: str = "nag"
+    ) -> None:
         """Count in what `equation.guide` is about to do with these features."""
-        tokens = tokens_at_once(positive)
-        for z_pos, z_neg in zip(positive.split(tokens, -2), negative.split(tokens, -2)):
-            sums = measure(z_pos, z_neg, scale, tau, alpha)
+        for part in in_chunks(tokens_at_once(positive), positive, negative, *numbers):
+            sums = measure(*part, equation)
             self.sums[sums.device] = self.sums.get(sums.device, 0) + sums
 
     def end_step(self, step: int) -> None:
@@ -89,24 +91,35 @@ class Statistics:
 
 
 def measure(
-    positive: torch.Tensor, negative: torch.Tensor, scale: float, tau: float, alpha: float
+    positive: torch.Tensor,
+    negative: torch.Tensor,
+    scale: Number,
+    tau: Number,
+    alpha: Number,
+    equation: str = "nag",
 ) -> torch.Tensor:
     """(4,), float32: the number of tokens, and the sums over them of r, of r > tau, and of |z - z+| / |z+|.
 
-    Tokens whose positive features are all zero, which stay zero, are left out.
+    Tokens whose positive features are all zero are left out: most equations leave them so. So are those at which NAG
+    does not act, by a mask.
 
     Args:
         positive, negative: (..., tokens, features), of equal shape.
-        scale, tau, alpha: as for `equation.guide`.
+        scale, tau, alpha, equation: as for `equation.guide`. Where it neither caps nor blends, no token is clipped.
     """
-    z_pos, z_neg = positive.float(), negative.float()
-    extrapolated = torch.lerp(z_neg, z_pos, scale)
+    z_pos = positive.float()
+    z = extrapolated(z_pos, negative, scale, equation)
     norm = vector_norm(z_pos, ord=1, dim=-1, keepdim=True)
     there = norm > 0
-    ratio = vector_norm(extrapolated, ord=1, dim=-1, keepdim=True) / norm
-    normalised = extrapolated * (tau / ratio).clamp_max(1)
-    moved = alpha * vector_norm(normalised - z_pos, ord=1, dim=-1, keepdim=True) / norm
-    counted = (torch.ones_like(norm), ratio, (ratio > tau).float(), moved)
+    ratio = vector_norm(z, ord=1, dim=-1, keepdim=True) / norm
+    if equation in CAPPED:
+        clipped, z = ratio > tau, z * (tau / ratio).clamp_max(1)
+    else:
+        clipped, alpha = torch.zeros_like(there), (scale != 1) * 1.0
+    if torch.is_tensor(alpha):
+        there = there & (alpha != 0)
+    moved = alpha * vector_norm(z - z_pos, ord=1, dim=-1, keepdim=True) / norm
+    counted = (torch.ones_like(norm), ratio, clipped.float(), moved)
     return torch.stack([torch.where(there, value, 0).sum() for value in counted])
 
 

@@ -1,5 +1,5 @@
 """Tells a run in which NAG guides nothing, though it should, from one in which there is nothing to do."""
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -24,19 +24,23 @@ class Witness:
 
     Args:
         model: the diffusion model.
-        blocks: those of its modules in which its text meets its image.
 
     Attributes:
+        blocks: those of its modules in which its text meets its image, and NAG is to act.
         guided: attention was guided. Set where the model is traced, too, so it is never read there.
     """
 
-    def __init__(self, model: torch.nn.Module | None = None, blocks: Sequence[torch.nn.Module] = ()):
-        self.model, self.blocks = model, blocks
+    def __init__(self, model: torch.nn.Module | None = None):
+        self.model, self.blocks = model, []
         self.guided = False
         self._asked = False  # for a prediction in which NAG was to act
         self._called = False  # the model
         self._seen = _Seen()
         self._listeners = []  # the hooks of the prediction at work
+
+    def expect(self, modules: Iterable[torch.nn.Module]) -> None:
+        """NAG is to act in these."""
+        self.blocks += [module for module in modules if module not in self.blocks]
 
     @contextmanager
     def prediction(self) -> Iterator[None]:

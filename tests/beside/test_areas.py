@@ -4,12 +4,15 @@ Each run is compared with the same run of ComfyUI's in which the oracle answers 
 """
 from functools import partial
 
+import comfy.sampler_helpers
+import comfy.samplers
 import pytest
 import torch
 
 from families import BY_NAME
 from oracle.equation import Nag
-from oracle.sampling import guided_by
+from oracle.places import Places
+from oracle.sampling import guided_by, window_of
 from other_nodes import by_node, every_way, in_turn, unchanged
 from runs import Run, assert_close, custom_sample, difference
 from stock import stock
@@ -109,12 +112,26 @@ def test_regions_with_one_nag(nodes, family, name, by):
 @every_picture
 @pytest.mark.parametrize("name", REGIONS)
 def test_negative_in_regions(nodes, family, name):
-    """NAG's negative has no regions: its parts act together, wherever the positive does, and in their steps."""
+    """Its parts act together, each as strong as ComfyUI has it in each place, and in their steps."""
     run, patcher = Run(family, cfg=3.0, steps=4), family.patcher()
     negative = combined([region(prompt) for region, prompt in zip(REGIONS[name], prompts(family, 3))])
-    nag = Nag(negative)
+    nag = Nag(negative, places=places_of(negative, family))
     expected = run.sample(run.exact(patcher), guided_by(run.positive, nag), negative)
     assert_close(run.sample(model_node(nodes, patcher, nag), negative=negative), expected)
+
+
+def places_of(negative, family):
+    """By the multipliers that ComfyUI has for these conditionings."""
+    entries, x = comfy.sampler_helpers.convert_cond(negative), torch.ones(1, 1, *family.latent[1:])
+    comfy.samplers.resolve_areas_and_cond_masks_multidim(entries, x.shape[2:], x.device)
+    masks, weights = [], []
+    for entry in entries:
+        entry = {name: value for name, value in entry.items() if "percent" not in name}
+        part, mask = comfy.samplers.get_area_and_mult({**entry, "model_conds": {}}, x, None), torch.zeros_like(x)
+        mask[(slice(None), slice(None), *window_of(part.area))] = part.mult
+        masks.append(mask[:, 0])
+        weights.append(entry.get("strength", 1.0) * entry.get("mask_strength", 1.0))
+    return Places(tuple(masks), None if family is UNET else (2, 2), tuple(weights))
 
 
 @every_picture

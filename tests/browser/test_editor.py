@@ -388,6 +388,85 @@ def test_other_states(editor):
     assert not panel.root.locator("img").count()
 
 
+HEIGHTS = "bars => bars.map(bar => Number(bar.getAttribute('height')))"
+
+
+def heights(panel):
+    """Of the steps' bars, in percent."""
+    return panel.root.locator("g.step .bar").evaluate_all(HEIGHTS)
+
+
+def test_a_schedule_is_drawn_as_heights(editor):
+    panel = with_nag(editor, schedule="list", strengths="1, 0.5, 0.1, 0")
+    nag, options = the(editor, "NAGModel"), the(editor, "NAGOptions")
+    panel.says("NAG on in steps 1–3 of 8")
+    assert panel.bars() == ["on"] * 3 + ["off"] * 5
+    assert heights(panel) == pytest.approx([100, 50, 10] + [100] * 5)
+    assert panel.root.locator("g.on .rest").count() == 2
+    panel.root.locator("g.step").nth(1).hover()
+    panel.says(r"step 2 of 8 · σ 0\.\d+ · NAG on · strength 0\.5$")
+    put(editor, nag, strength=0.5)
+    panel.root.locator(".nag-detail").hover()
+    panel.says("alpha 0.125", ".nag-detail")
+    assert heights(panel) == pytest.approx([100, 50, 10] + [100] * 5)  # beside the node's own
+    panel.root.locator("g.step").nth(1).hover()
+    panel.says(r"NAG on · strength 0\.25$")
+    put(editor, nag, strength=1)
+    put(editor, options, strengths="1, strong")
+    panel.says("^strengths must be numbers with commas between")
+    put(editor, options, schedule="linear")
+    panel.says("in all 8 steps")
+    assert heights(panel) == pytest.approx([100 - 12.5 * step for step in range(8)])
+    editor.screenshot(f"editor schedule{' Nodes 2.0' * editor.vue_nodes}")
+    put(editor, options, schedule="constant")
+    panel.says("in all 8 steps")
+    editor.page.wait_for_function("() => !document.querySelector('.nag-panel .rest')", polling=50, timeout=15000)
+    assert heights(panel) == [100] * 8
+
+
+def test_what_is_not_as_usual_is_said(editor):
+    panel = with_nag(editor, equation="vsf")
+    nag, options, no = the(editor, "NAGModel"), the(editor, "NAGOptions"), editor.page.evaluate(FIND, "CLIPTextEncode")[1]
+    panel.says("^vsf · Flux: scale 5$", ".nag-detail")
+    put(editor, options, equation="orthogonal", blocks="double")
+    panel.says("^orthogonal · 2 of 4 blocks · Flux: scale 5 · tau 2.5 · alpha 0.25$", ".nag-detail")
+    put(editor, options, equation="nag", blocks="middle")
+    panel.says("^'middle' in blocks is not in this model. It has double 0 to 1 and single 0 to 1")
+    assert not panel.root.locator("svg").is_visible()
+    put(editor, options, blocks="all")
+    panel.says("^Flux: scale 5", ".nag-detail")
+    area = add(editor, "ConditioningSetAreaPercentage", 0, 900, width=1.0, height=0.5, strength=0.4)
+    connect(editor, no, "CONDITIONING", area, "conditioning")
+    connect(editor, area, "CONDITIONING", nag, "nag_negative")
+    notice(editor)
+    panel.says("^weight 0.4 · in a part of the picture · Flux: scale 5", ".nag-detail")
+
+
+def test_options_that_other_nodes_give(editor):
+    panel = with_nag(editor, blocks="all")
+    text = add(editor, "PrimitiveString", 100, 950, value="single 0")
+    connect(editor, text, "STRING", the(editor, "NAGOptions"), "blocks")
+    notice(editor)
+    panel.says("^1 of 4 blocks", ".nag-detail")
+
+
+def test_options_that_were_saved_with_fewer_inputs(editor):
+    with_nag(editor, end_percent=0.5, statistics=True)
+    graph = editor.graph()
+    (options,) = (node for node in graph["nodes"] if node["type"] == "NAGOptions")
+    options["widgets_values"] = options["widgets_values"][:6]
+    options.pop("widgets_values_named", None)
+    names = {widget["name"] for widget in options["inputs"] if "widget" in widget}
+    options["inputs"] = [each for each in options["inputs"] if each["name"] in names - {"equation", "blocks"}]
+    editor.load(graph)
+    panel = Panel(editor)
+    panel.says(r"NAG on in steps 1–\d of 8")
+    assert panel.detail() == "Flux: scale 5 · tau 2.5 · alpha 0.25"
+    inputs = editor.prompt()[str(options["id"])]["inputs"]
+    assert inputs["end_percent"] == 0.5 and inputs["statistics"] is True
+    assert [inputs[name] for name in ("equation", "schedule", "blocks")] == ["nag", "constant", "all"]
+
+
 def test_two_samplers_one_after_another(editor):
     """As Wan2.2's workflows have them, with one NAG Conditioning."""
     load, yes, *_ = editor.graph()["nodes"]

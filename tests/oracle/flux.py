@@ -12,7 +12,7 @@ from comfy.ldm.flux.layers import timestep_embedding
 from torch.nn.functional import silu
 
 from .dit import Others, Stream
-from .equation import attention, grid, guide, rotate
+from .equation import attention, flipped, flips, grid, guide, rotate
 
 
 def forward(net, x, t, cond, negative, nag):
@@ -31,17 +31,20 @@ def forward(net, x, t, cond, negative, nag):
         texts.append(Stream(net.txt_in(negative.tokens), base + net.vector_in(negative.pooled)))
     image = Stream(image, texts[0].vec)
     masks = attention_masks(cond.get("attention_mask"), texts)
+    if negative is not None and nag.places is not None:
+        bias = nag.places.joint_bias(image.x.shape[1])
+        masks[1] = bias if masks[1] is None else masks[1] + bias
     control = cond.get("control") or {}
     for i, block in enumerate(net.double_blocks):
-        run = partial(double_block, block, texts, image, rope, masks, nag)
+        run = partial(double_block, block, texts, image, rope, masks, nag and nag.within("double", i))
         others.around(("double_block", i), texts, [image], run)
         add_control(control.get("input", []), i, [image])
     images = [image]
     for i, block in enumerate(net.single_blocks):
-        def run(block=block):
+        def run(block=block, i=i):
             if len(images) < len(texts) and nag.image_stream == "separate":
                 images.append(Stream(image.x, texts[1].vec))
-            single_block(block, texts, images, rope, masks, nag)
+            single_block(block, texts, images, rope, masks, nag and nag.within("single", i))
 
         others.around(("single_block", i), texts, images, run)
         add_control(control.get("output", []), i, images)
@@ -80,7 +83,8 @@ def double_block(block, texts, image, rope, masks, nag):
     of_image = rope(q, heads), rope(k, heads), v
     of_texts = [start(text, block.txt_mod, block.txt_norm1, block.txt_attn) for text in texts]
     attended = [branch(of_text, of_image, heads, mask) for (of_text, _), mask in zip(of_texts, masks)]
-    finish(image, guided([z for _, z in attended], nag), rest, block.img_attn, block.img_norm2, block.img_mlp)
+    z = guided([z for _, z in attended], nag, [of_text for of_text, _ in of_texts], of_image, heads, masks)
+    finish(image, z, rest, block.img_attn, block.img_norm2, block.img_mlp)
     for text, (z, _), (_, text_rest) in zip(texts, attended, of_texts):
         finish(text, z, text_rest, block.txt_attn, block.txt_norm2, block.txt_mlp)
 
@@ -107,7 +111,7 @@ def single_block(block, texts, images, rope, masks, nag):
         branch(of_text, of_image, heads, mask)
         for (of_text, *_), (of_image, *_), mask in zip(of_texts, of_images, masks)
     ]
-    z = guided([z for _, z in attended], nag)
+    z = guided([z for _, z in attended], nag, [of_text for of_text, *_ in of_texts], started[0][0], heads, masks)
     for image, (_, mlp, gate) in zip(images, started):
         finish(image, z, mlp, gate)
     for text, (z_text, _), (_, mlp, gate) in zip(texts, attended, of_texts):
@@ -126,8 +130,19 @@ def branch(of_text, of_image, heads, mask):
     return attention(q, k, v, heads, mask).tensor_split((of_text[0].shape[1],), 1)
 
 
-def guided(z, nag):
-    return z[0] if len(z) == 1 else guide(*z, nag)
+def guided(z, nag, of_texts, of_image, heads, masks):
+    if len(z) == 1:
+        return z[0]
+    if not flips(nag):
+        return guide(*z, nag)
+    (_, *of_positive), (_, *of_negative) = of_texts
+    q, *image = of_image
+    known = [torch.cat(parts, 1) for parts in zip(of_positive, image)]
+    n_positive, n_negative = of_positive[0].shape[1], of_negative[0].shape[1]
+    of_positive_image = None if masks[0] is None else masks[0][..., n_positive:, :]
+    of_image = None if masks[1] is None else masks[1][..., n_negative:, :n_negative]
+    masks = of_positive_image, of_image
+    return flipped(q, known, of_negative, heads, nag, masks)
 
 
 def attention_masks(mask, texts):

@@ -5,6 +5,7 @@ would get in. Where a prompt modulates the image, too, what attends in both is t
 """
 import re
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +13,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from comfy.utils import repeat_to_batch_size
 
-from .equation import guide
+from .equation import flipped, flips, guide
 from .sampling import KEY, Run
 
 OVERRIDE = "optimized_attention_override"
@@ -25,6 +26,7 @@ OF_IMAGE = (
     "image_meta_size", "local_add_cond", "clip_img", "sca", "crp",
 )  # fmt: skip
 PAYLOAD, OF_TEXT = "minimax_payload", ("text_token_tags",)  # which holds the text's and the picture's
+COUNTED = "counted"  # in the place of the list's name: this knows blocks only in the order in which they run
 PATIENCE = 60  # seconds for the other thread to come
 
 
@@ -70,6 +72,7 @@ class _Lockstep:
 
     def __call__(self, executor, x, t, c_concat=None, c_crossattn=None, control=None, options=None, **values):
         nag, model = values.pop(KEY, None), executor.class_obj
+        nag = nag and nag.at(t[0])
         positive = {**values, "c_crossattn": c_crossattn}
         negative = None if nag is None else self.negative(model, nag, x, t)
         if negative is None:
@@ -106,13 +109,14 @@ class _Lockstep:
         return [module.register_forward_pre_hook(share) for module in at(path, model)]
 
     def meeting_at(self, model, meeting):
-        def meet(module, args):
+        def meet(number, module, args):
             features, n_text = args[0].clone(), 0 if self.tokens.cross else meeting.n_text[meeting.here.which]
             image = features[:, : features.shape[1] - n_text]
-            image.copy_(meeting.meet(meeting.here.which, image, True))
+            image.copy_(meeting.meet(meeting.here.which, image, number=number))
             return (features,)
 
-        return [layer.register_forward_pre_hook(meet) for layer in at(self.tokens.projection, model)]
+        layers = at(self.tokens.projection, model)
+        return [layer.register_forward_pre_hook(partial(meet, number)) for number, layer in enumerate(layers)]
 
     def negative(self, model, nag, x, t):
         to_sigma = model.model_sampling.percent_to_sigma
@@ -138,6 +142,16 @@ def at(path, model):
     return [module for name, module in model.named_modules() if path and pattern.fullmatch(name)]
 
 
+def added(mask, n_rows):
+    """A mask with all four axes, in float64, as it is added to the scores."""
+    if mask.ndim == 2:
+        mask = mask[:, None] if len(mask) == n_rows else mask[None]
+    mask = mask[:, None] if mask.ndim == 3 else mask
+    if mask.dtype == torch.bool:
+        return torch.zeros(mask.shape, dtype=torch.float64).masked_fill(~mask, -1e9)
+    return mask.double()
+
+
 class Meeting:
     """Two calls that meet.
 
@@ -152,6 +166,7 @@ class Meeting:
         self.n_image = dict(zip(n_image, ("picture", "sound"))) if isinstance(n_image, tuple) else {n_image: "picture"}
         self.met, self.barrier = [None, None], threading.Barrier(2)
         self.here = threading.local()
+        self.n_met = Counter(), Counter()  # by modality, in each of the two
 
     def override(self, which):
         def attend(func, q, k, v, heads, *args, **options):
@@ -169,17 +184,45 @@ class Meeting:
             out = attention(q, k, v, heads, *args, **options).clone()
             if meets:
                 image = slice(start, start + n_image)
-                out[:, image] = self.meet(which, out[:, image], self.nag.modality in ("both", modality))
+                given = self.keys_and_values(image, n, q, k, v, heads, *args, **options)
+                out[:, image] = self.meet(which, out[:, image], modality, given=given)
             return out.unflatten(-1, (heads, -1)).transpose(1, 2) if by_head else out
 
         return attend
 
-    def meet(self, which, z, guiding):
-        self.met[which] = z.double()
+    def meet(self, which, z, modality="picture", number=None, given=None):
+        """number: of the block, which may run more than once; None: it is the next. given: see keys_and_values."""
+        nag = self.nag.within(COUNTED, self.n_met[which][modality] if number is None else number)
+        nag = nag if self.nag.modality in ("both", modality) else None
+        self.n_met[which][modality] += 1
+        self.met[which] = z.double(), given
         self.barrier.wait(PATIENCE)
-        guided = guide(*self.met, self.nag) if guiding else self.met[0]
+        (z_pos, of_positive), (z_neg, of_negative) = self.met
+        if flips(nag):
+            guided = self.at_once(nag, *of_positive, *of_negative)
+        else:
+            guided = guide(z_pos, z_neg, nag)
         self.barrier.wait(PATIENCE)
         return guided.to(z)
+
+    def keys_and_values(self, image, n_text, q, k, v, heads, mask=None, *args, skip_reshape=False, **options):
+        """For vsf: of a run the image's queries, keys, values, their mask, which of them are the text's; and heads."""
+        if not flips(self.nag):
+            return None
+        if not skip_reshape:
+            by_head = lambda t: t.unflatten(-1, (-1, q.shape[-1] // heads)) if t.ndim == 3 else t
+            q, k, v = (by_head(t).transpose(1, 2) for t in (by_head(q), k, v))
+        k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
+        q, k, v = (t.transpose(1, 2).flatten(2).double() for t in (q, k, v))
+        if mask is not None:
+            mask = added(mask, len(q))
+            mask = mask[..., image, :] if not self.cross and mask.shape[-2] > 1 else mask
+        text = slice(0, None) if self.cross else slice(n_text) if image.start else slice(image.stop, None)
+        return q if self.cross else q[:, image], k, v, mask, text, heads
+
+    def at_once(self, nag, q, k, v, mask, text, heads, _, k_neg, v_neg, mask_neg, text_neg, __):
+        masks = mask, None if mask_neg is None else mask_neg[..., text_neg]
+        return flipped(q, (k, v), (k_neg[:, text_neg], v_neg[:, text_neg]), heads, nag, masks)
 
     def with_positives_image(self, t, axis, start, n_image):
         return t.slice_scatter(self.positives(t.narrow(axis, start, n_image)), axis, start, start + n_image)

@@ -4,6 +4,7 @@ What ComfyUI makes of conditionings (areas, masks, time ranges, latents to conca
 its functions; which rows are guided, when, and by what, is decided here.
 """
 import copy
+import dataclasses
 import math
 from itertools import pairwise
 
@@ -23,7 +24,12 @@ _exact_models = {}
 
 
 class Carried(CONDConstant):
-    """A Nag among what ComfyUI batches: rows share a model call if they share the Nag."""
+    """A Nag among what ComfyUI batches: rows share a model call if they share the Nag. Its masks are cut as x is."""
+
+    def process_cond(self, batch_size, area=None, **more):
+        if self.cond.places is None or area is None:
+            return self
+        return Carried(dataclasses.replace(self.cond, places=self.cond.places.within(window_of(area))))
 
     def can_concat(self, other):
         return self.cond is other.cond
@@ -121,12 +127,15 @@ class Run:
     def of_model(self, x, sigma, values):
         """What the model makes of x, given what ComfyUI gives it for these rows and their Nag."""
         nag = values.pop(KEY, None)
+        nag = nag and nag.at(sigma)
         sampling = self.model.model_sampling
         sigmas = sigma.expand(x.shape[0])
         model_input = sampling.calculate_input(sigmas.double(), x)
         if values.get("c_concat") is not None:
             model_input = torch.cat((model_input, values["c_concat"]), 1)
         negative = None if nag is None else self.negative_at(sigma, nag, x.shape[0])
+        if negative is not None and nag.places is not None:
+            nag = dataclasses.replace(nag, places=nag.places.of(negative))
         out = self.forward(self.net, model_input, sampling.timestep(sigmas).float(), values, negative, nag)
         return sampling.calculate_denoised(sigmas.double(), out, x)
 
@@ -135,17 +144,20 @@ class Run:
         to_sigma = self.model.model_sampling.percent_to_sigma
         if not max(to_sigma(nag.end_percent), nag.sigma_end) <= sigma <= to_sigma(nag.start_percent):
             return None
-        tokens, pooled = [], []
-        for entry in self.encoded({"negative": nag.negative})["negative"]:
+        tokens, pooled, which = [], [], []
+        for i, entry in enumerate(self.encoded({"negative": nag.negative})["negative"]):
             if entry.get("timestep_end", 0) <= sigma <= entry.get("timestep_start", math.inf):
                 conds = entry["model_conds"]
+                which.append(i)
                 tokens.append(conds["c_crossattn"].cond.double())
                 pooled.append(conds["y"].cond.double() if "y" in conds else None)
         if not tokens:
             return None
-        mean = None if pooled[0] is None else repeat_to_batch_size(torch.stack(pooled).mean(0), rows)
+        weights = [1.0 if nag.places is None else nag.places.plain[i] for i in which]
+        mean = None if pooled[0] is None else sum(w * each for w, each in zip(weights, pooled)) / sum(weights)
+        mean = None if mean is None else repeat_to_batch_size(mean, rows)
         lengths = tuple(entry.shape[1] for entry in tokens)
-        return Prompt(repeat_to_batch_size(torch.cat(tokens, 1), rows), mean, lengths)
+        return Prompt(repeat_to_batch_size(torch.cat(tokens, 1), rows), mean, lengths, tuple(which))
 
 
 class ExactModel:
@@ -158,9 +170,20 @@ class ExactModel:
         values |= {"c_concat": c_concat, "c_crossattn": c_crossattn, "control": control}
         if self.others is not None:
             values["others"] = self.others({**options, "original_shape": list(x.shape)})
+        if KEY in values:
+            values[KEY] = in_window(values[KEY], options.get("context_window"))
         run = Run(self.forward, executor.class_obj, x, x, None)
         values = {name: exact(value) for name, value in values.items()}
         return run.of_model(x.double(), t[0], values).to(x)
+
+
+def in_window(nag, window):
+    """A Nag for the frames that ComfyUI's context windows have cut out."""
+    if nag.places is None or window is None:
+        return nag
+    anchor = getattr(window, "causal_anchor_index", None)
+    frames = [*([] if anchor is None else [anchor]), *window.index_list]
+    return dataclasses.replace(nag, places=nag.places.within((frames,)))
 
 
 def window_of(area):

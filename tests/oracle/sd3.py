@@ -4,7 +4,7 @@ from functools import partial
 import torch
 
 from .dit import Others, Stream
-from .equation import attention, guide
+from .equation import attention, flipped, flips, guide
 
 
 def forward(net, x, t, cond, negative, nag):
@@ -18,7 +18,8 @@ def forward(net, x, t, cond, negative, nag):
     others = cond.get("others") or Others()
     residuals = (cond.get("control") or {}).get("output", [])
     for i, block in enumerate(net.joint_blocks):
-        others.around(("double_block", i), texts, [image], partial(joint_block, block, texts, image, nag))
+        run = partial(joint_block, block, texts, image, nag and nag.within("joint", i))
+        others.around(("double_block", i), texts, [image], run)
         if i < len(residuals) and residuals[i] is not None:
             image.x = image.x + residuals[i]
     out = net.unpatchify(net.final_layer(image.x, vec), hw=x.shape[-2:])
@@ -35,7 +36,11 @@ def joint_block(block, texts, image, nag):
     of_image = Half(block.x_block, image)
     of_texts = [Half(block.context_block, text) for text in texts]
     z = [attend(of_image, [text, of_image]) for text in of_texts]
-    z = z[0] if len(z) == 1 else guide(*z, nag)
+    if len(z) > 1 and flips(nag):
+        known = [torch.cat((part(of_texts[0]), part(of_image)), 1) for part in (lambda h: h.k, lambda h: h.v)]
+        z = flipped(of_image.q, known, (of_texts[1].k, of_texts[1].v), of_image.heads, nag)
+    else:
+        z = z[0] if len(z) == 1 else guide(*z, nag)
     if not block.context_block.pre_only:
         for text, half in zip(texts, of_texts):
             text.x = half.finish(attend(half, [half, of_image]))

@@ -3,7 +3,7 @@ import torch
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, Upsample, timestep_embedding
 
-from .equation import attention, guide
+from .equation import attention, flipped, flips, guide
 
 
 class Others:
@@ -102,4 +102,13 @@ class CrossAttention:
         z_pos = self.others.cross_attention(attn, x, self.text, block)
         if self.negative is None:
             return z_pos
-        return guide(z_pos, self.others.cross_attention(attn, x, self.negative.tokens, block), self.nag)
+        nag, text = self.nag.within(*block[:2]), self.negative.tokens
+        bias = None if self.nag.places is None else self.nag.places.bias(x.shape[1])
+        if flips(nag):
+            keys = [(attn.to_k(text), attn.to_v(text)) for text in (self.text, text)]
+            return flipped(attn.to_q(x), *keys, attn.heads, nag, (None, bias))
+        if bias is None:
+            z_neg = self.others.cross_attention(attn, x, text, block)
+        else:
+            z_neg = attention(attn.to_q(x), attn.to_k(text), attn.to_v(text), attn.heads, bias)
+        return guide(z_pos, z_neg, nag)

@@ -6,7 +6,7 @@ from comfy.ldm.wan.model import sinusoidal_embedding_1d
 from torch.nn.functional import gelu
 
 from .dit import Others, Stream
-from .equation import attention, grid, guide, rotate
+from .equation import attention, flipped, flips, grid, guide, rotate
 
 ROPE_THETA = 10000
 
@@ -24,12 +24,14 @@ def forward(net, x, t, cond, negative, nag):
     picture = None
     if "clip_fea" in cond and net.img_emb is not None:
         picture = net.img_emb(cond["clip_fea"])
-    run = lambda layer, stream, texts: block(layer, stream, modulation, grid(*sizes), texts, picture, nag)
+    def run(label, layer, stream, texts):
+        block(layer, stream, modulation, grid(*sizes), texts, picture, nag and nag.within(*label))
+
     control = Vace(net, cond, video.x, run) if "vace_context" in cond else None
     others = cond.get("others") or Others()
     for i, layer in enumerate(net.blocks):
         prompts = [Stream(text) for text in texts]
-        others.around(("double_block", i), prompts, [video], partial(run, layer, video, prompts))
+        others.around(("double_block", i), prompts, [video], partial(run, ("blocks", i), layer, video, prompts))
         if control is not None:
             control.add_to(video, i, prompts)
     shift, scale = (net.head.modulation + time[:, None]).unsqueeze(2).unbind(1)
@@ -56,8 +58,13 @@ def self_attention(layer, x, positions):
 
 def cross_attention(layer, x, texts, picture, nag):
     q = layer.norm_q(layer.q(x))
-    z = [attention(q, layer.norm_k(layer.k(text.x)), layer.v(text.x), layer.num_heads) for text in texts]
-    z = z[0] if len(z) == 1 else guide(*z, nag)
+    masks = [None] + [None if nag is None or nag.places is None else nag.places.bias(x.shape[1]) for _ in texts[1:]]
+    keys = [(layer.norm_k(layer.k(text.x)), layer.v(text.x)) for text in texts]
+    z = [attention(q, *each, layer.num_heads, mask) for each, mask in zip(keys, masks)]
+    if len(z) > 1 and flips(nag):
+        z = flipped(q, *keys, layer.num_heads, nag, masks)
+    else:
+        z = z[0] if len(z) == 1 else guide(*z, nag)
     if picture is not None:
         k, v = layer.norm_k_img(layer.k_img(picture)), layer.v_img(picture)
         z = z + attention(q, k, v, layer.num_heads)
@@ -82,5 +89,5 @@ class Vace:
         for control, strength in zip(self.videos, self.strengths):
             if number == 0:
                 control.x = layer.before_proj(control.x) + self.tokens
-            self.run(layer, control, texts)
+            self.run(("vace", number), layer, control, texts)
             video.x = video.x + layer.after_proj(control.x) * strength

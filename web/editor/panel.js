@@ -5,7 +5,7 @@ import { draw, makePicture } from "./picture.js"
 import { STRENGTH } from "./numbers.js"
 import { Presets } from "./presets.js"
 import { hasStatistics, toggleStatistics } from "./settings.js"
-import { describe, describeWhole, headline, hint, means, stepsOf } from "./steps.js"
+import { describe, describeWhole, factsOf, headline, hint, means, stepsOf } from "./steps.js"
 import { number, text } from "./text.js"
 
 const HEIGHT = 126 // px
@@ -40,6 +40,7 @@ export class Panel {
     this.picture = makePicture()
     this.headline = make("div", "nag-headline")
     this.hint = make("div", "nag-hint")
+    this.facts = make("div", "nag-facts")
     this.detail = make("div", "nag-detail")
     this.presets = new Presets(this.app, this.node, this.t)
     this.button = make("button", "nag-statistics", this.t("statistics"))
@@ -51,7 +52,7 @@ export class Panel {
     const controls = make("div", "nag-controls")
     controls.append(this.presets.select, this.button, this.compare)
     this.root = make("div", "nag-panel")
-    this.root.append(this.headline, this.hint, this.picture.root, this.detail, controls)
+    this.root.append(this.headline, this.hint, this.picture.root, this.facts, this.detail, controls)
     this.listen()
   }
 
@@ -111,16 +112,24 @@ export class Panel {
     this.hint.textContent = warning === null ? hint(t, plan, this.node) : ""
     const mean = this.root.classList.contains("nag-idle") ? null : means(runs)
     this.showMeasures(mean)
-    this.detail.replaceChildren(mean ? make("span", "nag-advice", advice(t, mean, dialOf(this.node))) : this.summary())
+    this.showDetail(mean && advice(t, mean, dialOf(this.node, plan.settings?.capped ?? true)))
+  }
+
+  // Before a run, what is not as usual and the numbers share a line; the advice behind it has one of its own.
+  showDetail(advised) {
+    const facts = factsOf(this.t, this.plan).join(" · ")
+    this.facts.textContent = this.facts.title = advised ? facts : ""
+    if (advised) this.detail.replaceChildren(make("span", "nag-advice", advised))
+    else this.detail.replaceChildren(make("span", "nag-fact", facts), facts && " · ", this.summary())
     this.detail.title = this.detail.textContent
   }
 
-  // In place of the advice before a run: the family, and the numbers in effect.
+  // The family, and the numbers in effect that are used.
   summary() {
     const { family, settings } = this.plan
     const known = STRENGTH.filter((name) => settings?.[name] != null)
     const numbers = known.map((name) => `${name.slice(4)} ${number(settings[name])}`).join(" · ")
-    return make("span", "", [family, numbers].filter(Boolean).join(": "))
+    return [family, numbers].filter(Boolean).join(": ")
   }
 
   // measured: { ratio, clipped, moved }, of a step or on average; null if there is none.

@@ -1,10 +1,11 @@
-// The picture: a bar for each step, coloured where NAG acts; after a run, what it did there.
+// The picture: a bar for each step, coloured where NAG acts, as high as it is strong; after a run, what it did there.
 import { number } from "./text.js"
 
 const SVG = "http://www.w3.org/2000/svg"
 const GAP = 0.03 // between sampler runs, as a share of the steps
 const HEIGHT = 100
 const ROOM = 1.15 // above the highest ratio
+const LEAST = 0.05 // of the height, else it could not be seen that NAG acts
 
 // Gives { root, svg, axes, measures }: axes has the scales, in letters that do not stretch with the picture; measures
 // is the place beside it for what legend.js makes.
@@ -58,9 +59,11 @@ function bar(step, x, width, describe) {
   const [left, wide] = [x + inset, 1 - 2 * inset]
   const state = step.done ? "done" : step.on ? "on" : "off"
   const group = element("g", { class: `step ${state}` })
-  group.append(element("rect", { class: "bar", x: left, y: 0, width: wide, height: HEIGHT }))
+  const share = state === "off" ? 1 : Math.max(step.height, LEAST)
+  if (share < 1) group.append(element("rect", { class: "rest", x: left, y: 0, width: wide, height: HEIGHT }))
+  group.append(element("rect", { class: "bar", x: left, y: HEIGHT * (1 - share), width: wide, height: HEIGHT * share }))
   if (step.done) {
-    const height = HEIGHT * Math.min(step.done.clipped, 1)
+    const height = HEIGHT * Math.min(step.done.clipped ?? 0, 1)
     group.append(element("rect", { class: "clipped", x: left, y: HEIGHT - height, width: wide, height }))
     const moved = HEIGHT * (1 - Math.min(step.done.moved, 1))
     group.append(element("path", { class: "moved", d: `M${left} ${moved}h${wide}` }))

@@ -5,6 +5,7 @@ export const SUBGRAPH_INPUT = -10 // the id that LiteGraph gives to where a subg
 const PROMPT = "customtext" // the type of a widget for texts of several lines
 const HOLDS_TEXT = /^(Primitive|String)/ // nodes that a text may come from
 const NO_TEXT = /^(auto|[-+\d.,e\s]+|.*\.\w{2,12})$/i // a number or a file's name
+const TERM = /^[a-z_.]*\s*[-–\d]*$/i // one of a list of blocks, or a choice such as a schedule
 const LONGEST = 300 // characters
 const FARTHEST = 100 // virtual nodes that a link may run through
 
@@ -29,6 +30,10 @@ export function snapshot(rootGraph) {
   return { nodes, idsOf }
 }
 
+function isText(value) {
+  return !NO_TEXT.test(value) && !value.split(",").every((term) => TERM.test(term.trim()))
+}
+
 // Of a text the server is told which others are the same, and whether it is blank: typing changes nothing of that.
 class Texts {
   constructor() {
@@ -38,7 +43,7 @@ class Texts {
   // What stands for the value of a widget, undefined for what nobody needs.
   told(node, widget) {
     const [type, value] = [widget.type, wireValue(widget)]
-    if (typeof value === "string" && (type === PROMPT || (HOLDS_TEXT.test(node.type) && !NO_TEXT.test(value)))) {
+    if (typeof value === "string" && (type === PROMPT || (HOLDS_TEXT.test(node.type) && isText(value)))) {
       if (!value.trim()) return ""
       if (!this.numbers.has(value)) this.numbers.set(value, `text ${this.numbers.size + 1}`)
       return this.numbers.get(value)

@@ -48,7 +48,8 @@ export class Statistics {
 function keyOf(plan, graph) {
   if (!plan) return ""
   const { statistics, ...settings } = plan.settings ?? {}
-  return JSON.stringify([graph, settings, plan.runs.map(({ steps, on, sigmas }) => [steps, on, sigmas])])
+  const runs = plan.runs.map(({ steps, on, sigmas, strengths }) => [steps, on, sigmas, strengths])
+  return JSON.stringify([graph, settings, runs, plan.negative])
 }
 
 function isAt([graph, node], thisGraph, id) {

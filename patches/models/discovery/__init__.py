@@ -45,8 +45,8 @@ class Undeclared(Adapter):
     def __init__(self, model: torch.nn.Module):
         self.families = {name_of(model): GENERIC}
 
-    def blocks(self, model):
-        return []
+    def labelled(self, model):
+        return {}
 
     def text_width(self, model):
         raise NotImplementedError

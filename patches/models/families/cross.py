@@ -3,6 +3,7 @@ import dataclasses
 
 from ...settings import Strength
 from ..doors import Door, Doors
+from ..places import BEFORE
 from ..transformer import NOBODYS, Transformer, padded
 
 
@@ -56,6 +57,7 @@ LTX2 = Transformer(
     ),
     width=_takes_two_texts,
     patch=128,  # ComfyUI packs picture and sound, all channels, into one
+    token=lambda model, n_axes: (1,) * n_axes,
     made=lambda model, n: padded(128, max(n, 1024)),  # with the registers of its connectors
 )
 COSMOS = Transformer(
@@ -97,6 +99,7 @@ STABLE_AUDIO = Transformer(
     width="to_cond_embed.0",
     made=lambda model, n: n + 2,
     patch=1,
+    others=BEFORE,
 )
 # Of a text it has the tags, and the lyrics, which any of its encoder's texts brings: empty, if none are given.
 ACE_STEP = Transformer(

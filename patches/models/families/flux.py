@@ -5,6 +5,7 @@ from ...settings import IMAGE_STREAMS, Strength
 from ..arguments import in_front
 from ..doors import Door, Doors
 from ..modulation import SequenceModulation, sequence_by_its_own, text_by_its_own
+from ..places import BEHIND
 from ..separate import TwoImageStreams
 from ..transformer import Transformer
 
@@ -50,5 +51,6 @@ FLUX_1 = Transformer(
     ),
     width="txt_in",
     pooled="vector_in.in_layer",
+    others=BEHIND,
 )
 FLUX = {"comfy.ldm.flux.model.Flux": FLUX_1}

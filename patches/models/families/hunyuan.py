@@ -5,6 +5,7 @@ from ...settings import Strength
 from ..arguments import names_of
 from ..doors import Doors
 from ..modulation import sequence_by_its_own, text_by_its_own
+from ..places import BEFORE
 from ..transformer import NOBODYS, Transformer
 from .joint import FLUX_BLOCKS
 
@@ -51,5 +52,6 @@ HUNYUAN_VIDEO = Transformer(
     ),
     width="txt_in.input_embedder",
     pooled="vector_in.in_layer",
+    others=BEFORE,
 )
 HUNYUAN = {"comfy.ldm.hunyuan_video.model.HunyuanVideo": (WITHOUT_POOLED, HUNYUAN_VIDEO)}

@@ -3,6 +3,7 @@ import math
 
 from ...settings import Strength
 from ..doors import Door, Doors
+from ..places import BEFORE, BEHIND
 from ..transformer import NOBODYS, Transformer, padded
 
 NEWBIE = "the pooled output of its second text encoder modulates the picture (NewBie), which NAG does not know yet"
@@ -34,6 +35,7 @@ LUMINA = Transformer(
     width="cap_embedder.1",
     text_inputs=("attention_mask", "num_tokens", "clip_text_pooled"),
     made=lambda model, n: padded(getattr(model, "pad_tokens_multiple", None) or 1, n),
+    others=BEHIND,  # the pads
 )
 QWEN_DOORS = Doors(
     (
@@ -51,6 +53,7 @@ QWEN_IMAGE = Transformer(
     text_encoder="Qwen2.5-VL-7B (CLIPLoader, type qwen_image)",
     doors=QWEN_DOORS,
     width="txt_in",
+    others=BEHIND,
 )
 MAGE_FLOW = Transformer(
     families={"MageFlow": NOBODYS},
@@ -58,6 +61,7 @@ MAGE_FLOW = Transformer(
     text_encoder="Qwen3-VL-4B (CLIPLoader, type mage)",
     doors=QWEN_DOORS,
     width="txt_in",
+    others=BEHIND,
 )
 FLUX_BLOCKS = (
     Door("double_blocks", text="txt", out=1, places="pe"),
@@ -80,6 +84,7 @@ FLUX_2 = Transformer(
     doors=Doors(FLUX_BLOCKS, text_module="txt_in", patch_will_do=True),
     width="txt_in",
     made=lambda model, n: max(n, 512),
+    others=BEHIND,
 )
 FLUX_WITHOUT_POOLED = Transformer(
     families={"LongCat-Image": NOBODYS, "Ovis-Image": NOBODYS},
@@ -89,6 +94,7 @@ FLUX_WITHOUT_POOLED = Transformer(
     text_encoder="Qwen2.5-VL-7B (CLIPLoader, type longcat_image) for LongCat-Image, Ovis 2.5 2B (type ovis) for Ovis",
     doors=Doors(FLUX_BLOCKS, text_module="txt_in", image_is_behind=True, patch_will_do=True),
     width="txt_in",
+    others=BEHIND,
 )
 # The model does not tell whether it is Turbo.
 KREA_2 = Transformer(
@@ -101,6 +107,7 @@ KREA_2 = Transformer(
     ),
     width=("txtlayers", "txtdim"),
     patch="patch",
+    others=BEHIND,
 )
 # Its pass without a prompt, `context` None, is the model's own business.
 IDEOGRAM_4 = Transformer(
@@ -125,6 +132,7 @@ OMNIGEN_2 = Transformer(
         patch_will_do=True,
     ),
     width="time_caption_embed.caption_embedder.1",
+    others=BEFORE,
     text_inputs=("attention_mask", "num_tokens"),
     needed_inputs={"num_tokens": "attention mask"},
 )
@@ -148,6 +156,7 @@ BOOGU = Transformer(
         patch_will_do=True,
     ),
     width="time_caption_embed.caption_embedder.1",
+    others=BEFORE,
     text_inputs=("attention_mask", "num_tokens"),
     needed_inputs={"num_tokens": "attention mask"},
 )
@@ -165,6 +174,7 @@ COGVIDEOX = Transformer(
     doors=Doors((Door("blocks", text="encoder_hidden_states", out=1),), patch_will_do=True),
     width="patch_embed.text_proj",
     patch=lambda model: model.patch_size**2 * (model.patch_size_t or 1),
+    token=lambda model, n_axes: (model.patch_size_t or 1, model.patch_size, model.patch_size)[-n_axes:],
 )
 # PiD, which makes a large picture of a latent, is a PixelDiT that is given that latent, too.
 PIXELDIT = Transformer(
@@ -205,6 +215,7 @@ JOYIMAGE = Transformer(
         patch_will_do=True,
     ),
     width="condition_embedder.text_embedder.linear_1",
+    others=BEHIND,
 )
 # All lies in one sequence without rows, text, references, sound and picture: both follow the text. A token of the text
 # that stands for a reference's picture is modulated as the picture is.
@@ -218,6 +229,7 @@ MINIMAX_H3 = Transformer(
     ),
     width="condition_proj",
     patch=lambda model: model.latents_dim * math.prod(model.patch_size),  # ComfyUI packs picture and sound into one
+    token=lambda model, n_axes: None,
     text_inputs=("minimax_payload",),
     shared_inputs={"minimax_payload": ("text_token_tags",)},
 )

@@ -3,6 +3,7 @@ import dataclasses
 
 from ...settings import Strength
 from ..doors import Door, Doors
+from ..places import BEFORE
 from ..projection import Projection
 from ..transformer import NOBODYS, Transformer
 
@@ -82,6 +83,7 @@ STABLE_AUDIO_3 = Transformer(
     width="to_cond_embed.0",
     patch="patch_size",
     made=lambda model, n: max(n, 256) + 1,  # pads, and the seconds that the sound lasts
+    others=BEFORE,
 )
 # Its positions are no rotations, and the image's begin behind the text: each prompt keeps those of its own run.
 ERNIE_IMAGE = Transformer(

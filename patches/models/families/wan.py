@@ -4,11 +4,13 @@ from contextlib import contextmanager
 
 from ...attention.override import CrossAttention
 from ...attention.sizes import Sizes
+from ...blocks import list_name
 from ...settings import Strength
 from ..adapter import Adapter
 from ..arguments import in_front, names_of
-from ..compiled import entrances
+from ..compiled import entrances, plain
 from ..hooks import hooked
+from ..places import BEFORE, BEHIND, Layout, patch_of_sizes
 from ..visit import attending_by
 
 CACHE = "crossattn_cache"  # the argument by which a block keeps the text's keys and values from call to call
@@ -34,30 +36,47 @@ class Wan(Adapter):
     def family(self, model):
         return "Wan"
 
-    def blocks(self, model):
-        return [module for name, module in model.named_modules() if name.endswith(".cross_attn")]
+    def labelled(self, model):
+        found = {}
+        for path, module in plain(model).named_modules():
+            if path.endswith(".cross_attn"):
+                blocks = list_name(path.partition(".")[0])
+                found[blocks, sum(name == blocks for name, _ in found)] = [module]
+        return found
 
     def text_width(self, model):
         return model.text_embedding[0].in_features
 
+    def layout(self, model, n_axes):
+        refers_first = getattr(model, "ref_conv", None) is not None
+        return Layout(patch_of_sizes(model.patch_size, n_axes), BEFORE if refers_first else BEHIND)
+
     @contextmanager
     def guided(self, model, call):
-        with hooked(_hooks(self.blocks(model), model, call)):
+        with hooked(_hooks(self.labelled(model), model, call)):
             yield call.joined_text(), call.transformer_options
 
 
 def _hooks(attentions, model, call):
-    equation, sizes = call.equation, call.sizes()
+    equation, sizes, lengths = call.equation, call.sizes(), call.lengths()
     n_queries = _n_tokens(model, call.x) if hasattr(model, "rope_encode_pose") else None
 
+    def is_of_pose(given):  # which follows another text
+        return n_queries is not None and given["x"].shape[1] != n_queries
+
     def attend(given, options):
-        if n_queries is not None and given["x"].shape[1] != n_queries:  # the pose video, which follows another text
+        if is_of_pose(given):
             return None
         n_image = given["context_img_len"] if hasattr(given.module, "k_img") else None
-        return CrossAttention(equation, options, sizes, n_image)
+        return CrossAttention(equation, options, sizes, n_image, lengths=lengths)
 
-    for module in entrances(attentions, call.compiled):
-        yield in_front(module, attending_by(attend))
+    def without_negative(given):
+        text = given["context"]
+        return None if is_of_pose(given) else given.changed(context=text[:, : text.shape[1] - sizes.negative])
+
+    for label, modules in attentions.items():
+        for module in entrances(modules, call.compiled):
+            yield in_front(module, attending_by(attend) if call.acts_in(label) else without_negative)
     keeping = [module for module in model.modules() if CACHE in names_of(type(module).forward)]
     for module in entrances(keeping, call.compiled):
         yield in_front(module, _without_cache)
