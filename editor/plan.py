@@ -181,7 +181,7 @@ class _NodePlan:
 
 
 def _as_sigmas(percents, options):
-    """Numbers that fall as sigmas do, for steps of which only the percents are known, and the range in which NAG acts."""
+    """Numbers that fall as sigmas do, for steps of which only the percents are known; the range in which NAG acts."""
     acting = [1 - percent for percent in percents if _within(percent, [(options.start_percent, options.end)])]
     low, high = (single(acting[-1]), single(acting[0])) if acting else (math.inf, -math.inf)
     return [*(1 - percent for percent in percents), 0.0], low, high

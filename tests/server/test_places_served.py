@@ -1,6 +1,5 @@
 """A weight in the negative's text, and a mask on it, through a real server and the playground's model."""
 import numpy
-
 from graphs import node, painting
 
 
