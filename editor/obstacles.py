@@ -9,6 +9,7 @@ from ..patches.sampling.notices import (
     NO_NEGATIVE,
     NOT_CONNECTED,
     NOTHING_GIVEN,
+    NOWHERE,
     OTHER_NAG,
     REPLACED,
     SAME,
@@ -81,6 +82,8 @@ def negatives_for(graph: Graph, node: Node, sampler: Node, silent: Iterable[str]
 
 
 def _of_negative(negatives, positives):
+    if all(entry.weight == 0 for entry in negatives):
+        return NOWHERE
     if all(entry.zeroed for entry in negatives):
         return ZEROED
     if all(entry.names_nothing for entry in negatives):

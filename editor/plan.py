@@ -20,7 +20,7 @@ from .obstacles import negatives_for, of_inputs, of_model, of_prompts
 from .ways import guides, reached
 
 _, MOST = RANGES["strength"]
-CHOSEN = ("statistics", "unknown_models", "equation", "schedule", "blocks")  # in NAG Options
+CHOSEN = ("image_stream", "statistics", "unknown_models", "equation", "schedule", "blocks")  # in NAG Options
 DEFAULTS = {**vars(Options()), "end_percent": inputs.AUTO, "strengths": ""}
 
 
@@ -147,8 +147,10 @@ class _NodePlan:
         """Why NAG can't guide the model; None if it can."""
         try:
             self.family, self.recommended = family_of(model, options.unknown_models)
-            acting, count = acting_blocks(find_adapter(model, options.unknown_models), model, options.blocks)
+            adapter = find_adapter(model, options.unknown_models)
+            acting, count = acting_blocks(adapter, model, options.blocks)
             self.blocks = None if acting == count else {"acting": acting, "of": count}
+            return adapter.unfit(options, {})
         except UnknownFamily as error:
             return f"{error} {whose_instead(self.node.type)}".rstrip()
         except (ValueError, RuntimeError) as error:
@@ -179,7 +181,7 @@ class _NodePlan:
 
 
 def _as_sigmas(percents, options):
-    """Numbers that fall as sigmas do, for steps of which only the percents are known, and the range in which NAG acts."""
+    """Numbers that fall as sigmas do, for steps of which only the percents are known; the range in which NAG acts."""
     acting = [1 - percent for percent in percents if _within(percent, [(options.start_percent, options.end)])]
     low, high = (single(acting[-1]), single(acting[0])) if acting else (math.inf, -math.inf)
     return [*(1 - percent for percent in percents), 0.0], low, high

@@ -1,7 +1,7 @@
 """What few people change, kept out of the other nodes."""
 from comfy_api.latest import io
 
-from ..patches.settings import ALL_BLOCKS, EQUATIONS, IMAGE_STREAMS, MODALITIES, RANGES, SCHEDULES, Options
+from ..patches.settings import ALL_BLOCKS, EQUATIONS, IMAGE_STREAMS, MODALITIES, RANGES, SCHEDULES
 from .inputs import AUTO, NagOptions, number_or_auto, options
 
 STRENGTHS = "1, 0.75, 0.5, 0.25"  # an example

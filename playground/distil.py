@@ -14,8 +14,9 @@ import torch
 
 from .train import BATCH, described, parser, prepare
 
-# As in playground.train, in forty minutes, or an hour and a half; the student of wan was made in less, as its log says.
-STEPS, PAIRS = {"flux": 1300, "sd3": 1630, "unet": 1065, "emoji": 1300, "wan": 2800}, {"wan": 16384}
+# As in playground.train, in forty minutes, or an hour and a half.
+STEPS = {"flux": 1300, "sd3": 1630, "unet": 1065, "emoji": 1300, "wan": 2000}
+PAIRS, TEACHER_STEPS = {"wan": 8192}, {"wan": 8}
 PATHS = (1, 2, 4)  # steps that the student learns to paint in
 SHARES = (0.5, 0.25, 0.25)  # of the runs begun with each; half of all steps are then first ones
 HUBER = 0.1  # of the range from -1 to 1: from there on an error counts in a line, which keeps edges sharp
@@ -34,18 +35,19 @@ def distil(options):
 
     torch.manual_seed(options.seed)
     flow = Flow.load(options.name, options.teacher or options.name).to(options.device)
+    if options.compile:
+        flow.compile()
     start = time.monotonic()
     pairs = Pairs(flow.requires_grad_(False).eval(), options)
     print(f"{options.pairs} pairs by the teacher in {options.teacher_steps} steps at cfg {options.cfg:g}: "
           f"{(time.monotonic() - start) / 60:.2f} minutes; {options.steps} steps of {options.batch}, "
           f"{described(options)}", flush=True)
     runs = Runs(flow, pairs, options.batch)
-    guess = torch.compile(flow) if options.compile else flow
 
     def loss_of():
         x, sigma, tokens, images = runs.batch()
         with torch.autocast(x.device.type, torch.bfloat16, enabled=options.bfloat16):
-            velocity = guess(x, sigma, tokens).float()
+            velocity = flow(x, sigma, tokens).float()
         runs.step(velocity.detach())
         painted = x - sigma.reshape(-1, *[1] * (x.ndim - 1)) * velocity
         return torch.nn.functional.huber_loss(painted, images, delta=HUBER) / HUBER
@@ -65,13 +67,14 @@ def parse(arguments=None):
     options = parser(__doc__, "{}_student.safetensors", rate=6e-3, check=1000)
     options.add_argument("--teacher", type=pathlib.Path, help="a file; default: weights/NAME.safetensors")
     options.add_argument("--pairs", type=int, help="of noise and the picture that the teacher makes of it; default: "
-                         "16384 clips, else 32768 pictures")
+                         "8192 clips, else 32768 pictures")
     options.add_argument("--cfg", type=float, default=2.0, help="the teacher's")
-    options.add_argument("--teacher-steps", type=int, default=12)
+    options.add_argument("--teacher-steps", type=int, help="default: 8 for clips, else 12")
     options = options.parse_args(arguments)
     options.steps = options.steps or STEPS[options.name]
     options.batch = options.batch or BATCH.get(options.name, 256)
     options.pairs = options.pairs or PAIRS.get(options.name, 32768)
+    options.teacher_steps = options.teacher_steps or TEACHER_STEPS.get(options.name, 12)
     return options
 
 
@@ -88,9 +91,11 @@ class Pairs:
         prompts = [world.random_request(rng)[0] for _ in range(options.pairs)]
         self.tokens = networks.tokens(name, prompts).to(options.device)
         self.noise, self.images = [], []
-        for tokens in self.tokens.split(1024):
+        size = 1024 if options.device.type == "cuda" else options.batch  # a CPU's caches are full long before a GPU is
+        for tokens in self.tokens.split(size):
             noise = torch.randn(len(tokens), *networks.latent_shape(name), device=options.device).half()
-            images = teacher.sample(noise.float(), tokens, options.teacher_steps, options.cfg, batch=1024)
+            with torch.autocast(options.device.type, torch.bfloat16, enabled=options.bfloat16):
+                images = teacher.sample(noise.float(), tokens, options.teacher_steps, options.cfg, batch=size)
             self.noise.append(noise)
             self.images.append(images.half())
         self.noise, self.images = torch.cat(self.noise), torch.cat(self.images)

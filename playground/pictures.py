@@ -55,13 +55,13 @@ def range_row(start, end, note):
     return Row(f"{start:g} to {end:g}", note, {"start_percent": start, "end_percent": end})
 
 
-def part(label, note="", text="white", **place):
-    return Row(label, note, entries=((text, place),))
+def part(label, note="", **place):
+    return Row(label, note, {"strength": 1.5}, entries=((FOX[1], place),))
 
 
-SQUARE, TWO = ("a blue square", "white"), ("a circle and a green square on white", "red")
+SQUARE, TWO, FOX = ("a blue square", "white"), ("a circle and a green square on white", "red"), ("a fox", "heart")
 WITHOUT = Row("no NAG", nag=None)
-EQUATIONS = {"nag": (5, 30), "orthogonal": (5, 30), "vsf": (1.5, 3), "nasa": (1.5, 3)}
+EQUATIONS = {"nag": (5, 30), "orthogonal": (5, 30), "vsf": (1.5, 3), "nasa": (1.5,)}
 SCALES = {1: "off", 3: "", 5: "auto", 11: "", 30: "", 100: ""}
 TAUS = {1: "", 1.5: "", 2.5: "auto", 5: "", 10: ""}
 SHEETS = {
@@ -125,16 +125,16 @@ SHEETS = {
         STUDENT,
     ),
     "places": Sheet(
-        *SQUARE,
+        *FOX,
         (
             WITHOUT,
-            part("everywhere", "default"),
-            part("weight 0.4", strength=0.4),
+            part("all", "strength 1.5"),
+            part("weight 0.5", strength=0.5),
             part("upper half", "an area", height=0.5),
-            part("left half", "an area", width=0.5),
-            part("a mask", "0 to 1", mask=True),
+            part("lower half", "an area", height=0.5, y=0.5),
+            part("a mask", "left to right", mask=True),
         ),
-        STUDENT,
+        "emoji student",
     ),
     "cfg": Sheet(
         *SQUARE,
@@ -177,16 +177,16 @@ def negative_of(clip, entries):
     return [entry for text, place in entries for entry in placed(measure.encode(clip, text), **place)]
 
 
-def placed(conditioning, strength=1.0, width=1.0, height=1.0, mask=False):
-    """A conditioning with a weight, for an area at the upper left, or by a mask that grows from left to right."""
+def placed(conditioning, strength=1.0, height=1.0, y=0.0, mask=False):
+    """A conditioning with a weight, for an area of the whole width, or by a mask that grows from left to right."""
     import nodes as stock
 
     if mask:
         ramp = torch.linspace(0, 1, 128).expand(1, 128, 128)
         conditioning = stock.ConditioningSetMask().append(conditioning, ramp, "default", strength)[0]
-    elif width < 1 or height < 1:
+    elif height < 1:
         area = stock.ConditioningSetAreaPercentage()
-        conditioning = area.append(conditioning, width, height, 0.0, 0.0, strength)[0]
+        conditioning = area.append(conditioning, 1.0, height, 0.0, y, strength)[0]
     elif strength != 1:
         conditioning = stock.ConditioningSetAreaStrength().append(conditioning, strength)[0]
     return conditioning

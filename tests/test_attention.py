@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from oracle.equation import Nag
+from oracle.equation import Nag, flipped
 from oracle.equation import attention as exact_attention
 from oracle.equation import guide as exact_guide
 
@@ -524,3 +524,78 @@ def test_cross_attention_takes_one_feature_tensor_more(patches, equation, sizes,
     of_one_chunk = 5 * 2**20
     assert base >= q.nbytes
     assert nag - base < q.nbytes + of_one_chunk
+
+
+VSF = Nag([], scale=3.0, equation="vsf", offset=0.7)
+
+
+@pytest.fixture
+def by_vsf(patches):
+    return patches("arithmetic.equation").Equation(VSF.scale, 1.0, 0.0, name="vsf", vsf_offset=VSF.offset)
+
+
+def exact_joint_by_vsf(order, q, k, v, mask=None):
+    """As exact_joint, but for the image's tokens."""
+    z = exact_joint(order, q, k, v, mask)
+    of = lambda t, tokens: t.double()[:, tokens]
+    known = [*order.positive, *order.image]
+    masks = [None if mask is None else mask[..., order.image, :][..., own] for own in (known, order.negative)]
+    keys = [(of(k, own), of(v, own)) for own in (known, order.negative)]
+    z[:, order.image] = flipped(of(q, order.image), *keys, HEADS, VSF, masks)
+    return z
+
+
+@pytest.mark.parametrize("way", WAYS[:1] + WAYS[2:])
+@joined
+@shapes
+def test_joint_by_vsf(patches, sizes, by_vsf, way, shape, joined, order):
+    of_all = sizes(POSITIVE, NEGATIVE, IMAGE, image_first=order.image_first)
+    joint = lambda options: patches("attention.override").JointAttention(by_vsf, options, of_all)
+    q, k, v = random(TOKENS, TOKENS, TOKENS)
+    n = TOKENS if joined else POSITIVE + IMAGE
+    own = [*range(TOKENS)] if joined else order.known
+    close(call_by(way, joint, *by_heads(q, k, v), skip_reshape=True), exact_joint_by_vsf(order, q, k, v))
+    for mask, added in masks(shape(n, n)):
+        found = call_by(way, joint, *by_heads(q, k, v), skip_reshape=True, mask=mask)
+        close(found, exact_joint_by_vsf(order, q, k, v, over_all(added, own, TOKENS, TOKENS)))
+
+
+@functions
+@joined
+@shapes
+def test_cross_by_vsf(patches, sizes, by_vsf, function, shape, joined):
+    cross = patches("attention.override").CrossAttention(by_vsf, {}, sizes(POSITIVE, NEGATIVE))
+    q, k, v = random(IMAGE, TEXT, TEXT)
+    keys = [(k.double()[:, own], v.double()[:, own]) for own in (slice(POSITIVE), slice(POSITIVE, None))]
+    own = [*range(TEXT if joined else POSITIVE)]
+    close(call(function, cross, q, k, v), flipped(q.double(), *keys, HEADS, VSF))
+    for mask, added in masks(shape(IMAGE, len(own))):
+        of_each = over_all(added, own, IMAGE, TEXT).split((POSITIVE, NEGATIVE), -1)
+        expected = flipped(q.double(), *keys, HEADS, VSF, of_each)
+        close(call(function, cross, q, k, v, mask=mask), expected)
+        by_head = call(function, cross, *by_heads(q, k, v), mask=mask, skip_reshape=True, skip_output_reshape=True)
+        close(by_head.transpose(1, 2).flatten(2), expected)
+
+
+@pytest.mark.parametrize("way", ["log-sum-exp", "two calls"])
+@pytest.mark.parametrize("sharing", [2, 6])
+def test_by_vsf_with_shared_heads(patches, sizes, by_vsf, way, sharing, order):
+    skip_without_shared_heads("attention_pytorch")
+    of_all = sizes(POSITIVE, NEGATIVE, image_first=order.image_first)
+    joint = lambda options: patches("attention.override").JointAttention(by_vsf, options, of_all)
+    q, k, v = random(TOKENS, TOKENS, TOKENS)
+    (k, k_each), (v, v_each) = with_shared_heads(sharing, k, v)
+    found = call_by(way, joint, q, k, v, enable_gqa=True)
+    close(found, exact_joint_by_vsf(order, q, k_each, v_each))
+
+
+@pytest.mark.parametrize("way", ["log-sum-exp", "two calls"])
+@pytest.mark.parametrize("order", [False], indirect=True)
+def test_by_vsf_with_further_keys(patches, sizes, by_vsf, way, order):
+    """Behind the image's, as ComfyUI's FluxKVCache puts those of reference images there."""
+    joint = lambda options: patches("attention.override").JointAttention(by_vsf, options, sizes(POSITIVE, NEGATIVE))
+    q, k, v = random(TOKENS, TOKENS + 3, TOKENS + 3)
+    known = [*order.positive, *order.image, *range(TOKENS, TOKENS + 3)]
+    keys = [(k.double()[:, own], v.double()[:, own]) for own in (known, order.negative)]
+    found = call_by(way, joint, *by_heads(q, k, v), skip_reshape=True)
+    close(found[:, order.image], flipped(q.double()[:, order.image], *keys, HEADS, VSF))

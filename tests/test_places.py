@@ -1,14 +1,20 @@
 """Weights and masks of the negative's entries, by ComfyUI's own nodes, against the oracles."""
+import dataclasses
+import inspect
 
 import pytest
 import torch
+from comfy.patcher_extension import WrappersMP
+from torch._dynamo.utils import counters
 
+import door_families
+from compiling import compiled
 from mechanisms import BY_NAME
 from oracle.equation import Nag
 from oracle.places import Places
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
-from stock import stock
+from stock import stock, stock_class
 from subject import options, out
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
@@ -67,14 +73,15 @@ def nags(negative, *masks, plain=(1.0,), patch=None, **more):
     return Nag(negative, places=Places(masks, patch, plain, **more))
 
 
-@pytest.mark.parametrize("family", [BY_NAME[name] for name in ("sdxl", "flux_dev", "wan21_t2v", "pixart_sigma")], ids=str)
-def test_one_weight_is_the_dial(nodes, family):
+@pytest.mark.parametrize("name", ["sdxl", "flux_dev", "wan21_t2v", "pixart_sigma"])
+def test_one_weight_is_the_dial(nodes, name):
+    family = BY_NAME[name]
     run, patcher = Run(family, cfg=3.0, batch=2), family.patcher()
     negative = family.conditioning(11, 5)
     dial = run.sample(guided(nodes, patcher, negative, strength=0.6 * 0.4))
     assert torch.equal(run.sample(guided(nodes, patcher, weighed(negative, 0.4), strength=0.6)), dial)
-    assert torch.equal(run.sample(guided(nodes, patcher, weighed(negative, 7.0))),
-                       run.sample(guided(nodes, patcher, negative, strength=2.0)))
+    most = run.sample(guided(nodes, patcher, negative, strength=2.0))
+    assert torch.equal(run.sample(guided(nodes, patcher, weighed(negative, 7.0))), most)
     assert torch.equal(run.sample(guided(nodes, patcher, weighed(negative, 0.0))), run.sample(patcher))
     both = combined(negative, family.conditioning(12, 3))
     assert torch.equal(run.sample(guided(nodes, patcher, weighed(both, 1.0))), run.sample(guided(nodes, patcher, both)))
@@ -139,3 +146,177 @@ def test_two_masks(nodes, name, rows):
     expected = run.sample(run.exact(patcher), guided_by(run.positive, nag))
     negative = combined(masked(both[0], masks[0]), masked(both[1], masks[1], 0.5))
     assert_close(run.sample(guided(nodes, patcher, negative)), expected)
+
+
+@pytest.mark.parametrize("family", [*door_families.BY_NAME.values()], ids=str)
+def test_where_the_tokens_lie(patches, family):
+    """What a place of the latent changes most, in front of the first block, is the token that the layout says."""
+    if family.name in NO_LAYOUT or family.sound:
+        pytest.skip("nobody knows")
+    patcher, sizes = family.patcher(), family.latent[1:]
+    adapter = patches("models").find_adapter(patcher.model)
+    layout, n = adapter.layout(patcher.model.diffusion_model, len(sizes)), family.tokens.of_image(family.latent)
+    for place in (tuple(size // 3 for size in sizes), tuple(size - 1 for size in sizes)):
+        mask = torch.zeros(1, 1, *sizes)
+        mask[(0, 0, *place)] = 1
+        expected = layout.tokens(mask, n, None, torch.zeros(1)).argmax().item()
+        assert most_changed(family, patcher, adapter, place, n) == expected
+
+
+NO_LAYOUT = ("minimax_h3", "hidream_e1", "stable_cascade")  # ... whose blocks are not handed tokens
+
+
+def most_changed(family, patcher, adapter, place, n):
+    """Which of n tokens of the image."""
+    changed = max(
+        (difference(*each), *each) for each in zip(*(handed_over(family, patcher, adapter, at) for at in (None, place)))
+    )[1:]
+    tokens = [t.reshape(-1, t.shape[-1]) for t in changed]
+    start = 0 if adapter.doors.image_first(patcher.model.diffusion_model) else len(tokens[0]) - n
+    by = (tokens[1] - tokens[0]).abs().sum(1)[start : start + n]
+    return by.argmax().item()
+
+
+def handed_over(family, patcher, adapter, place):
+    """What of the tensors that the first block is handed can be tokens of the image."""
+    found = []
+
+    def note(block, args, kwargs):
+        found.append([t for t in (*args, *kwargs.values()) if torch.is_tensor(t) and t.ndim > 2])
+
+    def moved(executor, x, *args, **more):
+        x = x.clone()
+        if place is not None:
+            x[(slice(None), slice(None), *place)] += 0.1
+        return executor(x, *args, **more)
+
+    model = patcher.clone()
+    model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "moved", moved)
+    door = adapter.doors.kinds[0]
+    hook = door.find(patcher.model.diffusion_model)[0].register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        Run(family, steps=1).sample(model)
+    finally:
+        hook.remove()
+    n = family.tokens.of_image(family.latent)
+    return [t for t in found[0] if t.numel() // t.shape[-1] >= n]
+
+
+def test_windows_of_a_video(nodes):
+    """ComfyUI's context windows cut the latent along its frames; the mask's are cut alike."""
+    family = dataclasses.replace(BY_NAME["wan21_t2v"], latent=(16, 7, 4, 6))
+    run, patcher = Run(family), family.patcher()
+    negative, sizes = family.conditioning(11, 5), family.latent[1:]
+    mask = some_mask(sizes[1:], rows=25)  # of the frames that the latent stands for
+    frames = torch.cat((mask[:1], mask[1:].unflatten(0, (6, 4)).mean(1)))
+    nag = nags(negative, frames[None], patch=(1, 2, 2), lengths=(5,))
+    given = {
+        "context_length": 13, "context_overlap": 5, "context_schedule": "standard_static", "context_stride": 1,
+        "closed_loop": False, "fuse_method": "flat", "freenoise": False,
+    }  # fmt: skip
+    taken = inspect.signature(stock_class("WanContextWindowsManual").execute).parameters
+    given = {name: value for name, value in given.items() if name in taken}
+    windows = lambda model: stock("WanContextWindowsManual", model=model, **given)[0]
+    result = run.sample(windows(guided(nodes, patcher, masked(negative, mask))))
+    assert_close(result, run.sample(windows(run.exact(patcher)), guided_by(run.positive, nag)))
+    assert difference(result, run.sample(guided(nodes, patcher, masked(negative, mask)))) > 1e-3
+
+
+class Tile:
+    """A model_function_wrapper that shows the model the left half only."""
+
+    def __call__(self, apply_model, args):
+        x, c = args["input"], args["c"]
+        half = apply_model(x[..., : x.shape[-1] // 2].contiguous(), args["timestep"], **c)
+        return torch.cat((half, half), -1)
+
+
+def test_a_tile_of_which_nobody_says_where_it_is(nodes):
+    family = BY_NAME["flux_schnell"]
+    run, patcher = Run(family), family.patcher().clone()
+    patcher.set_model_unet_function_wrapper(Tile())
+    negative = family.conditioning(11, 5)
+    run.sample(guided(nodes, patcher, weighed(negative, 0.5)))
+    with pytest.raises(ValueError, match="8 x 6 of the latent, where the sampler has 8 x 12"):
+        run.sample(guided(nodes, patcher, masked(negative, some_mask((8, 12)))))
+
+
+def test_picture_and_sound(nodes):
+    """A mask is of the picture; the sound goes by the plain weight."""
+    family = BY_NAME["ltx2"]
+    run, patcher = Run(family), family.patcher()
+    negative, mask = family.conditioning(11, 5), torch.ones(1, 4, 6)
+    mask[..., :3] = 0
+    result = run.sample(guided(nodes, patcher, masked(negative, mask)))
+    plain, whole = run.sample(patcher), run.sample(guided(nodes, patcher, negative))
+    assert min(difference(result, each) for each in (plain, whole)) > 1e-4
+    nearly = run.sample(guided(nodes, patcher, masked(negative, 1 - 1e-6 * mask)))
+    assert_close(nearly, whole, 1e-4)
+
+
+def test_a_sound_has_times_and_no_masks(nodes):
+    family = BY_NAME["stable_audio1"]
+    run, patcher = Run(family), family.patcher()
+    negative = family.conditioning(11, 5)
+    with pytest.raises(ValueError, match="sound alone"):
+        run.sample(guided(nodes, patcher, masked(negative, torch.rand(1, 4, 4))))
+    share = {"width": 1.0, "height": 0.5, "x": 0.0, "y": 0.5, "strength": 1.0}
+    (later,) = stock("ConditioningSetAreaPercentage", conditioning=negative, **share)
+    result = run.sample(guided(nodes, patcher, later))
+    assert min(difference(result, run.sample(m)) for m in (patcher, guided(nodes, patcher, negative))) > 1e-4
+
+
+@pytest.mark.parametrize("name", ["pixart_sigma", "stable_cascade"])
+def test_two_weights_where_attention_takes_none(nodes, name):
+    family = BY_NAME[name]
+    run, patcher = Run(family), family.patcher()
+    both = family.conditioning(11, 5), family.conditioning(12, 3)
+    with pytest.raises(ValueError, match="unequal weights or masks"):
+        run.sample(guided(nodes, patcher, combined(weighed(both[0], 0.4), both[1])))
+    run.sample(guided(nodes, patcher, weighed(combined(*both), 0.4)))
+
+
+@pytest.mark.parametrize("name", ["sdxl", "flux_dev", "wan21_t2v"])
+def test_half_precision(nodes, name):
+    family = BY_NAME[name]
+    run = Run(family, steps=2)
+    both, mask = (family.conditioning(11, 5), family.conditioning(12, 3)), some_mask(family.latent[-2:])
+    negative = combined(masked(both[0], mask), weighed(both[1], 0.3))
+    exact, half = family.patcher(), family.patcher(torch.bfloat16)
+    off_by = lambda change: difference(run.sample(change(half)), run.sample(change(exact)))
+    assert off_by(lambda model: guided(nodes, model, negative)) < max(0.06, 2 * off_by(lambda model: model))
+
+
+@pytest.mark.parametrize("name", ["sdxl", "flux_schnell"])
+def test_by_triton(nodes, interpreter, name):
+    family = BY_NAME[name]
+    run, patcher = Run(family, steps=1), family.patcher()
+    negative, mask = family.conditioning(11, 5), some_mask(family.latent[-2:])
+    nag = nags(negative, mask, patch=ONE_MASK.get(name, (2, 2)), lengths=(5,))
+    expected = run.sample(run.exact(patcher), guided_by(run.positive, nag))
+    assert_close(run.sample(guided(nodes, patcher, masked(negative, mask))), expected)
+
+
+@pytest.mark.parametrize("name", ["sdxl", "flux_dev", "qwen_image", "wan21_t2v"])
+def test_compiled(nodes, nothing_compiled, name):
+    """One graph for all masks, weights and strengths."""
+    family, graphs = BY_NAME[name], []
+    run, patcher = Run(family, steps=2), family.patcher()
+    for strength, seed in ((1.0, 5), (0.7, 6), (0.4, 7)):
+        both, mask = (family.conditioning(11, 5), family.conditioning(12, 3)), some_mask(family.latent[-2:], seed=seed)
+        negative = combined(masked(both[0], mask, strength), weighed(both[1], strength / 2))
+        model = guided(nodes, patcher, negative, strength=strength)
+        assert_close(run.sample(compiled(model)), run.sample(model))
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs[0] > 0 and graphs[1] == graphs[2]
+
+
+def test_statistics_of_the_guided_half(patches):
+    """Tokens at which NAG does not act do not count."""
+    measure = patches("sampling.statistics").measure
+    z_pos, z_neg = torch.randn(2, 1, 6, 8)
+    alpha = torch.tensor([0.0, 0.5, 0.5, 0.0, 0.5, 0.0]).view(1, 6, 1)
+    acting = alpha[0, :, 0] > 0
+    some = measure(z_pos[:, acting], z_neg[:, acting], 4.0, 1.3, 0.5)
+    assert torch.allclose(measure(z_pos, z_neg, 4.0, 1.3, alpha), some)
+    assert some[0] == 3

@@ -932,6 +932,13 @@ def combined(*texts, positive=("a blue square",)):
     return graph
 
 
+def of_two(weight=0.4):
+    """The sampler's negative of two texts, of which the second is weaker."""
+    graph = combined("white", "red")
+    graph["weaker"] = ("ConditioningSetAreaStrength", {"conditioning": ["negative1", 0], "strength": weight})
+    return changed(graph, "negativeboth1", conditioning_2=["weaker", 0])
+
+
 def two_nags(kind="NAGModel", **inputs):
     """NAG Model, and another node with NAG's settings behind it."""
     graph = {**with_ksampler(), "behind": (kind, {"model": ["nag", 0], **AUTO, **inputs})}
@@ -953,6 +960,7 @@ def guided_by(kind, **inputs):
 CONTROL = {"positive": ["yes", 0], "negative": ["nag", 0], "strength": 1.0}
 POSITIVE_TOO = {"positive": ["nag", 0], "negative": ["nag", 0]}
 ON_NEGATIVE = {**playground(), "nag": nag_conditioning(), "last": ksampler(model="load", negative=["nag", 0])}
+NOWHERE = "The NAG negative has a strength of 0, or a mask that is 0 everywhere"
 BLANK, ZEROED, SAME = "text of the NAG negative is empty", "negative is zeroed", "negative is the same as the positive"
 NONE, GIVE = "NAG has no negative: this sampler or guider brings none", "NAG has no negative. Connect a prompt to {} "
 IN_NEGATIVE = "output of NAG Conditioning goes into a sampler's negative"
@@ -1039,6 +1047,11 @@ IDLE = {
         {**changed(changed(with_ksampler(), "no", text=""), "nag", nag_negative=["own", 0]), "own": encode("white")},
         {"nag": None}),
     "NAG Conditioning's, empty": (changed(with_conditioning(), "no", text=""), {"nag": BLANK}),
+    # it is nowhere
+    "at a strength of 0": (
+        behind(with_ksampler(), "none", "ConditioningSetAreaStrength", conditioning={}, strength=0.0),
+        {"nag": NOWHERE}),
+    "one of two at a strength of 0": (of_two(0.0), {"nag": None}),
     # the same
     "the same node": (with_ksampler(negative=["yes", 0]), {"nag": SAME}),
     "the same text": (changed(with_ksampler(), "no", text="a blue square"), {"nag": SAME}),
@@ -1144,6 +1157,7 @@ WRONG_OPTIONS = [
     ({"schedule": "sudden"}, "schedule must be one of constant, linear"),
     ({"equation": "paper"}, "equation must be one of nag, orthogonal"),
     ({"equation": "vsf", "vsf_offset": 21}, "vsf_offset must lie between 0 and 20"),
+    ({"equation": "vsf", "image_stream": "separate"}, "equation vsf has one image stream"),
     ({"blocks": "some of them"}, "some of them"),
     ({"blocks": "0-4"}, "'0-4' in blocks is not in this model. It has double 0 to 1 and single 0 to 1"),
     ({"blocks": "middle"}, "'middle' in blocks is not in this model"),
@@ -1196,13 +1210,6 @@ def weighted(*nodes):
     for number, (kind, inputs) in enumerate(nodes):
         graph = behind(graph, f"set{number}", kind, **inputs)
     return graph
-
-
-def of_two(weight=0.4):
-    """The sampler's negative of two texts, of which the second is weaker."""
-    graph = combined("white", "red")
-    graph["weaker"] = ("ConditioningSetAreaStrength", {"conditioning": ["negative1", 0], "strength": weight})
-    return changed(graph, "negativeboth1", conditioning_2=["weaker", 0])
 
 
 STRENGTH_OF = {"conditioning": {}, "strength": 0.4}

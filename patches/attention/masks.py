@@ -144,7 +144,7 @@ def bias_of_negative(equation, sizes: Sizes, lengths: Sizes | None, q: torch.Ten
     of_image = equation.key_bias(q.shape[2] - sizes.text, lengths, q)
     if of_image is None or not equation.places.has_masks:
         return of_image
-    of_text = equation.elsewhere().key_bias(1, lengths, q)
+    of_text = equation.places.key_bias_of_text(lengths, q)
     if of_text is None:
         of_text = of_image.new_zeros(1, 1, 1, of_image.shape[3])
     of_text = of_text.expand(len(of_image), -1, sizes.text, -1)

@@ -91,7 +91,7 @@ class ModelCall:
         how += (options.equation, options.vsf_offset == 0)
         single = (self.context.shape[1] == 1, self.negative.shape[1] == 1)
         rows = None if self.all_guided else tuple((s.start, s.stop) for s in self.guided)
-        return how, single, _kind(self.equation.places), self.blocks, rows
+        return how, single, _kind(self.equation.places), rows
 
     @functools.cached_property
     def negative(self) -> torch.Tensor:

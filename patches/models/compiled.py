@@ -67,17 +67,21 @@ def compiled_parts(model: torch.nn.Module) -> tuple[torch.nn.Module, ...]:
 
 
 def kinds_of(
-    parts: Iterable[torch.nn.Module], labelled: Mapping[Label, Sequence[torch.nn.Module]], blocks: Collection[Label]
+    parts: Iterable[torch.nn.Module],
+    labelled: Mapping[Label, Sequence[torch.nn.Module]],
+    blocks: Collection[Label],
+    is_joint: bool,
 ) -> dict[torch.nn.Module, tuple]:
-    """For each part, of the blocks that it holds or lies in: whether NAG acts there, and whether it does so behind it.
+    """For each part, of the blocks that it holds or lies in: whether NAG acts there, and whether the negative is there.
 
     Args:
-        labelled: see Adapter.
+        labelled, is_joint: see Adapter.
         blocks: in which NAG acts.
     """
     owners = {each: label for label, modules in labelled.items() for module in modules for each in module.modules()}
     acting = [label in blocks for label in labelled]
-    kinds = {label: (acts, any(acting[number:])) for number, (label, acts) in enumerate(zip(labelled, acting))}
+    there = [any(acting[number:]) if is_joint else acts for number, acts in enumerate(acting)]
+    kinds = dict(zip(labelled, zip(acting, there)))
     held = {part: dict.fromkeys(owners[each] for each in part.modules() if each in owners) for part in parts}
     return {part: tuple(kinds[label] for label in labels) for part, labels in held.items()}
 

@@ -177,8 +177,17 @@ class Places:
         make = lambda: as_bias(self._key_bias(n, lengths.each, grid), like.dtype)
         return _of_rows(self._once((n, grid, lengths.each, like.dtype), make), rows)
 
+    def key_bias_of_text(self, lengths: Sizes, like: torch.Tensor) -> torch.Tensor | None:
+        """The same, (1, 1, 1, keys), for queries that are none of the image's."""
+        if not self.weights.differ_elsewhere:
+            return None
+        make = lambda: as_bias(self._of_keys(self.weights.plain[:, None, None], lengths.each), like.dtype)
+        return self._once((lengths.each, like.dtype), make)
+
     def _key_bias(self, n, lengths, grid):
-        weights = self.weights.at(n, grid)
+        return self._of_keys(self.weights.at(n, grid), lengths)
+
+    def _of_keys(self, weights, lengths):
         largest = weights.amax(0)
         shares = torch.where(largest > 0, weights / largest, 1.0).log().clamp_min(HIDDEN)
         parts = [shares[i % len(shares), ..., None].expand(-1, -1, keys) for i, keys in enumerate(lengths)]

@@ -38,7 +38,9 @@ class ModelWrapper:
         self.on_device = functools.cache(_on_device)  # once a run
         # As this is, too: parts that come and go from call to call do so by a wrapper.
         self.compiled = functools.cache(lambda model, wrappers: compiled_parts(model))
-        self.kinds = functools.cache(lambda parts, model, blocks: kinds_of(parts, adapter.labelled(model), blocks))
+        self.kinds = functools.cache(
+            lambda parts, model, blocks: kinds_of(parts, adapter.labelled(model), blocks, adapter.is_joint)
+        )
         self.brought = {}  # by entries of the negative
         self.weights = {}  # by these, and by what the rows of a call show
 
@@ -88,7 +90,13 @@ class ModelWrapper:
         if call.blocks is None or not call.compiled:
             return lambda part: call.use
         kinds = self.kinds(call.compiled, model, call.blocks)
-        return lambda part: (call.use, kinds.get(part))
+
+        def use(part):
+            of_part = kinds.get(part, (call.blocks,))
+            acts_everywhere = all(kind == (True, True) for kind in of_part)
+            return call.use if acts_everywhere else (call.use, of_part)
+
+        return use
 
     def _kept(self, model, active, device, number, make):
         patcher = model.current_patcher

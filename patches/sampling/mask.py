@@ -6,8 +6,8 @@ import comfy.utils
 import torch
 
 NO_PICTURE = (
-    "The NAG negative has a mask, but this model makes sound alone. Take Conditioning (Set Mask) out; an area may stay, "
-    "whose y and height are times."
+    "The NAG negative has a mask, but this model makes sound alone. Take Conditioning (Set Mask) out; an area may "
+    "stay, whose y and height are times."
 )
 REGION = ("area", "strength", "mask", "mask_strength")  # of an entry
 

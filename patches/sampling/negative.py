@@ -16,7 +16,8 @@ from .mask import mask_of, weight_of
 
 NO_LAYOUT = (
     "The NAG negative has a mask or an area, and of this model ({}) NAG does not know which token shows which part of "
-    "the picture. Take the mask or the area out of the NAG negative; a weight may stay (Conditioning (Set Area Strength))."
+    "the picture. Take the mask or the area out of the NAG negative; a weight may stay, by Conditioning (Set Area "
+    "Strength)."
 )
 TWO_WEIGHTS = (
     "The entries of the NAG negative have unequal weights or masks, and this model's attention ({}) takes none for "

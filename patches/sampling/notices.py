@@ -23,8 +23,8 @@ TOWARDS = "nag_scale is {:g}. Below 1 NAG moves the picture towards the negative
 OFF = "{} is {}, which is off, so NAG changes nothing. Raise it, or set what is recommended."
 ALL_ZERO = "All strengths of NAG Options are 0, which is off, so NAG changes nothing. Raise one of them."
 NOWHERE = (
-    "The NAG negative has a strength of 0, or a mask that is 0 everywhere, so NAG changes nothing. Raise the strength, or "
-    "draw the mask."
+    "The NAG negative has a strength of 0, or a mask that is 0 everywhere, so NAG changes nothing. Raise the strength, "
+    "or draw the mask."
 )
 REPLACED = "Replaced by {}, so {} is not used. Take one of the two out."
 THE_MODELS, THIS_NODES = "the model's NAG", "this node's NAG"

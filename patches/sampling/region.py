@@ -13,8 +13,8 @@ SHAPES = "latent_shapes"  # among what a model is given
 WINDOW = "context_window"  # in the transformer_options
 OTHER_PART = (
     "The NAG negative has a mask or an area, and another node calls the model with {found} of the latent, where the "
-    "sampler has {known}, and does not say which part that is. Nodes that sample in tiles do so. Take that node out, or "
-    "the mask or the area out of the NAG negative."
+    "sampler has {known}, and does not say which part that is. Nodes that sample in tiles do so. Take that node out, "
+    "or the mask or the area out of the NAG negative."
 )
 OTHER_ROWS = (
     "The NAG negative has a mask for each picture of the batch, and another node calls the model with {found} of "

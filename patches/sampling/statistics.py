@@ -100,7 +100,8 @@ def measure(
 ) -> torch.Tensor:
     """(4,), float32: the number of tokens, and the sums over them of r, of r > tau, and of |z - z+| / |z+|.
 
-    Tokens whose positive features are all zero are left out: most equations leave them so.
+    Tokens whose positive features are all zero are left out: most equations leave them so. So are those at which NAG
+    does not act, by a mask.
 
     Args:
         positive, negative: (..., tokens, features), of equal shape.
@@ -114,7 +115,9 @@ def measure(
     if equation in CAPPED:
         clipped, z = ratio > tau, z * (tau / ratio).clamp_max(1)
     else:
-        clipped, alpha = torch.zeros_like(there), 1.0
+        clipped, alpha = torch.zeros_like(there), (scale != 1) * 1.0
+    if torch.is_tensor(alpha):
+        there = there & (alpha != 0)
     moved = alpha * vector_norm(z - z_pos, ord=1, dim=-1, keepdim=True) / norm
     counted = (torch.ones_like(norm), ratio, clipped.float(), moved)
     return torch.stack([torch.where(there, value, 0).sum() for value in counted])

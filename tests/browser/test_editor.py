@@ -426,7 +426,8 @@ def test_a_schedule_is_drawn_as_heights(editor):
 
 def test_what_is_not_as_usual_is_said(editor):
     panel = with_nag(editor, equation="vsf")
-    nag, options, no = the(editor, "NAGModel"), the(editor, "NAGOptions"), editor.page.evaluate(FIND, "CLIPTextEncode")[1]
+    nag, options = the(editor, "NAGModel"), the(editor, "NAGOptions")
+    no = editor.page.evaluate(FIND, "CLIPTextEncode")[1]
     panel.says("^vsf · Flux: scale 5$", ".nag-detail")
     put(editor, options, equation="orthogonal", blocks="double")
     panel.says("^orthogonal · 2 of 4 blocks · Flux: scale 5 · tau 2.5 · alpha 0.25$", ".nag-detail")

@@ -48,7 +48,8 @@ def test_graphs_of_the_version_before(editor):
         prompt = editor.prompt()
         plan = plan_of(editor, prompt)
         assert plan == plan_of(editor, saved["prompt"]), path.stem
-        known = {key: settings and {name: plan[key][name] for name in settings} for key, settings in saved["settings"].items()}
+        of_saved = lambda now, names: names and {name: now[name] for name in names}
+        known = {key: of_saved(plan[key], names) for key, names in saved["settings"].items()}
         assert plan.keys() == known.keys() and known == saved["settings"], path.stem
         links = lambda prompt: {(key, name, *value) for key, node in prompt.items()
                                 for name, value in node["inputs"].items() if isinstance(value, list)}  # fmt: skip

@@ -29,7 +29,7 @@ OTHERS = {"https://github.com/Efficient-Large-Model/ComfyUI_ExtraModels": {
     "SanaResolutionSelect", "SanaTextEncode", "ScmModelSampling"}}
 THUMBNAIL = 60_000  # bytes at most
 PLAYGROUNDS = ("playground", "playground_distilled", "playground_clips")
-WITHOUT_FILES = {*PLAYGROUNDS, "nag_grid"}
+WITHOUT_FILES = {*PLAYGROUNDS, "playground_mask", "nag_grid"}
 each_workflow = pytest.mark.parametrize("name", GRAPHS)
 
 

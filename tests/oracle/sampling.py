@@ -170,9 +170,20 @@ class ExactModel:
         values |= {"c_concat": c_concat, "c_crossattn": c_crossattn, "control": control}
         if self.others is not None:
             values["others"] = self.others({**options, "original_shape": list(x.shape)})
+        if KEY in values:
+            values[KEY] = in_window(values[KEY], options.get("context_window"))
         run = Run(self.forward, executor.class_obj, x, x, None)
         values = {name: exact(value) for name, value in values.items()}
         return run.of_model(x.double(), t[0], values).to(x)
+
+
+def in_window(nag, window):
+    """A Nag for the frames that ComfyUI's context windows have cut out."""
+    if nag.places is None or window is None:
+        return nag
+    anchor = getattr(window, "causal_anchor_index", None)
+    frames = [*([] if anchor is None else [anchor]), *window.index_list]
+    return dataclasses.replace(nag, places=nag.places.within((frames,)))
 
 
 def window_of(area):

@@ -58,7 +58,7 @@ def self_attention(layer, x, positions):
 
 def cross_attention(layer, x, texts, picture, nag):
     q = layer.norm_q(layer.q(x))
-    masks = [None] + [None if nag.places is None else nag.places.bias(x.shape[1]) for _ in texts[1:]]
+    masks = [None] + [None if nag is None or nag.places is None else nag.places.bias(x.shape[1]) for _ in texts[1:]]
     keys = [(layer.norm_k(layer.k(text.x)), layer.v(text.x)) for text in texts]
     z = [attention(q, *each, layer.num_heads, mask) for each, mask in zip(keys, masks)]
     if len(z) > 1 and flips(nag):

@@ -1,6 +1,9 @@
 """Found doors are tried: an image that follows the negative alone must become that of a run of the negative alone."""
+from dataclasses import dataclass, field
+
 import torch
 
+from ...arithmetic.equation import Equation
 from ...settings import Settings
 from ..adapter import ModelCall
 from ..hooks import hooked
@@ -17,21 +20,16 @@ OFF = (
 ANOTHER = 0.3  # relative difference: outputs of other calls of attention
 
 
-class _Following:
-    """In the place of the Equation: the image is the negative's. Keeps each, and what it was the positive's."""
+@dataclass(frozen=True, eq=False)
+class _Following(Equation):
+    """The image becomes the negative's. Keeps each, and what it was the positive's."""
 
-    statistics, flips = None, False
+    scale: float = 0.0
+    tau: float = 1.0
+    alpha: float = 1.0
+    images: list[torch.Tensor] = field(default_factory=list)
 
-    def __init__(self):
-        self.images = []
-
-    def numbers_for(self, n_tokens):
-        return 0.0, 1.0, 1.0
-
-    def note(self, features, numbers):
-        pass
-
-    def __call__(self, positive, negative, out=None):
+    def __call__(self, positive, negative, out=None, where=()):
         self.images.append(negative.clone())
         return negative.clone() if out is None else out.copy_(negative)
 
