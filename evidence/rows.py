@@ -72,12 +72,13 @@ class Block:
 
     Args:
         title: of the block. rows: by their labels.
-        beside: the rows of a curve, from the weakest on, with which each is compared at equal suppression.
+        beside: curves, each its rows from the weakest on; at equal suppression each row is compared with the first that
+            reaches as far.
     """
 
     title: str
     rows: dict[str, Row]
-    beside: tuple[Row, ...] = ()
+    beside: tuple[tuple[Row, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,10 +185,10 @@ def token_wise(model):
 
 
 def beside_the_dial(curves):
-    """A block of curves, beside what NAG does over its dial."""
-    base, nag = Row("student", ABLATED), dial()
+    """A block of curves, beside what NAG does over its dial and, farther, with more of nag_alpha."""
+    base, nag, alphas = Row("student", ABLATED), dial(), curves_of("")["nag_alpha"]
     return Block(f"{_title('student', ABLATED)}, swept", {"base": base} | labelled({"nag, strength": nag} | curves),
-                 (base, *nag.values()))
+                 ((base, *nag.values()), (base, *alphas.values())))
 
 
 # ---------------------------------------------------------------- curves

@@ -23,7 +23,8 @@ LEGEND = f"""Written by `python -m evidence tables` from `raw/`; [README.md](REA
 - **over the first**: points more than in the block's first row, picture by picture of the same prompt and noise, with
   the {intervals.LEVEL:.0%} interval for other prompts of this kind (Student's t over the prompts' means).
 - **wanted, over nag's curve**: points more of the wanted than NAG has where its dial suppresses as much, interpolated
-  between its rows, with the interval for other prompts. No figure where its dial does not reach.
+  between its rows, with the interval for other prompts; beyond the dial, where nag_alpha, swept, does. No figure where
+  neither reaches.
 - **off palette**: pixels of no colour of the model's world, in per cent. A world of any colours has none.
 - **distance**: Fréchet distance in the judge's features to drawn pictures of the same prompts; **without**: to such in
   which the unwanted does not show, which is what a perfect negative prompt would give. Intervals by leaving out a
@@ -113,14 +114,14 @@ def of_blocks(raw, blocks, shown):
             shown |= keys
             first = next(iter(found.values()))
             lines += [block.title + ":", ""]
-            curve = [raw.rows[row.key] for row in block.beside if row.key in raw.rows]
-            lines += [*markdown(COLUMNS, [cells(label, raw, row, first, curve) for label, row in found.items()]), ""]
+            curves = [[raw.rows[row.key] for row in curve if row.key in raw.rows] for curve in block.beside]
+            lines += [*markdown(COLUMNS, [cells(label, raw, row, first, curves) for label, row in found.items()]), ""]
     return lines
 
 
-def cells(label, raw, pictures, first=None, curve=()):
-    """What stands in a line of a table. pictures: of its row; first: of the one that it is compared with; curve: of
-    those with which it is compared at equal suppression."""
+def cells(label, raw, pictures, first=None, curves=()):
+    """What stands in a line of a table. pictures: of its row; first: of the one that it is compared with; curves: of
+    those of which the first that reaches as far is what it is compared with at equal suppression."""
     shares = [percent(*intervals.proportion(getattr(pictures, name))) for name in MEASURED]
     changes = [""] * len(MEASURED)
     if first is not None and first is not pictures:
@@ -128,8 +129,10 @@ def cells(label, raw, pictures, first=None, curve=()):
                    for name in MEASURED]
     odd = "" if numpy.isnan(pictures.odd).any() else percent(*intervals.mean(pictures.odd))
     with_it, half, without, half_without = pictures.distances
-    compared = curve and not any(pictures is each for each in curve) and intervals.beside(
-        [(each.unwanted, each.wanted) for each in curve], pictures.unwanted, pictures.wanted, raw.case)
+    of_nag = any(pictures is each for curve in curves for each in curve)
+    compared = (intervals.beside([(each.unwanted, each.wanted) for each in curve], pictures.unwanted, pictures.wanted,
+                                 raw.case) for curve in curves if not of_nag)
+    compared = next((found for found in compared if found), None)
     return [label, *shares, *changes, points(compared) if compared else "", odd, distance(with_it, half),
             distance(without, half_without)]
 

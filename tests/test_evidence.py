@@ -155,10 +155,11 @@ def test_rows_of_some_tables():
 
 def test_curves_beside_the_dial_begin_with_base_and_rise():
     for block in rows.token_wise("flux").blocks:
-        assert block.beside[0].nag is None
-        assert [dict(row.nag).get("strength", 1) for row in block.beside[1:]] == [
-            0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2]
-        assert set(block.beside) < set(block.rows.values())
+        dial, alphas = block.beside
+        assert dial[0].nag is alphas[0].nag is None
+        assert [dict(row.nag).get("strength", 1) for row in dial[1:]] == [0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2]
+        assert [dict(row.nag)["nag_alpha"] for row in alphas[1:]] == sorted(rows.SWEEPS["nag_alpha"])
+        assert set(dial) < set(block.rows.values())
 
 
 def test_other_equations_come_by_their_names_alone():
@@ -179,8 +180,8 @@ def test_a_line_of_a_table():
     assert line[7:] == ["", "25.0 (25.0 to 25.0)", "1.50 ±0.25", "2.50 ±0.50"]
     assert tables.cells("base", kept, first, first)[4:7] == ["", "", ""]
     # by -1/2, 0, 1/2, 0 from the line between the two, whose slope is 1: a deviation of 1/sqrt(6)
-    assert tables.cells("new", kept, pictures(8, 12), first, [first, nag])[7] == "+0.0 ±65.0"
-    assert tables.cells("NAG", kept, nag, first, [first, nag])[7] == "", "it is of the curve"
+    assert tables.cells("new", kept, pictures(8, 12), first, [[first], [first, nag]])[7] == "+0.0 ±65.0"
+    assert tables.cells("NAG", kept, nag, first, [[first, nag]])[7] == "", "it is of the curve"
     assert tables.distance(183.79, 31.93) == "184 ±32" and tables.distance(18.379, 3.193) == "18.4 ±3.2"
 
 
