@@ -56,7 +56,8 @@ class UNet(Adapter):
             blocks, number, *_ = path.split(".")
             label = (list_name(blocks), int(number)) if blocks in LISTS else (MIDDLE, 0)
             found.setdefault(label, []).append(net.get_submodule(path.rpartition(".")[0]))
-        return found
+        # Input, middle, output, as they run: newer ComfyUI makes them in another order.
+        return dict(sorted(found.items()))
 
     def unsupported(self, model):
         if not _cross_attentions(model.diffusion_model):
