@@ -44,7 +44,7 @@ def test_votes_are_kept_saved_and_counted(page, tmp_path):
                 field = page.locator("fieldset", has=page.locator(f'input[name="{name} {what}"]'))
                 field.get_by_label(answer).check()
     assert count.inner_text() == "3 of 4 pictures voted on"
-    page.wait_for_timeout(1000)  # what is stored within moments of a browser's start it may forget
+    page.wait_for_timeout(5000)  # what is stored within moments of a browser's start it may forget
     page.reload()
     assert count.inner_text() == "3 of 4 pictures voted on" and page.locator("input:checked").count() == 7
 
