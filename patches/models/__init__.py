@@ -88,16 +88,19 @@ def chosen_blocks(adapter: Adapter, model: torch.nn.Module, text: str) -> frozen
     Raises:
         ValueError: the model has not what it names; it says what there is.
     """
-    labels = list(adapter.labelled(plain(model.diffusion_model)))
-    found = chosen(text, labels) if labels else ()
+    labels, found = _labels_and_chosen(adapter, model, text)
     return None if len(found) == len(labels) else found
 
 
 def acting_blocks(adapter: Adapter, model: torch.nn.Module, text: str) -> tuple[int, int]:
     """In how many blocks of a comfy.model_base.BaseModel NAG acts, and how many there are; see chosen_blocks."""
-    n = len(adapter.labelled(plain(model.diffusion_model)))
-    found = chosen_blocks(adapter, model, text)
-    return n if found is None else len(found), n
+    labels, found = _labels_and_chosen(adapter, model, text)
+    return len(found), len(labels)
+
+
+def _labels_and_chosen(adapter, model, text):
+    labels = list(adapter.labelled(plain(model.diffusion_model)))
+    return labels, chosen(text, labels) if labels else ()
 
 
 def settled(
