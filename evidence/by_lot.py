@@ -7,10 +7,7 @@ import random
 
 from playground.worlds.language import Case
 
-from .raw import FOLDER as CASES_FOLDER
-
-FOLDER = CASES_FOLDER / "by_lot"
-COUNT, SEEDS = 64, 8  # what prompts differ in is the greatest part of the noise, so more of them with fewer pictures each
+COUNT, SEEDS = 96, 4  # prompts differ more than noise does: more of them than the world's cases, fewer pictures of each
 FIRST_SEED = 500  # of each: below it lies what the cases' pictures began with
 HABIT = (0.4, 0.9)  # in how many pictures of a prompt the unwanted shows
 SKETCHES = 200

@@ -6,8 +6,8 @@
     python -m evidence paint flux --by-lot --rows "teacher, 4 steps.*share" --missing
 
 Rows are named as rows.py names them: --rows takes regular expressions of names, --tables parts of titles of the tables
-that they stand in. What is painted is added to the model's file in evidence/raw, row by row; rows that are there and not
-painted anew stay.
+that they stand in. What is painted is added to the model's file in evidence/raw, row by row; rows that are there and
+not painted anew stay.
 """
 import pathlib
 import re
@@ -18,7 +18,7 @@ import time
 import numpy
 
 from . import by_lot, rows
-from .raw import FOLDER, Raw
+from .raw import BY_LOT, FOLDER, Raw
 
 SEEDS = 32
 KEEP = 20  # seconds of painting that may be lost
@@ -42,7 +42,7 @@ def main(options):
     from .painting import BATCH, Nodes, start
 
     start(options.device)
-    out = options.out or (by_lot.FOLDER if options.by_lot else FOLDER)
+    out = options.out or (FOLDER / BY_LOT if options.by_lot else FOLDER)
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{options.model}.npz"
     before = Raw.load(path) if path.exists() else None
