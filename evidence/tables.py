@@ -30,9 +30,9 @@ LEGEND = f"""Written by `python -m evidence tables` from `raw/`; [README.md](REA
   which the unwanted does not show, which is what a perfect negative prompt would give. Intervals by leaving out a
   sixteenth of the seeds at a time. Drawn pictures have one above 0, too, since they are finitely many.
 """
-LOT_LEGEND = """Prompts that had no part in any choice, each with a negative that names what habit mostly puts there: more
-of them than above, with fewer pictures each, since prompts differ more than noise does, and seeds that were not used
-above. `python -m evidence paint MODEL --by-lot`."""
+LOT_LEGEND = """Prompts that had no part in any choice, each with a negative that names what habit mostly puts there:
+more of them than above, with fewer pictures each, since prompts differ more than noise does, and seeds that were not
+used above. `python -m evidence paint MODEL --by-lot`."""
 FIGURES = {
     "few_steps": "Few steps, students: CFG and NAG alone",
     "few_steps_teacher": "The same few steps with the teachers, which were not distilled",
