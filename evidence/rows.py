@@ -190,9 +190,9 @@ def token_wise(model):
 
 def prompts_by_lot(model, equations):
     """What was chosen by the other tables, tried on prompts that had no part in it."""
-    return Table("Prompts drawn by lot", tuple(
-        beside_the_dial(token_wise_curves(model, (SHARE,), *painter) | equation_curves(equations, *painter), *painter)
-        for painter in FEW_STEPS))
+    curves = lambda *painter: {"nag_alpha": sweep("nag_alpha", *painter), **equation_curves(equations, *painter),
+                               **token_wise_curves(model, (SHARE,), *painter)}
+    return Table("Prompts drawn by lot", tuple(beside_the_dial(curves(*painter), *painter) for painter in FEW_STEPS))
 
 
 def beside_the_dial(curves, weights="student", steps=ABLATED):
