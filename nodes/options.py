@@ -65,8 +65,8 @@ class NAGOptions(io.ComfyNode):
                     default=EQUATIONS[0],
                     optional=True,
                     tooltip="How the negative moves the picture. nag: Normalized Attention Guidance. Others are for "
-                    "comparison; vsf and nasa have neither nag_tau nor nag_alpha: begin with a nag_scale of "
-                    "1.25 to 1.5.",
+                    "comparison; vsf and nasa have neither nag_tau nor nag_alpha, and need a much smaller "
+                    "nag_scale, as auto is.",
                 ),
                 io.Float.Input(
                     "vsf_offset",

@@ -1187,7 +1187,8 @@ def test_blocks(plan, blocks, acting):
 def test_numbers_that_an_equation_does_not_use(plan, equation):
     settings = plan_of(plan, with_ksampler({"equation": equation}))["settings"]
     capped = equation in ("nag", "orthogonal")
-    assert (settings["equation"], settings["capped"], settings["nag_scale"]) == (equation, capped, 5.0)
+    scale = 5.0 if capped else 1.25
+    assert (settings["equation"], settings["capped"], settings["nag_scale"]) == (equation, capped, scale)
     assert (settings["nag_tau"], settings["nag_alpha"]) == ((2.5, 0.25) if capped else (None, None))
 
 
