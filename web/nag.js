@@ -7,6 +7,7 @@ import { Notices } from "./editor/notices.js"
 import { Planner } from "./editor/planner.js"
 import { Statistics } from "./editor/statistics.js"
 import { correctTyped, takeTyped } from "./editor/typing.js"
+import { attachUses } from "./editor/uses.js"
 import { NAG_NODES, isNag } from "./editor/way.js"
 
 const panels = new WeakMap() // by node
@@ -107,7 +108,10 @@ app.registerExtension({
     if (!isOptions && !isNag(node)) return
     attachNumbers(node)
     numbersOf(node).forEach(takeTyped)
-    if (isOptions) return standIn(node, {}) // what "auto" stands for is on the NAG nodes
+    if (isOptions) {
+      attachUses(node)
+      return standIn(node, {}) // what "auto" stands for is on the NAG nodes
+    }
     const panel = new Panel(app, node)
     panel.widget.beforeQueued = watchRefusal
     panels.set(node, panel)
