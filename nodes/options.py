@@ -107,16 +107,13 @@ class NAGOptions(io.ComfyNode):
     @classmethod
     def validate_inputs(
         cls, start_percent=None, end_percent=None, schedule=None, strengths=None, blocks=None
-    ) -> bool | str:
+    ) -> bool:
+        """Raises ValueError: what is returned as wrong ComfyUI says once for each of these inputs."""
         # None stands for what another node is to bring; it is checked when the node runs.
         schedule = None if strengths is None else schedule
-        try:
-            options(
-                start_percent=start_percent, end_percent=end_percent, schedule=schedule, strengths=strengths,
-                blocks=blocks,
-            )  # fmt: skip
-        except ValueError as error:
-            return str(error)
+        options(
+            start_percent=start_percent, end_percent=end_percent, schedule=schedule, strengths=strengths, blocks=blocks
+        )
         return True
 
     @classmethod
