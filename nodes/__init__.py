@@ -28,11 +28,12 @@ NODES = [
     KSamplerAdvancedWithNAG,
     SamplerCustomWithNAG,
 ]
+BESIDE_RAYLIGHT = [NAGRaylight]
 
 
 def node_list() -> list[type[io.ComfyNode]]:
-    """The nodes of this ComfyUI: that for Raylight only beside Raylight."""
-    return [*NODES, NAGRaylight] if is_here() else NODES
+    """The nodes that this ComfyUI is to have."""
+    return [*NODES, *(BESIDE_RAYLIGHT if is_here() else ())]
 
 
 class NAGExtension(ComfyExtension):

@@ -10,23 +10,12 @@ from pathlib import Path
 import folder_paths  # ComfyUI's
 from comfy_api.latest import io
 
-from ..patches import travelling
+from ..patches import raylight, travelling
 from ..patches.sampling.request import Request
 from . import inputs, search
 from .guiding import GuidingNode, engine
 
 RayActors = io.Custom("RAY_ACTORS")
-DEGREES = ("ulysses_degree", "ring_degree", "cfg_degree")
-INSTEAD = (
-    "Set ulysses_degree, ring_degree and cfg_degree of Raylight's Ray Init Actor to 0: each GPU then paints a picture "
-    "of its own, or with FSDP holds its share of the weights, and NAG works."
-)
-SEQUENCE = "NAG can't act where Raylight parts one picture among GPUs (ulysses_degree or ring_degree above 1): its own "
-SEQUENCE += f"attention replaces the model's there, and takes nothing beside it. {INSTEAD}"
-CFG = "NAG can't act where Raylight parts positive and negative among GPUs (cfg_degree above 1): which rows are to be "
-CFG += f"guided is not known there. {INSTEAD}"
-PIPELINE = "NAG can't act under Raylight's PipeFusion: each GPU has a part of the blocks only. Take the node "
-PIPELINE += f"RayPipeFusionConfig out. {INSTEAD}"
 NO_WORKERS = "ray_actors must come from one of Raylight's loaders, such as Load Diffusion Model (Ray), and is {!r}."
 NO_PACK = "The NAG pack is not on the machine of this worker of Raylight's. Put it there, into the same folder: {}"
 NO_MODEL = "Raylight's workers have no model yet. Connect ray_actors to Load Diffusion Model (Ray)."
@@ -73,20 +62,6 @@ def sent(on_model: OnModel) -> Callable:
     return guided
 
 
-def check_parallel(parallel: dict) -> None:
-    """Raise a ValueError where Raylight spreads a model in a way that leaves NAG no place.
-
-    parallel: the parallel_dict of a worker. Degrees count only where `is_xdit` is set.
-    """
-    if parallel.get("pipefusion_enabled"):
-        raise ValueError(PIPELINE)
-    ulysses, ring, cfg = (parallel.get("is_xdit", False) and parallel.get(degree, 1) > 1 for degree in DEGREES)
-    if ulysses or ring:
-        raise ValueError(SEQUENCE)
-    if cfg:
-        raise ValueError(CFG)
-
-
 class NAGRaylight(GuidingNode):
     @classmethod
     def define_schema(cls):
@@ -104,7 +79,7 @@ class NAGRaylight(GuidingNode):
                 inputs.options_input(inputs.STOPS),
                 inputs.dial_input(),
             ],
-            outputs=[RayActors.Output(tooltip="The workers, whose model now has NAG, for one of Raylight's samplers.")],
+            outputs=[RayActors.Output(tooltip="The workers, whose model now has NAG, for any of Raylight's samplers.")],
             **inputs.OWN_NAME,
         )
 
@@ -126,7 +101,7 @@ class NAGRaylight(GuidingNode):
         if not workers:
             raise ValueError(NO_WORKERS.format(ray_actors))
         for parallel in ray.get([worker.get_parallel_dict.remote() for worker in workers]):
-            check_parallel(parallel)
+            raylight.check_asked(parallel)
         guided = sent(OnModel(cls.request(settings, nag_negative)))
         try:
             ray.get([worker.model_function_runner.remote(guided) for worker in workers])

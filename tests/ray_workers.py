@@ -25,8 +25,8 @@ def sampled(model, seed, positive, negative, latent, cfg=1.0, callback=None):
         with torch.inference_mode():
             latent = comfy.sample.fix_empty_latent_channels(model, latent)
             noise = comfy.sample.prepare_noise(latent, seed)
-            given = positive, negative, latent
-            return comfy.sample.sample(model, noise, STEPS, cfg, "euler", "simple", *given, seed=seed, callback=callback)
+            given = "euler", "simple", positive, negative, latent
+            return comfy.sample.sample(model, noise, STEPS, cfg, *given, seed=seed, callback=callback)
     finally:
         torch.set_num_threads(threads)
 

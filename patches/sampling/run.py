@@ -10,6 +10,7 @@ from comfy.patcher_extension import WrappersMP
 from ..checks import check_inputs, check_options, check_text
 from ..models import Adapter, Undeclared, check_forwards, chosen_blocks, find_adapter, settled
 from ..models.compiled import plain
+from ..raylight import check_spread
 from ..travelling import Travelling
 from .call import ModelWrapper
 from .guidance import Guidance, GuidanceRows, Rows
@@ -57,6 +58,7 @@ class SamplingWrapper(Travelling):
         """Put each conditioning's guidance in place; gives the statistics that are to be gathered, and the witness."""
         model = guider.inner_model
         adapter = find_adapter(model)
+        check_spread(plain(model.diffusion_model), model_options)  # before what would say less of the same
         check_forwards(adapter, model)
         check_alone(adapter, model_options)
         # Our hook has done its work; left there, it would keep ComfyUI from batching positive and negative.
