@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from . import blocks
+from .travelling import Travelling
 
 IMAGE_STREAMS = ("shared", "separate")
 MODALITIES = ("both", "picture", "sound")
@@ -95,7 +96,7 @@ class Strength:
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Travelling):
     """What few people change.
 
     Args:
@@ -161,7 +162,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Travelling):
     """All settings of one use of NAG.
 
     Args:
