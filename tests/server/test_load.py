@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import random
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -90,6 +91,7 @@ class Load:
 
     def __init__(self, server, graphs):
         self.graphs, self.painted = graphs, []
+        self._all_queued = threading.Barrier(CLIENTS, timeout=120)
         with ThreadPoolExecutor(CLIENTS) as pool:
             order = list(range(DISTINCT)) * TIMES
             random.Random(23).shuffle(order)
@@ -106,6 +108,7 @@ class Load:
 
     def _paint(self, client, share):
         queued = [(which, client.submit(self.graphs[which])) for which in share]
+        self._all_queued.wait()
         for which, prompt_id in queued:
             self.painted.append((which, digest(client.outlast(self.graphs[which], prompt_id))))
 
