@@ -29,7 +29,7 @@ def native(module: torch.nn.Module) -> type:
 
 def is_comfys(module: torch.nn.Module) -> bool:
     """Whether a module is of a class of ComfyUI's, or of one that derives from it."""
-    return native(module).__module__.partition(".")[0] == "comfy"
+    return any(_package(cls) == "comfy" for cls in type(plain(module)).__mro__)
 
 
 def replaced_forward(module: torch.nn.Module, home: type | None = None) -> str | None:
@@ -40,6 +40,11 @@ def replaced_forward(module: torch.nn.Module, home: type | None = None) -> str |
     """
     of_same_pack = home is not None and _package(module.forward) == _package(home)
     return None if of_same_pack else _origin(module.forward)
+
+
+def is_torchs(code: type | Callable) -> bool:
+    """Whether a class or a function is PyTorch's."""
+    return _package(code) == "torch"
 
 
 def has_own_way(model: torch.nn.Module) -> bool:
