@@ -13,7 +13,7 @@ import sys
 import numpy
 
 from . import intervals, rows, tables
-from .raw import FOLDER
+from .raw import BY_LOT, FOLDER
 
 OUT = pathlib.Path(__file__).with_name("figures")
 REQUIREMENTS = pathlib.Path(__file__).with_name("requirements.txt")
@@ -33,8 +33,15 @@ ABLATIONS = {
     "neither, nag_scale": ("neither", "#cf5c36", "s"),
     "L2 for L1, nag_scale": ("L2 for L1", "#3f9b6c", "^"),
 }
+LOT = {
+    "nag": ("nag, strength", "#2e86c9", "o"),
+    f"{rows.SHARE}, strength": (f"{rows.SHARE}, strength", "#8f7f5f", "<"),
+    "orthogonal, strength": ("orthogonal, strength", "#5fb3b3", "P"),
+    "vsf, nag_scale": ("vsf, nag_scale", "#d970a6", "X"),
+    "nasa, nag_scale": ("nasa, nag_scale", "#c2a21d", "v"),
+}
 NOT_FROM_BASE = ("nag_tau", rows.STRONG_TAU)  # with the lowest cap NAG acts, too
-FURTHER = (("#5fb3b3", "P"), ("#d970a6", "X"), ("#c2a21d", "v"), ("#3f9b6c", "^"), ("#8f7f5f", "<"))
+FURTHER = (("#5fb3b3", "P"), ("#d970a6", "X"), ("#c2a21d", "v"), ("#3f9b6c", "^"), ("#8f7f5f", "<"), ("#a56bc4", "D"))
 SHOWN = {"unwanted": ("#cf5c36", "s"), "wanted": ("#3f9b6c", "^"), "right": ("#2e86c9", "o")}
 SHARES = {"unwanted": "unwanted, %", "wanted": "wanted, %", "right": "both right, %"}
 PANEL = (2.9, 2.5)  # inches
@@ -66,7 +73,7 @@ def main(options):
     import matplotlib
 
     matplotlib.use("Agg")
-    stored = tables.stored(options.raw)
+    stored, lot = tables.stored(options.raw), tables.stored(options.raw / BY_LOT)
     options.out.mkdir(parents=True, exist_ok=True)
     student, teacher = (tables.having(stored, *(rows.Row(weights, steps) for steps in rows.FEW))
                         for weights in ("student", "teacher"))
@@ -77,7 +84,8 @@ def main(options):
         "curves": swept and (lambda: curves(swept, rows.curves_of, CURVES, retention, "with all of the wanted, %")),
         "fidelity": swept and (lambda: curves(swept, rows.curves_of, CURVES, fidelity, "distance to drawn pictures")),
         "equations": lambda: beside_the_dial(swept, lambda model: rows.equation_curves(equations)),
-        "token_wise": lambda: beside_the_dial(swept, rows.token_wise_curves),
+        "token_wise": lambda: beside_the_dial(swept, lambda model: rows.token_wise_curves(model, rows.TOKEN_WISE)),
+        "by_lot": lot and (lambda: by_lot(lot)),
         "ablation": lambda: ablation(swept),
         "few_steps": student and (lambda: few_steps(student, "student")),
         "few_steps_teacher": teacher and (lambda: few_steps(teacher, "teacher")),
@@ -163,22 +171,41 @@ def curves(stored, swept, looks, of, label):
     """
     figure, panels = grid(len(stored) + 1, 3)
     for panel, (name, raw) in zip(panels, stored.items()):
-        base = raw.rows.get(rows.Row("student", rows.ABLATED).key)
-        named = swept(name)
-        for curve, (text, colour, marker) in looks.items():
-            points = sorted(named.get(curve, {}).items())
-            found = {value: raw.rows[row.key] for value, row in points if row.key in raw.rows}
-            if found and base is not None:
-                from_base = [] if curve in NOT_FROM_BASE else [base]
-                draw_curve(panel, from_base, list(found.values()), of, text, colour, marker)
-        auto = raw.rows.get(rows.row("student", rows.ABLATED).key)
-        for pictures, look in ((base, dict(marker="o", color=INK, label="base")),
-                               (auto, dict(marker="*", color=COLOURS["NAG"], markersize=11, label="NAG, auto"))):
-            if pictures is not None:
-                panel.plot(suppression(pictures)[0], of(pictures)[0], linestyle="none", zorder=5, **look)
+        curve_panel(panel, raw, ("student", rows.ABLATED), swept(name), looks, of)
         panel.set(title=name, xlabel="without the unwanted, %", ylabel=label)
     legend(panels)
     return figure
+
+
+def by_lot(stored):
+    """A panel for each model and each of those that few steps are painted by; prompts drawn by lot."""
+    figure, panels = grid(len(stored) * len(rows.FEW_STEPS), len(stored), (2.3, 2.1))
+    names = dict.fromkeys(name for raw in stored.values() for name in tables.equations_in(raw))
+    for at, painter in enumerate(rows.FEW_STEPS):
+        for panel, (name, raw) in zip(panels[at * len(stored):], stored.items()):
+            tried = rows.token_wise_curves(name, (rows.SHARE,), *painter) | rows.equation_curves(names, *painter)
+            curve_panel(panel, raw, painter, {"nag": rows.dial(*painter), **tried}, LOT, retention)
+            panel.set(title=f"{name}, {painter[0]}, {painter[1]} steps")
+        panels[at * len(stored)].set_ylabel("with all of the wanted, %")
+    for panel in panels[-len(stored):]:
+        panel.set_xlabel("without the unwanted, %")
+    legend(panels, below=True)
+    return figure
+
+
+def curve_panel(panel, raw, painter, named, looks, of):
+    """The curves of one model. painter: (weights, steps). named: {curve: {value: Row}}."""
+    base = raw.rows.get(rows.Row(*painter).key)
+    for curve, (text, colour, marker) in looks.items():
+        points = sorted(named.get(curve, {}).items())
+        found = {value: raw.rows[row.key] for value, row in points if row.key in raw.rows}
+        if found and base is not None:
+            draw_curve(panel, [] if curve in NOT_FROM_BASE else [base], list(found.values()), of, text, colour, marker)
+    auto = raw.rows.get(rows.row(*painter).key)
+    for pictures, look in ((base, dict(marker="o", color=INK, label="base")),
+                           (auto, dict(marker="*", color=COLOURS["NAG"], markersize=11, label="NAG, auto"))):
+        if pictures is not None:
+            panel.plot(suppression(pictures)[0], of(pictures)[0], linestyle="none", zorder=5, **look)
 
 
 def draw_curve(panel, begin, points, of, label, colour, marker):

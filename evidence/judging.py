@@ -18,13 +18,14 @@ class Judge:
     Args:
         world: of playground.worlds.
         judge: of playground.judge: its read() gives what it sees and its features.
-        prompts: painting.Prompts, of the world's cases in their order.
+        prompts: painting.Prompts, of the cases in their order.
         compared: how many pictures of each case are drawn to compare with.
+        cases: None: the world's own, as many as there are prompts.
     """
 
-    def __init__(self, world, judge, prompts, compared=COMPARED):
+    def __init__(self, world, judge, prompts, compared=COMPARED, cases=None):
         self.world, self.judge, self.prompts = world, judge, prompts
-        self.cases = [(case.scene, case.negative) for case in world.CASES[:len(prompts.texts)]]
+        self.cases = [(case.scene, case.negative) for case in cases or world.CASES[:len(prompts.texts)]]
         self.case = numpy.array(prompts.case)
         self.group = numpy.array(prompts.seed) % GROUPS
         self.drawn = {}

@@ -61,9 +61,9 @@ class Prompts:
     seed: tuple[int, ...]
 
     @classmethod
-    def of(cls, texts, seeds):
-        """`seeds` pictures of each case."""
-        pictures = [(case, SEEDS_APART * case + seed) for case in range(len(texts)) for seed in range(seeds)]
+    def of(cls, texts, seeds, first=0):
+        """`seeds` pictures of each case, the first of it with this seed, and SEEDS_APART more for each case before."""
+        pictures = [(case, SEEDS_APART * case + first + seed) for case in range(len(texts)) for seed in range(seeds)]
         return cls(tuple(texts), *map(tuple, zip(*pictures)))
 
 

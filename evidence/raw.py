@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy
 
 FOLDER = pathlib.Path(__file__).with_name("raw")
+BY_LOT = "by_lot"  # the folder in it of what was painted of prompts drawn by lot
 DRAWN, DRAWN_WITHOUT = "drawn", "drawn without the unwanted"  # keys of rows that are drawn instead of painted
 NO_DISTANCE = (float("nan"),) * 4
 

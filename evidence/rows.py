@@ -11,6 +11,7 @@ BY_CROSS_ATTENTION = ("unet", "wan")  # to the text alone; the others attend to 
 CFG, PAG = 3.0, 3.0
 FEW, MANY = (1, 2, 4), 20
 ABLATED = 2  # steps of the student in which the equation is taken apart
+FEW_STEPS = (("student", ABLATED), ("student", FEW[-1]), ("teacher", FEW[-1]))  # where equations are compared
 CFGS = (1.25, 1.5, 2.0, 3.0, 4.0)
 SWEEPS = {
     "nag_scale": (1.5, 2.0, 3.0, 5.0, 8.0, 11.0, 16.0, 24.0),
@@ -28,6 +29,7 @@ ABLATIONS = {  # settings of each, and the nag_scales at which it is tried: unbl
 SHARE = "by share of attention"
 TOKEN_WISE = ("by angle", "by root of angle", "by difference", "against difference", SHARE)
 SCALES_OF = {name: (1.25, 1.5, 2.0, 3.0, 5.0) for name in ("vsf", "nasa")}  # nag_scales: auto is not for them
+OFFSETS = {1.0: (1.75, 2.5, 4.0), 3.0: (6.0, 11.0, 21.0)}  # vsf_offset, nag_scales: s e^-offset is about 1/4, 1/2 and 1
 STRONG = 2.0  # the dial at its end: what the cap and the blend are for shows where NAG is pushed
 STRONG_TAU = f"nag_tau at strength {STRONG:g}"
 
@@ -87,19 +89,21 @@ class Table:
     blocks: tuple[Block, ...]
 
 
-def tables(model, equations=()):
+def tables(model, equations=(), by_lot=False):
     """The tables of a model.
 
-    equations: those that NAG Options offers beside the paper's.
+    equations: those that NAG Options offers beside the paper's. by_lot: those of prompts drawn by lot.
     """
+    if by_lot:
+        return (prompts_by_lot(model, equations),)
     found = (few_steps(model), many_steps(model), ablation(model), sweeps(model), early_stopping(model),
              image_streams(model), other_equations(model, equations), token_wise(model))
     return tuple(table for table in found if table.blocks)
 
 
-def all_rows(model, equations=(), titles=("",)):
+def all_rows(model, equations=(), titles=("",), by_lot=False):
     """Each Row that a table of the model asks for, once. titles: parts of titles, of the tables that count."""
-    asked = [table for table in tables(model, equations) if any(title in table.title for title in titles)]
+    asked = [table for table in tables(model, equations, by_lot) if any(title in table.title for title in titles)]
     return list(dict.fromkeys(row for table in asked for block in table.blocks for row in block.rows.values()))
 
 
@@ -172,22 +176,29 @@ def image_streams(model):
 
 
 def other_equations(model, equations):
-    """The teacher in 4 steps, not in 20: that takes five times as long, and NAG does the same there."""
+    """In few steps, at the number that is recommended for NAG; swept, in the student's two."""
     fixed = tuple(
-        Block(_title(weights, steps), {"base": Row(weights, steps), "nag": row(weights, steps)} | {
-            name: row(weights, steps, equation=name) for name in equations})
-        for weights, steps in (("student", ABLATED), ("student", FEW[-1]), ("teacher", FEW[-1])))
+        Block(_title(*painter), {"base": Row(*painter), "nag": row(*painter)} | {
+            name: row(*painter, equation=name) for name in equations})
+        for painter in FEW_STEPS)
     return Table("Other equations", (*fixed, beside_the_dial(equation_curves(equations))) if equations else ())
 
 
 def token_wise(model):
-    return Table("Token-wise strength", (beside_the_dial(token_wise_curves(model)),))
+    return Table("Token-wise strength", (beside_the_dial(token_wise_curves(model, TOKEN_WISE)),))
 
 
-def beside_the_dial(curves):
+def prompts_by_lot(model, equations):
+    """What was chosen by the other tables, tried on prompts that had no part in it."""
+    return Table("Prompts drawn by lot", tuple(
+        beside_the_dial(token_wise_curves(model, (SHARE,), *painter) | equation_curves(equations, *painter), *painter)
+        for painter in FEW_STEPS))
+
+
+def beside_the_dial(curves, weights="student", steps=ABLATED):
     """A block of curves, beside what NAG does over its dial and, farther, with more of nag_alpha."""
-    base, nag, alphas = Row("student", ABLATED), dial(), curves_of("")["nag_alpha"]
-    return Block(f"{_title('student', ABLATED)}, swept", {"base": base} | labelled({"nag, strength": nag} | curves),
+    base, nag, alphas = Row(weights, steps), dial(weights, steps), sweep("nag_alpha", weights, steps)
+    return Block(f"{_title(weights, steps)}, swept", {"base": base} | labelled({"nag, strength": nag} | curves),
                  ((base, *nag.values()), (base, *alphas.values())))
 
 
@@ -195,29 +206,38 @@ def beside_the_dial(curves):
 def curves_of(model):
     """The sweeps of the student, {name: {value: Row}}: CFG's, NAG's by each number."""
     curves = {"cfg": {cfg: Row("student", ABLATED, cfg) for cfg in CFGS}}
-    curves |= {name: {value: row("student", ABLATED, **{name: value}) for value in values}
-               for name, values in SWEEPS.items()}
+    curves |= {name: sweep(name) for name in SWEEPS}
     curves[STRONG_TAU] = {tau: row("student", ABLATED, nag_tau=tau, strength=STRONG) for tau in SWEEPS["nag_tau"]}
     return curves
 
 
-def dial(**changes):
-    """The student with the dial turned, {strength: Row}; at 1 as recommended."""
-    return {value: row("student", ABLATED, **changes, **({"strength": value} if value != 1 else {}))
+def sweep(name, weights="student", steps=ABLATED):
+    """One of NAG's numbers turned, {value: Row}."""
+    return {value: row(weights, steps, **{name: value}) for value in SWEEPS[name]}
+
+
+def dial(weights="student", steps=ABLATED, **changes):
+    """The dial turned, {strength: Row}; at 1 as recommended."""
+    return {value: row(weights, steps, **changes, **({"strength": value} if value != 1 else {}))
             for value in sorted((1.0, *SWEEPS["strength"]))}
 
 
-def equation_curves(equations):
-    """Other equations, by the dial or by SCALES_OF, {name: {value: Row}}."""
-    scaled = {name: {scale: row("student", ABLATED, equation=name, nag_scale=scale) for scale in scales}
+def equation_curves(equations, weights="student", steps=ABLATED):
+    """Other equations, by the dial or by SCALES_OF, and vsf with its OFFSETS, {name: {value: Row}}."""
+    scaled = {name: {scale: row(weights, steps, equation=name, nag_scale=scale) for scale in scales}
               for name, scales in SCALES_OF.items()}
-    return {f"{name}, nag_scale" if name in scaled else f"{name}, strength": scaled.get(name) or dial(equation=name)
-            for name in equations}
+    curves = {f"{name}, nag_scale" if name in scaled else f"{name}, strength":
+              scaled.get(name) or dial(weights, steps, equation=name) for name in equations}
+    if "vsf" in equations:
+        curves |= {f"vsf, vsf_offset {offset:g}, nag_scale": {
+            scale: row(weights, steps, equation="vsf", nag_scale=scale, vsf_offset=offset) for scale in scales}
+            for offset, scales in OFFSETS.items()}
+    return curves
 
 
-def token_wise_curves(model):
+def token_wise_curves(model, measures, weights="student", steps=ABLATED):
     """nag_alpha weighted token by token, by what variants.py measures there, {name: {strength: Row}}."""
-    return {f"{name}, strength": dial(variant=name) for name in TOKEN_WISE
+    return {f"{name}, strength": dial(weights, steps, variant=name) for name in measures
             if name != SHARE or model not in BY_CROSS_ATTENTION}
 
 

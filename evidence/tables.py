@@ -8,7 +8,7 @@ import pathlib
 import numpy
 
 from . import intervals, rows
-from .raw import DRAWN, DRAWN_WITHOUT, FOLDER, Raw
+from .raw import BY_LOT, DRAWN, DRAWN_WITHOUT, FOLDER, Raw
 
 HERE = pathlib.Path(__file__).parent
 FIRST = HERE / "NOT_AS_THE_PAPER.md"  # written by hand
@@ -30,6 +30,9 @@ LEGEND = f"""Written by `python -m evidence tables` from `raw/`; [README.md](REA
   which the unwanted does not show, which is what a perfect negative prompt would give. Intervals by leaving out a
   sixteenth of the seeds at a time. Drawn pictures have one above 0, too, since they are finitely many.
 """
+LOT_LEGEND = """Prompts that had no part in any choice, each with a negative that names what habit mostly puts there:
+more of them than above, with fewer pictures each, since prompts differ more than noise does, and seeds that were not
+used above. `python -m evidence paint MODEL --by-lot`."""
 FIGURES = {
     "few_steps": "Few steps, students: CFG and NAG alone",
     "few_steps_teacher": "The same few steps with the teachers, which were not distilled",
@@ -37,6 +40,7 @@ FIGURES = {
     "fidelity": "The same against the distance to drawn pictures in which the unwanted does not show: lower is better",
     "equations": f"Other equations beside NAG's, suppression against retention, students in {rows.ABLATED} steps",
     "token_wise": "NAG's strength weighted token by token, likewise",
+    "by_lot": "Other equations, and strength by the share of attention, on prompts drawn by lot, in few steps",
     "ablation": "The equation with parts left out, over nag_scale",
     "many_steps": f"Teachers in {rows.MANY} steps, with CFG and with PAG",
     "early_stopping": "NAG in a part of the sampling only",
@@ -60,6 +64,11 @@ def main(options):
         for number, table in enumerate(rows.tables(name, equations_in(raw)), 1):
             found = of_blocks(raw, table.blocks, shown)
             lines += [f"### {name} {number}. {table.title}", "", *found] if found else []
+    lot = stored(options.raw / BY_LOT)
+    lines += ["## Prompts drawn by lot", "", LOT_LEGEND, ""] if lot else []
+    for name, raw in lot.items():
+        (table,) = rows.tables(name, equations_in(raw), by_lot=True)
+        lines += [f"### {name}, prompts drawn by lot", "", *about(raw), "", *of_blocks(raw, table.blocks, set())]
     costs = options.raw / "cost.json"
     if costs.exists():
         lines += ["## Cost", "", *cost(json.loads(costs.read_text(encoding="utf-8"))), ""]

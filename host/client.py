@@ -1,7 +1,9 @@
 """Talks to a ComfyUI server the way its own page does: prompts over HTTP, progress over the websocket."""
 import asyncio
+import http.client
 import io
 import json
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -9,6 +11,9 @@ import uuid
 
 import aiohttp
 from PIL import Image
+
+# What tells that a server has gone down, or is not up yet.
+GONE = (ConnectionError, urllib.error.URLError, http.client.HTTPException, aiohttp.ClientError)
 
 
 class PromptRejected(ValueError):
@@ -29,6 +34,10 @@ class ExecutionError(RuntimeError):
         self.details = details
         node = f"{details.get('node_type')} #{details.get('node_id')}"
         super().__init__(f"{node}: {details.get('exception_type')}: {details.get('exception_message')}".strip())
+
+
+class PromptLost(LookupError):
+    """The server does not know a prompt: it was taken from the queue, or the server has gone down since."""
 
 
 class Client:
@@ -78,8 +87,15 @@ class Client:
         """What the server remembers of a finished prompt; None before it has finished."""
         return json.loads(self.get(f"/history/{prompt_id}")).get(prompt_id)
 
+    def is_queued(self, prompt_id):
+        """Whether a prompt runs or waits."""
+        queue = json.loads(self.get("/queue"))
+        return any(prompt_id == waiting[1] for waiting in queue["queue_running"] + queue["queue_pending"])
+
     def follow(self, prompt_id, on_progress=None, timeout=600):
-        """Wait until a prompt has finished and return its history. Raises ExecutionError if a node failed.
+        """Wait until a prompt has finished and return its history.
+
+        Raises ExecutionError if a node failed, PromptLost if the server does not know the prompt.
 
         on_progress(node id, value, maximum) is called as the nodes report how far they are.
         """
@@ -93,7 +109,9 @@ class Client:
         address = f"{self.url}/ws?clientId={self.id}"
         async with aiohttp.ClientSession() as session, session.ws_connect(address, max_msg_size=0) as socket:
             await socket.receive()  # the server now knows us: from here on the end can't be missed
-            history = self.history(prompt_id)
+            queued, history = self.is_queued(prompt_id), self.history(prompt_id)  # it may end between the two
+            if not queued and history is None:
+                raise PromptLost(prompt_id)
             while history is None:
                 message = await socket.receive()
                 if message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.ERROR):
@@ -123,3 +141,33 @@ class Client:
     def run(self, prompt, on_progress=None, timeout=600):
         """Queue a prompt, wait for it, and return its pictures by node id."""
         return self.images(self.follow(self.submit(prompt), on_progress, timeout))
+
+    def outlast(self, prompt, prompt_id=None, restarts=1, patience=300):
+        """`run`, on a server that may go down meanwhile: what it has then forgotten is queued anew.
+
+        ComfyUI keeps its queue and its history in memory alone.
+
+        prompt_id: of the prompt, if it is queued already. restarts: how often the server may go down. patience: for how
+        many seconds. Raises as `run` does, and one of GONE when the server stays away.
+        """
+        while True:
+            try:
+                prompt_id = prompt_id or self.submit(prompt)
+                return self.images(self.follow(prompt_id))
+            except PromptLost:
+                prompt_id = None
+            except GONE:
+                if not restarts:
+                    raise
+                restarts -= 1
+                self._wait(patience)
+
+    def _wait(self, patience):
+        until = time.monotonic() + patience
+        while True:
+            try:
+                return self.get("/system_stats")
+            except GONE:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.2)

@@ -112,7 +112,7 @@ class ComfyServer:
         self.cpu = cpu
         self.log = self.base / "server.log"
         self.url = None
-        self._process = None
+        self._port = self._process = None
 
     def __enter__(self):
         make_base_directory(self.base, self.packs)
@@ -132,10 +132,10 @@ class ComfyServer:
             raise
 
     def _launch(self):
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
+        self._port = self._port or free_port()  # the same, after a restart
+        self.url = f"http://127.0.0.1:{self._port}"
         common = host_arguments(self.comfyui, self.base, self.packs, self.cpu)
-        command = [self.python, self.comfyui / "main.py", *common, "--listen", "127.0.0.1", "--port", port,
+        command = [self.python, self.comfyui / "main.py", *common, "--listen", "127.0.0.1", "--port", self._port,
                    *self.arguments]
         with open(self.log, "w", encoding="utf-8") as log:
             self._process = subprocess.Popen(

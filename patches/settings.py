@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from . import blocks
+from .travelling import Travelling
 
 IMAGE_STREAMS = ("shared", "separate")
 MODALITIES = ("both", "picture", "sound")
@@ -83,7 +84,7 @@ class Strength:
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Travelling):
     """What few people change.
 
     Args:
@@ -149,7 +150,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Travelling):
     """All settings of one use of NAG.
 
     Args:

@@ -32,13 +32,14 @@ def teach(options):
     pool = learning.Pool(options.name, options.pool, options.seed, options.device)
     print(f"{sum(p.numel() for p in flow.parameters()):,} parameters, {options.steps} steps of {options.batch} of "
           f"{options.pool} pictures, {described(options)}", flush=True)
-    guess = torch.compile(flow) if options.compile else flow
+    if options.compile:
+        flow.compile()
     # what many frames show takes more noise to hide, as it does in large pictures (arXiv 2403.03206, section 5.3.2)
     shift = networks.SHIFT * networks.world_of(options.name).FRAMES ** 0.5
 
     def loss_of():
         with torch.autocast(options.device.type, torch.bfloat16, enabled=options.bfloat16):
-            return flow_loss(guess, *pool.batch(options.batch), shift)
+            return flow_loss(flow, *pool.batch(options.batch), shift)
 
     def look(average, step):
         average.save(options.out, {"seed": str(options.seed), "steps": str(step)})

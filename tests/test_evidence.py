@@ -1,11 +1,13 @@
 """The figures of evidence/: intervals and distances against values worked out by hand, what is kept, what is tabled."""
 import json
 import math
+import random
 from xml.etree import ElementTree
 
 import numpy
 import pytest
-from evidence import frechet, intervals, raw, rows, tables, variants
+from evidence import by_lot, frechet, intervals, raw, rows, tables, variants
+from playground.worlds import WORLDS
 from scipy import linalg
 
 CASE = numpy.repeat(range(4), 4)
@@ -169,6 +171,30 @@ def test_other_equations_come_by_their_names_alone():
     assert "Other equations" in [table.title for table in rows.tables("sd3", ("vsf",))]
 
 
+@pytest.mark.parametrize("world", WORLDS.values(), ids=list(WORLDS))
+def test_prompts_by_lot_are_new_and_leave_the_unwanted_to_habit(world):
+    found = by_lot.cases(world, 16)
+    texts = [(world.describe(case.scene), case.negative) for case in found]
+    assert len(set(texts)) == 16 and not set(found) & set(world.CASES)
+    assert by_lot.cases(world, 4) == found[:4]
+    rng = random.Random(1)
+    for case in found:
+        shown = [world.hints(world.facts(world.complete(case.scene, rng)), case.negative) for _ in range(200)]
+        assert 0.3 < sum(shown) / 200 < 0.95 and world.words_of(case.negative)
+
+
+@pytest.mark.parametrize(("model", "by_share"), [("flux", True), ("unet", False)])
+def test_rows_of_prompts_by_lot(model, by_share):
+    """Equations and the dial in few steps, and what is compared with the dial."""
+    found = rows.all_rows(model, ("vsf",), by_lot=True)
+    assert {(row.weights, row.steps) for row in found} == {("student", 2), ("student", 4), ("teacher", 4)}
+    assert {row.variant for row in found} == {"", rows.SHARE} if by_share else {""}
+    assert {dict(row.nag or ()).get("vsf_offset", 0) for row in found} == {0, *rows.OFFSETS}
+    (table,) = rows.tables(model, ("vsf",), by_lot=True)
+    for block in table.blocks:
+        assert len({(row.weights, row.steps) for row in (*block.rows.values(), *sum(block.beside, ()))}) == 1
+
+
 # ---------------------------------------------------------------- tables
 def test_a_line_of_a_table():
     kept = some_raw()
@@ -200,6 +226,8 @@ def test_results_begin_with_what_is_written_by_hand(tmp_path):
 
     kept = some_raw()
     kept.save(tmp_path / "flux.npz")
+    (tmp_path / raw.BY_LOT).mkdir()
+    some_raw(**{rows.row("teacher", 4).key: pictures(1, 2)}).save(tmp_path / raw.BY_LOT / "sd3.npz")
     (tmp_path / "cost.json").write_text(json.dumps({"about": "here", "models": {"flux": {"NAG": [1, 1.25, 1.5]}}}))
     options = argparse.Namespace(raw=tmp_path, out=tmp_path / "RESULTS.md")
     tables.main(options)
@@ -207,7 +235,8 @@ def test_results_begin_with_what_is_written_by_hand(tmp_path):
     assert text.index(tables.FIRST.read_text(encoding="utf-8").strip()) < text.index("## flux")
     assert "4 prompts x 4 seeds = 16 pictures a row" in text
     assert "| NAG | 25.0 (10.2 to 49.5) |" in text and "| NAG | 1.25 (1.00 to 1.50) |" in text
-    assert "## sd3" not in text, "nothing is known of it"
+    assert "\n## sd3" not in text, "nothing is known of it"
+    assert "### sd3, prompts drawn by lot" in text and "Teacher, 4 steps, swept:" in text
     tables.main(options)
     assert options.out.read_text(encoding="utf-8") == text
 
@@ -240,6 +269,9 @@ def test_figures(tmp_path, further, added, drawn):
     kept = {row.key: pictures(2, 3) for row in (
         rows.ablation_curves()["no cap, nag_scale"][3.0], *added, *(rows.Row(*each) for each in further))}
     some_raw(**kept).save(tmp_path / "flux.npz")
+    if added:
+        (tmp_path / raw.BY_LOT).mkdir()
+        some_raw(**kept).save(tmp_path / raw.BY_LOT / "flux.npz")
     figures.main(argparse.Namespace(raw=tmp_path, out=tmp_path / "figures", format="svg"))
     found = {path.stem: path.read_text(encoding="utf-8") for path in (tmp_path / "figures").iterdir()}
     assert set(found) == drawn

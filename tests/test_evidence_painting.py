@@ -7,7 +7,7 @@ import comfy.samplers
 import numpy
 import pytest
 import torch
-from evidence import cost, judging, paint, painting, raw, rows, strips, variants
+from evidence import by_lot, cost, judging, paint, painting, raw, rows, strips, variants
 from nodes import CLIPTextEncode, common_ksampler
 from playground import networks
 from playground.worlds import shapes
@@ -266,6 +266,16 @@ def test_a_run(applied, name):
     assert list(found) == ["student, 1 step, nag"] and list(run.raw.rows)[-1] == "student, 1 step, nag"
     (row,) = found.values()
     assert row.seen.shape == (6, len(run.raw.notes["facts"])) and row.wanted.any()
+    assert not list(run.paint(["student, 1 step, nag"], known=found)), "it is there"
+
+
+def test_a_run_of_prompts_by_lot(applied):
+    run = paint.Run("sd3", applied, seeds=2, cases=3, drawn=4, lot=True)
+    found = dict(run.paint(["student, 2 steps$"]))
+    assert list(found) == ["student, 2 steps"] and found["student, 2 steps"].wanted.any()
+    assert run.raw.seed.tolist() == [500, 501, 1500, 1501, 2500, 2501]
+    assert tuple(map(tuple, run.raw.notes["cases"])) == run.prompts.texts == tuple(
+        (shapes.describe(case.scene), case.negative) for case in by_lot.cases(shapes, 3))
 
 
 @pytest.mark.parametrize("name", PAINTED)

@@ -9,6 +9,7 @@ import { Statistics } from "./editor/statistics.js"
 import { correctTyped, takeTyped } from "./editor/typing.js"
 import { NAG_NODES, isNag } from "./editor/way.js"
 
+const UNSEEN = ["NAGOptions", "NAGRaylight"] // what "auto" stands for is on the NAG nodes, and known to the workers only
 const panels = new WeakMap() // by node
 const statistics = new Statistics()
 const notices = new Notices()
@@ -103,11 +104,11 @@ app.registerExtension({
   },
 
   nodeCreated(node) {
-    const isOptions = node.comfyClass === "NAGOptions"
-    if (!isOptions && !isNag(node)) return
+    const isUnseen = UNSEEN.includes(node.comfyClass)
+    if (!isUnseen && !isNag(node)) return
     attachNumbers(node)
     numbersOf(node).forEach(takeTyped)
-    if (isOptions) return standIn(node, {}) // what "auto" stands for is on the NAG nodes
+    if (isUnseen) return standIn(node, {})
     const panel = new Panel(app, node)
     panel.widget.beforeQueued = watchRefusal
     panels.set(node, panel)

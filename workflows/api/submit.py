@@ -104,8 +104,8 @@ def main():
         prompt_id = submit(arguments.server, prompt)
         print(f"queued as {prompt_id}")
         paths = save(arguments.server, wait(arguments.server, prompt_id), arguments.folder)
-    except urllib.error.URLError as error:
-        sys.exit(f"{arguments.server} does not answer: {error.reason}")
+    except (urllib.error.URLError, ConnectionError) as error:  # a ConnectionError, when it goes down meanwhile
+        sys.exit(f"{arguments.server} does not answer: {getattr(error, 'reason', error)}")
     print(*paths, sep="\n")
 
 
