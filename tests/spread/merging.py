@@ -6,7 +6,6 @@ groups of the one lie across those of the other.
 """
 import functools
 import sys
-from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -15,14 +14,16 @@ import torch.distributed as dist
 TESTS = Path(__file__).resolve().parent.parent
 sys.path += [str(TESTS), str(TESTS.parent)]
 
-from oracle import equation as exact  # noqa: E402
 from patches.arithmetic.equation import extrapolated, guide  # noqa: E402
 from patches.arithmetic.merge import guide_joint, image_of_each, merge  # noqa: E402
 from patches.arithmetic.segments import Segments  # noqa: E402
 
+from oracle import equation as exact  # noqa: E402
+
 CLOSE = 1e-5
 ROWS, HEADS, DIM = 2, 4, 8
-N_NEGATIVE, N_POSITIVE, N_IMAGE = 3, 6, 13  # of four processes one has nothing of the negative
+COUNTS = {"negative": 3, "positive": 6, "image": 13}  # tokens; of four processes one has none of the negative
+N_IMAGE = COUNTS["image"]
 NUMBERS = SCALE, TAU, ALPHA = 5.0, 2.5, 0.25
 
 
@@ -118,10 +119,11 @@ def guide_by_all_heads(spread, z_pos, z_neg):
     return ALPHA * torch.clamp(TAU * of_positive / of_extrapolated, max=1) * z + (1 - ALPHA) * z_pos
 
 
-def random(n, seed):
-    """Queries, keys and values of a part of the sequence, the same in every process."""
+def random_parts(seed):
+    """Queries, keys and values of each part of the sequence, the same in every process."""
     generator = torch.Generator().manual_seed(seed)
-    return [1.5 * torch.randn(ROWS, HEADS, n, DIM, generator=generator) for _ in "qkv"]
+    random = lambda n: 1.5 * torch.randn(ROWS, HEADS, n, DIM, generator=generator)
+    return [{part: random(n) for part, n in COUNTS.items()} for _ in "qkv"]
 
 
 def in_double(parts, *which):
@@ -129,22 +131,19 @@ def in_double(parts, *which):
     return torch.cat([parts[name].double().transpose(1, 2).flatten(2) for name in which], 1)
 
 
-def check(spread, name, found, expected, n):
+def check(spread, part, found, expected):
     """found: this process's share, of all heads; expected: (rows, tokens, features) of all processes."""
     expected = spread.share(expected.unflatten(-1, (HEADS, DIM)).transpose(1, 2))
     assert found.shape == expected.shape
     if expected.numel():
         error = ((found.double() - expected).norm() / expected.norm()).item()
-        assert error < CLOSE, f"{name} of {n} tokens, rank {spread.rank}: relative difference {error:.2g}"
-
-
-COUNTS = {"negative": N_NEGATIVE, "positive": N_POSITIVE, "image": N_IMAGE}
+        assert error < CLOSE, f"{part}, rank {spread.rank}: relative difference {error:.2g}"
 
 
 def joint(ulysses, equation):
     """Joint attention: each prompt to itself and the image, the image to both."""
     spread = Spread(ulysses)
-    q, k, v = ({part: t for part, t in zip(COUNTS, of_each)} for of_each in zip(*map(random, COUNTS.values(), (1, 2, 3))))
+    q, k, v = random_parts(1)
     own_q, own_k, own_v = (
         {part: spread.to_heads(spread.share(t), COUNTS[part]) for part, t in of.items()} for of in (q, k, v)
     )
@@ -161,7 +160,8 @@ def joint(ulysses, equation):
         z = guide_joint(*parts, segments, *NUMBERS, equation)
     found = z.unflatten(-1, (-1, DIM)).transpose(1, 2)
     for part, expected in exact_joint(q, k, v, equation).items():
-        check(spread, part, spread.to_tokens(found[:, :, getattr(segments, part)], COUNTS[part]), expected, COUNTS[part])
+        own = spread.to_tokens(found[:, :, getattr(segments, part)], COUNTS[part])
+        check(spread, part, own, expected)
 
 
 def exact_joint(q, k, v, equation):
@@ -179,7 +179,7 @@ def exact_joint(q, k, v, equation):
 def cross(ulysses, equation):
     """Cross-attention of the image to each prompt, of which the processes have shares, too."""
     spread = Spread(ulysses)
-    q, k, v = ({part: t for part, t in zip(COUNTS, of_each)} for of_each in zip(*map(random, COUNTS.values(), (4, 5, 6))))
+    q, k, v = random_parts(2)
     own = lambda of, part: spread.to_heads(spread.share(of[part]), COUNTS[part])
     image = own(q, "image")
     each = [over_ring(spread, image, own(k, p), own(v, p), COUNTS[p])[0] for p in ("positive", "negative")]
@@ -190,14 +190,14 @@ def cross(ulysses, equation):
         z = guide(z_pos, z_neg, *NUMBERS, equation=equation)
     over = lambda part: exact.attention(in_double(q, "image"), in_double(k, part), in_double(v, part), HEADS)
     expected = exact.guide(over("positive"), over("negative"), exact.Nag([], *NUMBERS, equation=equation))
-    found = spread.to_tokens(z.unflatten(-1, (-1, DIM)).transpose(1, 2), N_IMAGE)
-    check(spread, "image", found, expected, N_IMAGE)
+    check(spread, "image", spread.to_tokens(z.unflatten(-1, (-1, DIM)).transpose(1, 2), N_IMAGE), expected)
 
 
 def each_by_its_own_heads():
     """Why there is an all-reduce: by the norms of its own heads alone a process gets something else."""
     spread = Spread(dist.get_world_size())
-    z_pos, z_neg, _ = (spread.to_heads(spread.share(t), N_IMAGE).transpose(1, 2).flatten(2) for t in random(N_IMAGE, 7))
+    features = [of["image"] for of in random_parts(3)[:2]]
+    z_pos, z_neg = (spread.to_heads(spread.share(t), N_IMAGE).transpose(1, 2).flatten(2) for t in features)
     whole = guide_by_all_heads(spread, z_pos, z_neg)
     alone = guide(z_pos, z_neg, *NUMBERS)
     assert (alone - whole).norm() / whole.norm() > 0.01
