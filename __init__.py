@@ -2,7 +2,9 @@
 import logging
 
 from .nodes import NAGExtension, extension
+from .patches.travelling import be_found
 
+be_found()
 WEB_DIRECTORY = "./web"
 
 

@@ -28,10 +28,10 @@ def start_comfyui(checkout, *arguments):
         sys.argv = ours
 
 
-def load_pack():
-    """The pack's package, loaded from its folder by the steps that ComfyUI takes."""
-    name = str(PACK).replace(".", "_x_")
-    spec = importlib.util.spec_from_file_location(name, PACK / "__init__.py")
+def load_pack(folder=PACK):
+    """The pack's package, loaded from a folder by the steps that ComfyUI takes."""
+    name = str(folder).replace(".", "_x_")
+    spec = importlib.util.spec_from_file_location(name, Path(folder) / "__init__.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

@@ -12,6 +12,7 @@ from .model import NAGModel
 from .names import keep_ids
 from .options import NAGOptions
 from .playground import NAGPlaygroundLoader
+from .raylight import NAGRaylight, is_here
 from .sampler import NAGSampler
 
 NODES = [
@@ -27,16 +28,22 @@ NODES = [
     KSamplerAdvancedWithNAG,
     SamplerCustomWithNAG,
 ]
+BESIDE_RAYLIGHT = [NAGRaylight]
+
+
+def node_list() -> list[type[io.ComfyNode]]:
+    """The nodes that this ComfyUI is to have."""
+    return [*NODES, *(BESIDE_RAYLIGHT if is_here() else ())]
 
 
 class NAGExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return NODES
+        return node_list()
 
 
 def extension() -> NAGExtension:
     """The nodes, which keep their ids, for ComfyUI to register; if it lacks what they need, the log says so."""
-    keep_ids(NODES)  # not in on_load, which ComfyUI calls only from 0.15 on
+    keep_ids(node_list())  # not in on_load, which ComfyUI calls only from 0.15 on
     lacking = capabilities.missing()
     if lacking:
         logging.error("NAG: the nodes are there, but will not run. %s", capabilities.refusal(lacking))

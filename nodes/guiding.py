@@ -6,8 +6,7 @@ from comfy_api.latest import io
 from ..patches import capabilities
 from ..patches.sampling.request import Request
 from ..patches.settings import Settings
-from .prompt import has_blank_negative
-from .report import advice_of, failure_of, report_of
+from .report import Advice, BlankNegative, Failure, report_of
 
 
 class GuidingNode(io.ComfyNode):
@@ -31,9 +30,9 @@ class GuidingNode(io.ComfyNode):
             settings,
             negative,
             report=report_of(node_id),
-            advise=advice_of(node_id),
-            fail=failure_of(node_id),
-            has_blank_negative=lambda: has_blank_negative(node_id),
+            advise=Advice(node_id),
+            fail=Failure(node_id),
+            has_blank_negative=BlankNegative(node_id),
         )
 
 

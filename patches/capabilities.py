@@ -19,6 +19,7 @@ NEEDED = (
     "comfy.model_patcher:ModelPatcher.add_wrapper_with_key",
     "comfy.model_patcher:ModelPatcher.remove_wrappers_with_key",
     "comfy.patcher_extension:WrappersMP.APPLY_MODEL",
+    "comfy.patcher_extension:WrappersMP.DIFFUSION_MODEL",
     "comfy.patcher_extension:WrappersMP.PREDICT_NOISE",
     "comfy.patcher_extension:WrappersMP.PREPARE_SAMPLING",
     "comfy.patcher_extension:WrappersMP.SAMPLER_SAMPLE",

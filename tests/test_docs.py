@@ -1,5 +1,4 @@
 """The README and the help pages: nothing is missing, nothing dangles, and their numbers are the code's."""
-import asyncio
 import re
 
 import pytest
@@ -26,11 +25,8 @@ def links(document):
 
 
 @pytest.fixture(scope="module")
-def schemas(pack):
-    async def listed():
-        return await (await pack.comfy_entrypoint()).get_node_list()
-
-    return {schema.node_id: schema for schema in (node.GET_SCHEMA() for node in asyncio.run(listed()))}
+def schemas(nodes):
+    return {schema.node_id: schema for schema in (node.GET_SCHEMA() for node in [*nodes.NODES, *nodes.BESIDE_RAYLIGHT])}
 
 
 def test_every_node_has_a_page_and_every_page_a_node(schemas):
@@ -84,4 +80,4 @@ def test_tables_are_what_make_tables_writes(pack):
     texts = {path.name: path.read_text(encoding="utf-8") for path in tables.documents()}
     assert [name for name, text in texts.items() if tables.filled(text, made) != text] == []
     without = {path.stem for path in (README, *pages())} - {path.stem for path in tables.documents()}
-    assert without == {"NAGGrid", "NAGOptions", "NAGPlaygroundLoader"}
+    assert without == {"NAGGrid", "NAGPlaygroundLoader", "NAGRaylight"}

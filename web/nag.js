@@ -7,8 +7,10 @@ import { Notices } from "./editor/notices.js"
 import { Planner } from "./editor/planner.js"
 import { Statistics } from "./editor/statistics.js"
 import { correctTyped, takeTyped } from "./editor/typing.js"
+import { attachUses } from "./editor/uses.js"
 import { NAG_NODES, isNag } from "./editor/way.js"
 
+const UNSEEN = ["NAGOptions", "NAGRaylight"] // what "auto" stands for is on the NAG nodes, and known to the workers only
 const panels = new WeakMap() // by node
 const statistics = new Statistics()
 const notices = new Notices()
@@ -103,11 +105,14 @@ app.registerExtension({
   },
 
   nodeCreated(node) {
-    const isOptions = node.comfyClass === "NAGOptions"
-    if (!isOptions && !isNag(node)) return
+    const isUnseen = UNSEEN.includes(node.comfyClass)
+    if (!isUnseen && !isNag(node)) return
     attachNumbers(node)
     numbersOf(node).forEach(takeTyped)
-    if (isOptions) return standIn(node, {}) // what "auto" stands for is on the NAG nodes
+    if (isUnseen) {
+      attachUses(node)
+      return standIn(node, {})
+    }
     const panel = new Panel(app, node)
     panel.widget.beforeQueued = watchRefusal
     panels.set(node, panel)

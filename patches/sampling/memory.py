@@ -10,6 +10,7 @@ import torch
 
 from ..arithmetic.equation import CHUNK, CHUNK_ON_A_DEVICE
 from ..models import adapter_of
+from ..travelling import Travelling
 from .notices import telling
 from .request import Request
 
@@ -30,7 +31,7 @@ class Announced(tuple):
     latent: Sequence[int]
 
 
-class MemoryWrapper:
+class MemoryWrapper(Travelling):
     """A PREPARE_SAMPLING wrapper: has ComfyUI leave room for one use of NAG. Of several in a run the largest counts.
 
     Args:

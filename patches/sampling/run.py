@@ -10,6 +10,8 @@ from comfy.patcher_extension import WrappersMP
 from ..checks import check_inputs, check_options, check_text
 from ..models import Adapter, Undeclared, check_forwards, chosen_blocks, find_adapter, settled
 from ..models.compiled import plain
+from ..raylight import check_spread
+from ..travelling import Travelling
 from .call import ModelWrapper
 from .guidance import Guidance, GuidanceRows, Rows
 from .hook_groups import check_loras, drop_hook
@@ -23,7 +25,7 @@ from .watch import Watch
 from .witness import Witness
 
 
-class SamplingWrapper:
+class SamplingWrapper(Travelling):
     """A SAMPLER_SAMPLE wrapper: prepares one run, after ComfyUI has encoded the run's conditionings.
 
     All that it leaves behind hangs on the run's own copies of the conditionings and the model options.
@@ -56,6 +58,7 @@ class SamplingWrapper:
         """Put each conditioning's guidance in place; gives the statistics that are to be gathered, and the witness."""
         model = guider.inner_model
         adapter = find_adapter(model)
+        check_spread(plain(model.diffusion_model), model_options)  # before what would say less of the same
         check_forwards(adapter, model)
         check_alone(adapter, model_options)
         # Our hook has done its work; left there, it would keep ComfyUI from batching positive and negative.
@@ -97,7 +100,7 @@ class SamplingWrapper:
         carried = [each["model_conds"].get(KEY) for each in itertools.chain(*conds.values())]
         of_conditionings = [each.cond for each in carried if each is not None and not isinstance(each, GuidanceRows)]
         found = (self.request, *of_model, *of_conditionings)
-        return {id(each): each for each in found if each is not None}.values()
+        return {each.mark: each for each in found if each is not None}.values()
 
     def _to_guide(self, conds):
         """[(request, the conditionings that it is to guide)], of those that have no guidance yet."""
@@ -106,9 +109,9 @@ class SamplingWrapper:
             for conditioning in conditionings:
                 request = self._request_of(kind, conditioning["model_conds"])
                 if request is not None:
-                    found.setdefault(id(request), (request, []))[1].append(conditioning)
+                    found.setdefault(request.mark, (request, []))[1].append(conditioning)
         _drop_from_negatives(conds.get("negative", ()), found)
-        if self.request is not None and conds.get("positive") and id(self.request) not in found:
+        if self.request is not None and conds.get("positive") and self.request.mark not in found:
             say(self.request, [IGNORED], idle=True)
         return list(found.values())
 
@@ -134,7 +137,7 @@ def _drop_from_negatives(negatives, requests):
         carried = conditioning["model_conds"].get(KEY)
         if carried is None or isinstance(carried, GuidanceRows):
             continue
-        if id(carried.cond) not in requests:
+        if carried.cond.mark not in requests:
             raise ValueError(NEGATIVE_IS_GUIDED)
         del conditioning["model_conds"][KEY]
 
@@ -240,8 +243,9 @@ def make_guidance(
     blocks = chosen_blocks(adapter, model, settings.options.blocks)
     guidance = Guidance(settings, negatives, low, high, schedule=schedule, blocks=blocks)
     logging.info(
-        "NAG: nag_scale %g, nag_tau %g, nag_alpha %g%s%s%s",
+        "NAG: nag_scale %g, nag_tau %g, nag_alpha %g%s%s%s%s",
         *settings.at(settings.strength),
+        "" if settings.options.equation == "nag" else f", equation {settings.options.equation}",
         "" if guidance.always() else f", while sigma lies between {low:.4g} and {high:.4g}",
         "" if schedule is None else f", schedule {settings.options.schedule}",
         "" if blocks is None else f", blocks {settings.options.blocks}",

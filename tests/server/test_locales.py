@@ -1,5 +1,4 @@
 """The nodes' texts in four languages: English as the nodes say it, the others complete."""
-import asyncio
 import json
 
 import pytest
@@ -44,10 +43,9 @@ def read(language):
 
 
 @pytest.fixture(scope="module")
-def said(pack):
+def said(nodes):
     """What the nodes say."""
-    extension = asyncio.run(pack.comfy_entrypoint())
-    schemas = [node.GET_SCHEMA() for node in asyncio.run(extension.get_node_list())]
+    schemas = [node.GET_SCHEMA() for node in [*nodes.NODES, *nodes.BESIDE_RAYLIGHT]]
     return flat({schema.node_id: texts_of(schema) for schema in schemas})
 
 
