@@ -28,7 +28,7 @@ ABLATIONS = {  # settings of each, and the nag_scales at which it is tried: unbl
 }
 SHARE = "by share of attention"
 TOKEN_WISE = ("by angle", "by root of angle", "by difference", "against difference", SHARE)
-SCALES_OF = {name: (1.25, 1.5, 2.0, 3.0, 5.0) for name in ("vsf", "nasa")}  # nag_scales: auto is not for them
+SCALES_OF = {name: (1.25, 1.5, 2.0, 3.0, 5.0) for name in ("vsf", "nasa")}  # nag_scales; auto is 1.25 or 2
 OFFSETS = {1.0: (1.75, 2.5, 4.0), 3.0: (6.0, 11.0, 21.0)}  # vsf_offset, nag_scales: s e^-offset is about 1/4, 1/2 and 1
 STRONG = 2.0  # the dial at its end: what the cap and the blend are for shows where NAG is pushed
 STRONG_TAU = f"nag_tau at strength {STRONG:g}"
