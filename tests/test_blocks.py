@@ -136,6 +136,7 @@ CASES = [
     for family, stream in MECHANISM_AND_STREAM
     for text, counted in choices(len(labels_of(family))).items()
 ]
+CASES.append(pytest.param(FLUX, "separate", "2, 4", [2, 4], id="flux_dev-separate-with one between"))
 
 
 @pytest.mark.parametrize(("family", "stream", "text", "counted"), CASES)
@@ -202,6 +203,14 @@ def test_nothing_is_left_of_it_behind_the_last(nodes, family, of_others):
     run.sample(first.on(in_blocks(nodes, patcher, "0")))
     assert first.sizes[-of_others:] == plain.sizes[-of_others:]
     assert first.sizes[:-of_others] != plain.sizes[:-of_others]
+
+
+def test_one_image_in_front_of_where_nag_acts(nodes):
+    """Of image_stream separate, which attends twice in the last block."""
+    run, patcher, (shared, separate) = Run(FLUX, steps=1), FLUX.patcher(), (Attended(), Attended())
+    run.sample(shared.on(in_blocks(nodes, patcher, "single 2")))
+    run.sample(separate.on(in_blocks(nodes, patcher, "single 2", image_stream="separate")))
+    assert separate.sizes[:-2] == shared.sizes[:-2]
 
 
 @pytest.mark.parametrize("family", [SDXL, WAN, QWEN, BY_NAME["pixart_sigma"]], ids=str)
