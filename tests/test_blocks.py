@@ -154,6 +154,19 @@ def test_against_the_oracle(nodes, family, stream, text, counted, by_conditionin
     assert_close(result, expected)
 
 
+@pytest.mark.parametrize("name", ["sana", "sana_sprint"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_blocks_of_sana(nodes, name, number):
+    family = BY_NAME[name]
+    run, patcher = Run(family, steps=2), family.patcher()
+    nag = Nag(family.conditioning(11, 5), blocks=frozenset({(COUNTED, number)}))
+    chosen = {"nag_negative": nag.negative, "options": options(nodes, nag, blocks=f"blocks {number}")}
+    result = run.sample(model_node(nodes, patcher, nag, **chosen))
+    expected = run.oracle(patcher, guided_by(run.positive, nag))
+    assert difference(run.sample(patcher), expected) > 1e-5
+    assert_close(result, expected)
+
+
 @pytest.mark.parametrize("family", [FLUX, SDXL, VACE], ids=str)
 def test_all_by_their_names_is_all(nodes, family):
     run, patcher = Run(family, steps=2), family.patcher()
