@@ -1,8 +1,11 @@
 """What keeps NAG from acting in a sampler run, or from doing anything of use there: as the run itself will say it."""
 from collections.abc import Iterable
 
+import comfy.model_base
+
 from ..nodes.prompt import NEGATIVES, Entry, entries, is_link, negatives_of
-from ..patches.models import find_adapter
+from ..patches.models import Adapter, find_adapter
+from ..patches.sampling.negative import misplaced, unequal
 from ..patches.sampling.notices import (
     BLANK,
     NEGATIVE_IS_GUIDED,
@@ -70,6 +73,15 @@ def of_prompts(graph: Graph, node: Node, sampler: Node, silent: Iterable[str]) -
     if not negatives:
         return NO_NEGATIVE if _has_none(_end(graph, sampler)) else None
     return _of_negative(negatives, positives)
+
+
+def of_entries(adapter: Adapter, model: comfy.model_base.BaseModel, negatives: Iterable[Entry]) -> str | None:
+    """Of the weights, the masks and the areas of a negative with a model; None if they are as they should."""
+    net, n_axes = model.diffusion_model, model.latent_format.latent_dimensions
+    counting = [entry for entry in negatives if entry.weight != 0]
+    whys = (misplaced(adapter, net, n_axes, entry.masked) for entry in counting if entry.placed)
+    known = [entry for entry in counting if None not in (entry.weight, entry.part)]
+    return next(filter(None, whys), None) or unequal(adapter, [(*e.part, e.weight, e.placed) for e in known])
 
 
 def negatives_for(graph: Graph, node: Node, sampler: Node, silent: Iterable[str] = ()) -> list[Entry]:

@@ -16,7 +16,7 @@ from . import sampling
 from .families import VARIANTS, all_families, family_of
 from .graph import BYPASSED, MUTED, Graph, Node, Unreadable
 from .models import Broken
-from .obstacles import negatives_for, of_inputs, of_model, of_prompts
+from .obstacles import negatives_for, of_entries, of_inputs, of_model, of_prompts
 from .ways import guides, reached
 
 _, MOST = RANGES["strength"]
@@ -125,11 +125,13 @@ class _NodePlan:
             why = why or str(broken)
         except Unreadable:
             pass
+        negatives = negatives_for(self.graph, self.node, sampler, silent)
+        self.negatives += negatives
         if model is not None:
-            unguided = self._note_model(model.patcher.model, Options() if settings is None else settings.options)
+            options = Options() if settings is None else settings.options
+            unguided = self._note_model(model.patcher.model, options, negatives)
             why = why or unguided
         why = why or of_model(self.graph, sampler, model) or of_prompts(self.graph, self.node, sampler, silent)
-        self.negatives += negatives_for(self.graph, self.node, sampler, silent)
         self.whys.append(why)
         schedule = sampling.schedule_of(self.graph, sampler, model)
         strengths = [0.0] * schedule.steps if why else self._strengths(settings, reach.parts, model, schedule)
@@ -143,14 +145,14 @@ class _NodePlan:
             "why": why,
         }
 
-    def _note_model(self, model, options):
-        """Why NAG can't guide the model; None if it can."""
+    def _note_model(self, model, options, negatives):
+        """Why NAG can't guide the model by these negatives; None if it can."""
         try:
             self.family, self.recommended = family_of(model, options.unknown_models)
             adapter = find_adapter(model, options.unknown_models)
             acting, count = acting_blocks(adapter, model, options.blocks)
             self.blocks = None if acting == count else {"acting": acting, "of": count}
-            return adapter.unfit(options, {})
+            return adapter.unfit(options, {}) or of_entries(adapter, model, negatives)
         except UnknownFamily as error:
             return f"{error} {whose_instead(self.node.type)}".rstrip()
         except (ValueError, RuntimeError) as error:

@@ -2,13 +2,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..nodes.prompt import NEGATIVES, paired
+from ..nodes.prompt import NEGATIVES, RANGE, paired
 from ..patches.sampling.notices import NEGATIVE_IS_GUIDED, REPLACED, THIS_NODES
 from . import sampling
 from .graph import Graph, Node, Unreadable
 
 CARRIERS = ("MODEL", "CONDITIONING", "GUIDER")  # types that bring NAG to a sampler
-RANGE = "ConditioningSetTimestepRange"  # the node that limits a conditioning to a part of the sampling
 WHOLE = (0.0, 1.0)  # of the sampling, in percents as ComfyUI counts them
 BEHIND = "{} behind it"
 

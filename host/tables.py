@@ -27,19 +27,36 @@ def documents():
 def tables(pack) -> dict[str, str]:
     """Their texts, by name."""
     models = importlib.import_module(f"{pack.__name__}.patches.models")
-    return {"families": families(pack), "models": MODELS + "".join(map(_models, models.adapters()))}
+    made = {"families": families(pack), "uncapped": uncapped(pack)}
+    return {**made, "models": MODELS + "".join(map(_models, models.adapters()))}
 
 
 def families(pack) -> str:
     """A row for the families of the same values, in the order of the registry."""
-    every = importlib.import_module(f"{pack.__name__}.editor.families").all_families()
-    strengths = list(dict.fromkeys(every.values()))
-    ordered = sorted(every.items(), key=lambda item: strengths.index(item[1]))
+    every = [(name, _values(strength)) for name, strength in _every_family(pack).items()]
+    values = list(dict.fromkeys(of_one for _, of_one in every))
+    ordered = sorted(every, key=lambda item: values.index(item[1]))
     rows = [
-        _row(", ".join(name for name, _ in same), *_values(strength))
-        for strength, same in groupby(ordered, key=lambda item: item[1])
+        _row(", ".join(name for name, _ in same), *of_one)
+        for of_one, same in groupby(ordered, key=lambda item: item[1])
     ]
     return FAMILIES + "".join(rows)
+
+
+def uncapped(pack) -> str:
+    """What `auto` is with the equations that neither cap nor blend, as a sentence."""
+    by_scale = {}
+    for name, strength in _every_family(pack).items():
+        by_scale.setdefault(strength.uncapped_scale, []).append(name)
+    (usual, _), *others = sorted(by_scale.items(), key=lambda item: -len(item[1]))
+    more = "".join(f"; of {scale:g} for {', '.join(names)}" for scale, names in others)
+    settings = importlib.import_module(f"{pack.__name__}.patches.settings")
+    equations = " and ".join(f"`{each}`" for each in settings.EQUATIONS if each not in settings.CAPPED)
+    return f"With {equations} `auto` is a `nag_scale` of {usual:g}{more}.\n"
+
+
+def _every_family(pack):
+    return importlib.import_module(f"{pack.__name__}.editor.families").all_families()
 
 
 def _models(adapter):

@@ -65,8 +65,8 @@ class NAGOptions(io.ComfyNode):
                     default=EQUATIONS[0],
                     optional=True,
                     tooltip="How the negative moves the picture. nag: Normalized Attention Guidance. Others are for "
-                    "comparison; vsf and nasa have neither nag_tau nor nag_alpha: begin with a nag_scale of "
-                    "1.25 to 1.5.",
+                    "comparison; vsf and nasa have neither nag_tau nor nag_alpha, and need a much smaller "
+                    "nag_scale, as auto is.",
                 ),
                 io.Float.Input(
                     "vsf_offset",
@@ -107,16 +107,13 @@ class NAGOptions(io.ComfyNode):
     @classmethod
     def validate_inputs(
         cls, start_percent=None, end_percent=None, schedule=None, strengths=None, blocks=None
-    ) -> bool | str:
+    ) -> bool:
+        """Raises ValueError: what is returned as wrong ComfyUI says once for each of these inputs."""
         # None stands for what another node is to bring; it is checked when the node runs.
         schedule = None if strengths is None else schedule
-        try:
-            options(
-                start_percent=start_percent, end_percent=end_percent, schedule=schedule, strengths=strengths,
-                blocks=blocks,
-            )  # fmt: skip
-        except ValueError as error:
-            return str(error)
+        options(
+            start_percent=start_percent, end_percent=end_percent, schedule=schedule, strengths=strengths, blocks=blocks
+        )
         return True
 
     @classmethod

@@ -9,10 +9,11 @@ from .comfyui import running_prompt
 NEGATIVES = ("nag_negative", "negative")  # inputs, the first that is connected counts
 FARTHEST = 10  # nodes that a text or a number may come through
 ZERO_OUT, NAG = "ConditioningZeroOut", "NAGConditioning"  # nodes
+RANGE = "ConditioningSetTimestepRange"  # the node that limits a conditioning to a part of the sampling
 KEEPING = {
     "ConditioningSetArea", "ConditioningSetAreaPercentage", "ConditioningSetAreaPercentageVideo",
-    "ConditioningSetAreaStrength", "ConditioningSetMask", "ConditioningSetTimestepRange", "ControlNetApply",
-    "ControlNetApplyAdvanced", "ControlNetApplySD3", "FluxGuidance", "LTXVConditioning", "ReferenceLatent", NAG,
+    "ConditioningSetAreaStrength", "ConditioningSetMask", "ControlNetApply", "ControlNetApplyAdvanced",
+    "ControlNetApplySD3", "FluxGuidance", "LTXVConditioning", "ReferenceLatent", NAG, RANGE,
 }  # fmt: skip  # ComfyUI's nodes that leave the text's embedding as it is
 AREAS = ("ConditioningSetArea", "ConditioningSetAreaPercentage", "ConditioningSetAreaPercentageVideo")
 WEIGHTS = (*AREAS, "ConditioningSetAreaStrength")
@@ -31,6 +32,8 @@ class Entry:
         guided_by: the id of the NAG Conditioning whose NAG it brings; None if there is none.
         strength, mask_strength: as ComfyUI's nodes set them, 0 to 10; None where that can't be read from the prompt.
         placed: it is for a part of the picture, by an area or a mask.
+        masked: it has a mask.
+        part: of the sampling, in percents as ComfyUI counts them; None where that can't be read from the prompt.
     """
 
     identity: Hashable
@@ -40,6 +43,8 @@ class Entry:
     strength: float | None = 1.0
     mask_strength: float | None = 1.0
     placed: bool = False
+    masked: bool = False
+    part: tuple[float, float] | None = (0.0, 1.0)
 
     @property
     def weight(self) -> float | None:
@@ -111,7 +116,7 @@ def entries(prompt: dict, link: list, silent: frozenset[str] = frozenset(), pass
 
 
 def _placing(prompt, kind, inputs):
-    """What a node says of where the entries are that come through it, and how strong: fields of Entry."""
+    """What a node says of where and when the entries are that come through it, and how strong: fields of Entry."""
     said = {}
     if kind in WEIGHTS:
         said["strength"] = _number_of(prompt, inputs.get("strength"))
@@ -119,7 +124,10 @@ def _placing(prompt, kind, inputs):
         sides = [_number_of(prompt, inputs[name]) for name in ("width", "height", "temporal") if name in inputs]
         said["placed"] = kind == AREAS[0] or any(side != 1 for side in sides)
     if kind in MASKS and is_link(inputs.get("mask")):
-        said |= {"mask_strength": _number_of(prompt, inputs.get("strength")), "placed": True}
+        said |= {"mask_strength": _number_of(prompt, inputs.get("strength")), "placed": True, "masked": True}
+    if kind == RANGE or is_link(inputs.get("timesteps")):
+        ends = [_number_of(prompt, inputs.get(name)) for name in ("start", "end")]
+        said["part"] = None if None in ends else tuple(ends)
     return said
 
 

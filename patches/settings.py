@@ -15,6 +15,7 @@ EQUATIONS = ("nag", "orthogonal", "vsf", "nasa")
 CAPPED = EQUATIONS[:2]  # those with a cap, nag_tau, and a blend, nag_alpha
 SCHEDULES = ("constant", "linear", "cosine", "list")
 ALL_BLOCKS = blocks.ALL
+Number = float | torch.Tensor
 CHOICES = {"image_stream": IMAGE_STREAMS, "modality": MODALITIES, "equation": EQUATIONS, "schedule": SCHEDULES}
 RANGES = {
     "nag_scale": (0.0, 100.0),
@@ -37,7 +38,9 @@ def check_range(name: str, value: float) -> None:
         raise ValueError(f"{name} must lie between {low:g} and {high:g}, not {found}.")
 
 
-def at_strength(strength, nag_scale, nag_alpha, equation: str = EQUATIONS[0]):
+def at_strength(
+    strength: Number, nag_scale: Number | None, nag_alpha: Number | None, equation: str = EQUATIONS[0]
+) -> tuple[Number | None, Number | None]:
     """nag_scale and nag_alpha as one dial turns them: 0 is off, 1 leaves them, 2 is the most.
 
     Up to 1 less is blended in: nag_alpha is multiplied by the strength. From 1 to 1.5 nag_alpha grows to twice, at most
@@ -73,7 +76,9 @@ class Strength:
 
     Args:
         nag_scale, nag_tau, nag_alpha, nag_sigma_end: see Settings.
-        whose: the recommendation.
+        whose: the recommendation, of these.
+        uncapped_scale: the nag_scale for equations that neither cap nor blend. Ours: at 1.25 they take away about as
+            much as nag does on `auto`, and keep most of what was asked for (evidence/RESULTS.md).
     """
 
     nag_scale: float
@@ -81,6 +86,13 @@ class Strength:
     nag_alpha: float
     nag_sigma_end: float = 0.0
     whose: str = "the paper"
+    uncapped_scale: float = 1.25
+
+    def for_equation(self, equation: str) -> dict[str, float]:
+        """The numbers for one of EQUATIONS, by the names of the settings."""
+        scale = self.nag_scale if equation in CAPPED else self.uncapped_scale
+        others = {name: getattr(self, name) for name in ("nag_tau", "nag_alpha", "nag_sigma_end")}
+        return {"nag_scale": scale, **others}
 
 
 @dataclass(frozen=True)
@@ -188,7 +200,9 @@ class Settings(Travelling):
         unblended = self.nag_alpha == 0 and self.options.equation in CAPPED
         return self.nag_scale == 1 or unblended or self.strength == 0 or self.options.all_zero
 
-    def at(self, strength, numbers=None) -> tuple:
+    def at(
+        self, strength: Number, numbers: tuple[Number, ...] | None = None
+    ) -> tuple[Number | None, Number | None, Number | None]:
         """The numbers of the equation at a strength, 0 or more, in the place of the settings' own; from 2 on the most.
 
         Args:
@@ -206,8 +220,8 @@ class Settings(Travelling):
         """Every None replaced by what is recommended for the model's family; it stays where that is not known, None."""
         if recommended is None:
             return self
-        names = ("nag_scale", "nag_tau", "nag_alpha", "nag_sigma_end")
-        missing = {name: getattr(recommended, name) for name in names if getattr(self, name) is None}
+        numbers = recommended.for_equation(self.options.equation)
+        missing = {name: number for name, number in numbers.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)
 
     def completed(self, recommended: Strength | None) -> "Settings":

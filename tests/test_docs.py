@@ -80,4 +80,4 @@ def test_tables_are_what_make_tables_writes(pack):
     texts = {path.name: path.read_text(encoding="utf-8") for path in tables.documents()}
     assert [name for name, text in texts.items() if tables.filled(text, made) != text] == []
     without = {path.stem for path in (README, *pages())} - {path.stem for path in tables.documents()}
-    assert without == {"NAGGrid", "NAGOptions", "NAGPlaygroundLoader", "NAGRaylight"}
+    assert without == {"NAGGrid", "NAGPlaygroundLoader", "NAGRaylight"}

@@ -276,6 +276,14 @@ def test_two_weights_where_attention_takes_none(nodes, name):
     run.sample(guided(nodes, patcher, weighed(combined(*both), 0.4)))
 
 
+def test_a_mask_where_nobody_knows_the_layout(nodes):
+    family = BY_NAME["minimax_h3"]
+    run, patcher = Run(family), family.patcher()
+    negative = family.conditioning(11, 5)
+    with pytest.raises(ValueError, match="which token shows which part"):
+        run.sample(guided(nodes, patcher, masked(negative, some_mask(family.latent[-2:]))))
+
+
 @pytest.mark.parametrize("name", ["sdxl", "flux_dev", "wan21_t2v"])
 def test_half_precision(nodes, name):
     family = BY_NAME[name]

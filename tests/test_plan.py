@@ -1187,7 +1187,8 @@ def test_blocks(plan, blocks, acting):
 def test_numbers_that_an_equation_does_not_use(plan, equation):
     settings = plan_of(plan, with_ksampler({"equation": equation}))["settings"]
     capped = equation in ("nag", "orthogonal")
-    assert (settings["equation"], settings["capped"], settings["nag_scale"]) == (equation, capped, 5.0)
+    scale = 5.0 if capped else 1.25
+    assert (settings["equation"], settings["capped"], settings["nag_scale"]) == (equation, capped, scale)
     assert (settings["nag_tau"], settings["nag_alpha"]) == ((2.5, 0.25) if capped else (None, None))
 
 
@@ -1239,6 +1240,66 @@ def test_weights_and_places_of_the_negative(plan, name):
     node = plan_of(plan, graph)
     assert node["negative"] == {"weights": weights and pytest.approx(weights), "placed": placed}
     assert node["message"] is None
+
+
+def in_parts(first, second):
+    """Two texts, the second weaker, each in a part of the sampling."""
+    graph, whole = of_two(), {"conditioning_1": ["negative0", 0], "conditioning_2": ["weaker", 0]}
+    for number, (source, part) in enumerate(zip(whole.values(), (first, second))):
+        start, end = part
+        given = {"conditioning": source, "start": start, "end": end}
+        graph[f"part{number}"] = ("ConditioningSetTimestepRange", given)
+    return changed(graph, "negativeboth1", conditioning_1=["part0", 0], conditioning_2=["part1", 0])
+
+
+def in_a_mask(graph):
+    """The whole negative of a graph with a mask."""
+    graph = {**graph, "mask": ("SolidMask", {"value": 1.0, "width": 64, "height": 64})}
+    return behind(graph, "masked", "ConditioningSetMask", **MASK)
+
+
+WITHIN, NO_LAYOUT = "have unequal weights or masks", "which token shows which part"
+NEGATIVES_OF = {  # a file, the graph, and what is said
+    "two weights": ("pixart_sigma", of_two(), WITHIN),
+    "two weights elsewhere": ("flux_dev", of_two(), None),
+    "two of one weight": ("pixart_sigma", of_two(1.0), None),
+    "one of two at 0": ("pixart_sigma", of_two(0.0), None),
+    "one weight for two": (
+        "pixart_sigma", behind(combined("white", "red"), "w", "ConditioningSetAreaStrength", **STRENGTH_OF), None),
+    "a weight that is made in the run": (
+        "pixart_sigma", changed(of_two(), "weaker", strength=["load", 0]), None),
+    "two weights, one after the other": ("pixart_sigma", in_parts((0.0, 0.4), (0.5, 1.0)), None),
+    "two weights, for a while together": ("pixart_sigma", in_parts((0.0, 0.5), (0.4, 1.0)), WITHIN),
+    "two weights, nobody knows when": ("pixart_sigma", in_parts((0.0, ["load", 0]), (0.5, 1.0)), None),
+    "a mask": ("pixart_sigma", in_a_mask(with_ksampler()), None),
+    "a mask on two": ("pixart_sigma", in_a_mask(combined("white", "red")), WITHIN),
+    "a mask where nobody knows the layout": ("minimax_h3", in_a_mask(with_ksampler()), NO_LAYOUT),
+    "an area there": ("minimax_h3", weighted(("ConditioningSetAreaPercentage", PART)), NO_LAYOUT),
+    "a weight there": ("minimax_h3", of_two(), None),
+    "a mask on what is not declared": ("unknown", in_a_mask(with_ksampler()), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEGATIVES_OF)
+def test_a_negative_that_a_model_can_not_have(plan, model_folder, request, name):
+    of_file, graph, says = NEGATIVES_OF[name]
+    if of_file == "unknown":
+        load = request.getfixturevalue("unknown")["load"]
+    else:
+        (kind, widget), make = {**FILES, **WITH_DOORS}[of_file][:2]
+        write_file(model_folder / "m.safetensors", make()[0])
+        load = (kind, {widget: "m.safetensors"})
+    node = plan_of(plan, {**graph, "load": load})
+    assert_says(node, says)
+    assert node["family"] is not None and any(node["runs"][0]["on"]) == (says is None)
+
+
+def test_a_mask_on_a_sound(part):
+    model, entry = BY_NAME["stable_audio1"].patcher().model, part("nodes.prompt").Entry
+    adapter = part("patches.models").find_adapter(model)
+    says = lambda **fields: part("editor.obstacles").of_entries(adapter, model, [entry("white", **fields)])
+    assert "makes sound alone" in says(placed=True, masked=True)
+    assert says(placed=True) is None is says()
 
 
 @pytest.mark.parametrize("kind", OTHER_NAGS)

@@ -34,14 +34,26 @@ def test_one_changes_nothing(settings):
     assert given.completed(None) == given
 
 
-def test_every_familys_numbers_stay_in_range_and_grow(pack, settings):
+@pytest.mark.parametrize("equation", ["nag", "vsf"])
+def test_every_familys_numbers_stay_in_range_and_grow(pack, settings, equation):
     families = importlib.import_module(f"{pack.__name__}.editor.families").all_families()
+    given = {"nag_sigma_end": None, "options": settings.Options(equation=equation)}
     for recommended in families.values():
-        found = [settings.Settings(nag_sigma_end=None, strength=s).completed(recommended) for s in STRENGTHS]  # checks
+        found = [settings.Settings(**given, strength=s).completed(recommended) for s in STRENGTHS]  # checks
         kept = (recommended.nag_tau, recommended.nag_sigma_end)
         assert {(each.nag_tau, each.nag_sigma_end) for each in found} == {kept}
         effect = [(each.nag_alpha, each.nag_scale) for each in found]
         assert effect == sorted(set(effect)), recommended
+
+
+@pytest.mark.parametrize("equation", ["vsf", "nasa"])
+@pytest.mark.parametrize(("name", "scale"), [("flux_dev", 1.25), ("sdxl", 2.0)])
+def test_auto_knows_the_equation(nodes, inference_mode, equation, name, scale):
+    run, patcher = Run(BY_NAME[name], steps=1), BY_NAME[name].patcher()
+    options = out(nodes.NAGOptions, equation=equation)
+    sample = lambda **numbers: run.sample(out(nodes.NAGModel, patcher, options=options, **numbers))
+    assert torch.equal(sample(), sample(nag_scale=scale))
+    assert not torch.equal(sample(), sample(nag_scale=scale + 0.25))
 
 
 def test_what_is_not_known_stays_so(settings):

@@ -7,6 +7,7 @@ import { Notices } from "./editor/notices.js"
 import { Planner } from "./editor/planner.js"
 import { Statistics } from "./editor/statistics.js"
 import { correctTyped, takeTyped } from "./editor/typing.js"
+import { attachUses } from "./editor/uses.js"
 import { NAG_NODES, isNag } from "./editor/way.js"
 
 const UNSEEN = ["NAGOptions", "NAGRaylight"] // what "auto" stands for is on the NAG nodes, and known to the workers only
@@ -108,7 +109,10 @@ app.registerExtension({
     if (!isUnseen && !isNag(node)) return
     attachNumbers(node)
     numbersOf(node).forEach(takeTyped)
-    if (isUnseen) return standIn(node, {})
+    if (isUnseen) {
+      attachUses(node)
+      return standIn(node, {})
+    }
     const panel = new Panel(app, node)
     panel.widget.beforeQueued = watchRefusal
     panels.set(node, panel)

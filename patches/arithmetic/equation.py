@@ -23,9 +23,8 @@ from typing import Protocol
 import torch
 from torch.linalg import vector_norm
 
-from ..settings import CAPPED
+from ..settings import CAPPED, Number
 
-Number = float | torch.Tensor
 Numbers = tuple[Number, Number, Number]
 BY_TRITON = (torch.float16, torch.bfloat16, torch.float32)
 # How many features are worked on at a time: on the CPU they stay in the cache, elsewhere the launches must not weigh.

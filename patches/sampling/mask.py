@@ -17,6 +17,11 @@ def weight_of(entry: dict) -> float:
     return max(entry.get("strength", 1.0) * (entry.get("mask_strength", 1.0) if "mask" in entry else 1.0), 0.0)
 
 
+def unmaskable(n_axes: int) -> str | None:
+    """Why there are no masks for a latent of so many axes besides batch and channels, and what to do; or None."""
+    return NO_PICTURE if n_axes < 2 else None
+
+
 def mask_of(entry: dict, sizes: Sequence[int], rows: int, device: torch.device) -> torch.Tensor | None:
     """How strong an entry acts at each place, its weight included; None if everywhere alike.
 
@@ -41,8 +46,9 @@ def mask_of(entry: dict, sizes: Sequence[int], rows: int, device: torch.device) 
         return None
     n_rows = 1
     if "mask" in entry:
-        if len(sizes) < 2:
-            raise ValueError(NO_PICTURE)
+        reason = unmaskable(len(sizes))
+        if reason is not None:
+            raise ValueError(reason)
         mask = _in_frames(entry["mask"].float(), sizes)
         n_rows, entry["mask"] = min(len(mask), rows), mask
     (resolved,) = resolved_regions([entry], sizes, device)

@@ -2,7 +2,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import comfy.samplers
@@ -12,7 +12,7 @@ import torch
 from ..checks import check_inputs, check_widths
 from ..models import Adapter
 from ..settings import single
-from .mask import mask_of, weight_of
+from .mask import mask_of, unmaskable, weight_of
 
 NO_LAYOUT = (
     "The NAG negative has a mask or an area, and of this model ({}) NAG does not know which token shows which part of "
@@ -91,8 +91,33 @@ def encode_negative(
         check_inputs("NAG negative", adapter, entry["model_conds"])
     encoded = [_encoded(entry, adapter, model, noise, sizes) for entry in entries]
     negatives = tuple(negative for negative in encoded if negative.weight > 0)
-    _check_apart(adapter, negatives)
+    _refuse(unequal(adapter, [(n.low, n.high, n.weight, n.mask is not None) for n in negatives]))
     return negatives
+
+
+def misplaced(adapter: Adapter, net: torch.nn.Module, n_axes: int, is_masked: bool) -> str | None:
+    """Why a mask, or an area, can't be brought to the tokens of a diffusion model, and what to do; None if it can.
+
+    n_axes: of the model's latent, besides batch and channels.
+    """
+    reason = unmaskable(n_axes) if is_masked else None
+    return reason or (NO_LAYOUT.format(adapter.name) if adapter.layout(net, n_axes) is None else None)
+
+
+def unequal(adapter: Adapter, entries: Iterable[tuple[float, float, float, bool]]) -> str | None:
+    """Why a model can't have entries of a negative at the same time, and what to do; None if it can.
+
+    Args:
+        entries: of each the sigmas, or the percents of the sampling, between which it holds, both included, the lower
+            first; its weight; and whether it has a mask or an area.
+    """
+    if adapter.weighs_keys:
+        return None
+    for (low, high, *one), (other_low, other_high, *other) in itertools.combinations(entries, 2):
+        are_alike = one == other and not one[-1]
+        if low <= other_high and other_low <= high and not are_alike:
+            return TWO_WEIGHTS.format(adapter.name)
+    return None
 
 
 def _region(entry, adapter, net, noise, sizes):
@@ -103,19 +128,13 @@ def _region(entry, adapter, net, noise, sizes):
     least, most = (value.item() for value in mask.aminmax())
     if least == most:
         return most, None
-    if adapter.layout(net, len(sizes)) is None:
-        raise ValueError(NO_LAYOUT.format(adapter.name))
+    _refuse(misplaced(adapter, net, len(sizes), entry.get("mask") is not None))
     return weight, mask
 
 
-def _check_apart(adapter: Adapter, negatives: Sequence[Negative]) -> None:
-    """Raise a ValueError where entries of unequal weights hold together, and the model's attention takes no bias."""
-    if adapter.weighs_keys:
-        return
-    for one, other in itertools.combinations(negatives, 2):
-        together = one.low <= other.high and other.low <= one.high
-        if together and not (one.mask is None and other.mask is None and one.weight == other.weight):
-            raise ValueError(TWO_WEIGHTS.format(adapter.name))
+def _refuse(reason):
+    if reason is not None:
+        raise ValueError(reason)
 
 
 def _encoded(entry, adapter, model, noise, sizes):

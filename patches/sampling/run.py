@@ -243,8 +243,9 @@ def make_guidance(
     blocks = chosen_blocks(adapter, model, settings.options.blocks)
     guidance = Guidance(settings, negatives, low, high, schedule=schedule, blocks=blocks)
     logging.info(
-        "NAG: nag_scale %g, nag_tau %g, nag_alpha %g%s%s%s",
+        "NAG: nag_scale %g, nag_tau %g, nag_alpha %g%s%s%s%s",
         *settings.at(settings.strength),
+        "" if settings.options.equation == "nag" else f", equation {settings.options.equation}",
         "" if guidance.always() else f", while sigma lies between {low:.4g} and {high:.4g}",
         "" if schedule is None else f", schedule {settings.options.schedule}",
         "" if blocks is None else f", blocks {settings.options.blocks}",

@@ -428,7 +428,8 @@ def test_what_is_not_as_usual_is_said(editor):
     panel = with_nag(editor, equation="vsf")
     nag, options = the(editor, "NAGModel"), the(editor, "NAGOptions")
     no = editor.page.evaluate(FIND, "CLIPTextEncode")[1]
-    panel.says("^vsf · Flux: scale 5$", ".nag-detail")
+    panel.says("^vsf · Flux: scale 1.25$", ".nag-detail")
+    assert chosen(panel) == "auto (Flux): 1.25"
     put(editor, options, equation="orthogonal", blocks="double")
     panel.says("^orthogonal · 2 of 4 blocks · Flux: scale 5 · tau 2.5 · alpha 0.25$", ".nag-detail")
     put(editor, options, equation="nag", blocks="middle")
@@ -441,6 +442,36 @@ def test_what_is_not_as_usual_is_said(editor):
     connect(editor, area, "CONDITIONING", nag, "nag_negative")
     notice(editor)
     panel.says("^weight 0.4 · in a part of the picture · Flux: scale 5", ".nag-detail")
+
+
+CHOOSE = """([id, values]) => {
+    const node = app.graph.getNodeById(id)
+    for (const [name, value] of Object.entries(values)) {
+        const widget = node.widgets.find(w => w.name === name)
+        widget.value = value
+        widget.callback?.(value, app.canvas, node)
+    }
+    app.graph.setDirtyCanvas(true, true)
+}"""
+SHOWN_DISABLED = "([id, n]) => document.querySelectorAll(`[data-node-id='${id}'] input:disabled`).length === n"
+DISABLED = "id => app.graph.getNodeById(id).widgets.filter(w => w.disabled).map(w => w.name)"
+
+
+def test_what_has_no_effect_is_disabled(editor):
+    """And keeps its value."""
+    options = add(editor, "NAGOptions", vsf_offset=0.5, strengths="1, 0")
+    editor.show(options)
+    steps = [({}, {"vsf_offset", "strengths"}), ({"equation": "vsf"}, {"strengths"}), ({"schedule": "list"}, set()),
+             ({"equation": "nasa"}, {"vsf_offset"})]  # fmt: skip
+    for values, disabled in steps:
+        editor.page.evaluate(CHOOSE, [options, values])
+        assert set(editor.page.evaluate(DISABLED, options)) == disabled
+        if editor.vue_nodes:
+            editor.page.wait_for_function(SHOWN_DISABLED, arg=[options, len(disabled)], polling=50, timeout=15000)
+    graph = editor.graph()
+    editor.load(graph)
+    assert editor.page.evaluate(DISABLED, options) == ["vsf_offset"]
+    assert editor.page.evaluate(VALUES, options).items() >= {"vsf_offset": 0.5, "strengths": "1, 0"}.items()
 
 
 def test_options_that_other_nodes_give(editor):

@@ -54,5 +54,8 @@ def test_strengths_of_zero_are_off(client):
 def test_what_is_wrong(client, options, words):
     graph = with_options()
     graph["options"]["inputs"] |= options
-    with pytest.raises((ExecutionError, PromptRejected), match=words):
+    with pytest.raises((ExecutionError, PromptRejected), match=words) as found:
         client.run(graph)
+    if isinstance(found.value, PromptRejected):
+        (said,) = found.value.node_errors.values()
+        assert len(said["errors"]) == 1

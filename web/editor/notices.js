@@ -1,6 +1,6 @@
 // What the server said of a node's NAG in the last prompt that ran it, or was to run it, in sentences.
 
-const ITSELF = /^\w+ - / // the input's name, in front of what our own validation says
+const OUR_VALIDATION = "exception_during_inner_validation"
 
 export class Notices {
   constructor() {
@@ -24,7 +24,7 @@ export class Notices {
   refuse(errors) {
     for (const [node, { errors: found }] of Object.entries(errors ?? {})) {
       const words = ({ type, message, details }) =>
-        type === "custom_validation_failed" ? details.replace(ITSELF, "") : [message, details].filter(Boolean).join(": ")
+        type === OUR_VALIDATION ? details : [message, details].filter(Boolean).join(": ")
       this.fail(node, [...new Set(found.map(words))].join(" "))
     }
   }

@@ -139,9 +139,10 @@ function write(node, data) {
   }
 }
 
-function chain(node, name, then) {
-  const before = node[name]
-  node[name] = function (...given) {
+// Have something done behind a method, or in its place where there is none.
+export function chain(owner, name, then) {
+  const before = owner[name]
+  owner[name] = function (...given) {
     const answer = before?.apply(this, given)
     then(...given)
     return answer

@@ -16,7 +16,7 @@ export class Presets {
   choose(preset) {
     change(this.app, () => {
       if (preset === AUTO) autosOf(this.node).forEach((widget) => setAuto(widget))
-      else STRENGTH.forEach((name) => this.set(name, preset[name]))
+      else this.used.forEach((name) => this.set(name, this.numbersFor(preset)[name]))
     })
     this.chosen = preset.name
     this.show(this.plan, this.families)
@@ -29,18 +29,36 @@ export class Presets {
     widget.callback?.(value, this.app.canvas, this.node)
   }
 
+  get capped() {
+    return this.plan.settings?.capped ?? true
+  }
+
+  // The settings that the equation in effect takes.
+  get used() {
+    return this.capped ? STRENGTH : STRENGTH.slice(0, 1)
+  }
+
+  // What is recommended for a family, for the equation in effect.
+  numbersFor(recommended) {
+    return this.capped ? recommended : { ...recommended, nag_scale: recommended.uncapped_scale }
+  }
+
+  labelOf(numbers) {
+    return this.used.map((name) => (typeof numbers[name] === "number" ? number(numbers[name]) : "?")).join(" / ")
+  }
+
   // plan: the node's; families: all, as the server lists them.
   show(plan, families) {
     Object.assign(this, { plan, families })
     const { family, recommended } = plan
-    standIn(this.node, { ...(recommended ?? {}), nag_sigma_end: plan.settings?.nag_sigma_end })
+    standIn(this.node, { ...(recommended && this.numbersFor(recommended)), nag_sigma_end: plan.settings?.nag_sigma_end })
     const own = (each) => each.name === family || each.variant_of === family
     const ordered = [...families].sort((a, b) => own(b) - own(a) || (b.name === family) - (a.name === family))
     const choices = [[this.current(ordered, own), null]]
     if (autosOf(this.node).length) choices.push([this.auto(), AUTO])
     for (const each of ordered) {
       const mark = each.name === family ? ` (${this.t("thisModel")})` : ""
-      choices.push([`${each.name}${mark}: ${numbersOf(each)} (${each.whose})`, each])
+      choices.push([`${each.name}${mark}: ${this.labelOf(this.numbersFor(each))}${this.whose(each)}`, each])
     }
     this.choices = choices.map(([, preset]) => preset)
     this.fill(choices.map(([label]) => label))
@@ -54,9 +72,15 @@ export class Presets {
     this.select.selectedIndex = 0
   }
 
+  // Who recommends it; for equations without a cap we do.
+  whose(recommended) {
+    return this.capped ? ` (${recommended.whose})` : ""
+  }
+
   auto() {
     const { family, recommended } = this.plan
-    return recommended ? `${AUTO} (${family}): ${numbersOf(recommended)}` : `${AUTO}: ${this.t("unknown")}`
+    if (!recommended) return `${AUTO}: ${this.t("unknown")}`
+    return `${AUTO} (${family}): ${this.labelOf(this.numbersFor(recommended))}`
   }
 
   // What is set: "auto", a family by its name, or neither.
@@ -64,11 +88,12 @@ export class Presets {
     const autos = autosOf(this.node)
     if (autos.length && autos.every(isAuto)) return this.auto()
     if (this.isLinked()) return this.t("custom")
-    const widgets = STRENGTH.map((name) => widgetOf(this.node, name))
-    const set = Object.fromEntries(STRENGTH.map((name, i) => [name, widgets[i]?.value]))
-    const same = widgets.some(isAuto) ? [] : families.filter((each) => STRENGTH.every((name) => each[name] === set[name]))
+    const widgets = this.used.map((name) => widgetOf(this.node, name))
+    const set = Object.fromEntries(this.used.map((name, i) => [name, widgets[i]?.value]))
+    const isSet = (each) => this.used.every((name) => this.numbersFor(each)[name] === set[name])
+    const same = widgets.some(isAuto) ? [] : families.filter(isSet)
     const found = same.find(own) ?? same.find(({ name }) => name === this.chosen) ?? same[0]
-    return `${this.nameOf(found, own)}: ${numbersOf(set)}`
+    return `${this.nameOf(found, own)}: ${this.labelOf(set)}`
   }
 
   nameOf(found, own) {
@@ -80,8 +105,4 @@ export class Presets {
   isLinked() {
     return this.node.inputs.some(({ name, link }) => STRENGTH.includes(name) && link != null)
   }
-}
-
-function numbersOf(values) {
-  return STRENGTH.map((name) => (typeof values[name] === "number" ? number(values[name]) : "?")).join(" / ")
 }

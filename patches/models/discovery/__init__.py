@@ -10,6 +10,7 @@ import torch
 
 from ..adapter import Adapter
 from ..compiled import plain
+from ..places import Layout
 from .calls import SHAPES, hides, lists_of, of_prompts
 from .found import GENERIC, TEXT_ENCODER, FoundTransformer, name_of
 from .looking import Uncalled, look
@@ -59,6 +60,9 @@ class Undeclared(Adapter):
 
     def pixels_a_token(self, model):
         return max((each.pixels_a_token(model) for each in found_of(model)), default=super().pixels_a_token(model))
+
+    def layout(self, model, n_axes):
+        return Layout(None)  # which it may turn out to have
 
     def guided(self, model, call):
         raise NotImplementedError

@@ -38,8 +38,8 @@ class UNet(Adapter):
     """ComfyUI's own patches reach cross-attention here: `attn2_patch` and `attn2_replace`, chained to earlier ones."""
 
     families = {
-        "Stable Diffusion XL": Strength(3.0, 2.5, 0.5),
-        "Stable Diffusion 1.5 and 2": Strength(2.0, 2.5, 0.5),
+        "Stable Diffusion XL": Strength(3.0, 2.5, 0.5, uncapped_scale=2.0),
+        "Stable Diffusion 1.5 and 2": Strength(2.0, 2.5, 0.5, uncapped_scale=2.0),
     }
     text_encoder = "the checkpoint's own CLIP (SD1.5: CLIP-L, SD2: OpenCLIP-H, SDXL: CLIP-L and CLIP-G)"
     parts = ("input_blocks", "output_blocks")
