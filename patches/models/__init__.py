@@ -9,7 +9,7 @@ from .compiled import plain
 from .discovery import NOT_FOUND, Undeclared, Unsure, can_be_found
 from .families import REGISTRY
 from .families.refused import refused
-from .foreign import is_foreign, named, replaced_forward
+from .foreign import is_foreign, named, own_class, replaced_forward
 from .lists import listed
 
 OWN_FORWARD = (
@@ -66,7 +66,7 @@ def find_adapter(model: torch.nn.Module, unknown_models: bool = True) -> Adapter
     reason = adapter.unsupported(model)
     if reason is not None:
         raise ValueError(_refusal(model, f"can't guide it: {reason}"))
-    if unknown_models and is_foreign(type(diffusion_model)) and not adapter.of_pack:
+    if unknown_models and is_foreign(own_class(diffusion_model)) and not adapter.of_pack:
         try:
             check_forwards(_checked(adapter, model, diffusion_model), model)
         except (ValueError, RuntimeError):  # another pack's model, with blocks of its own
@@ -133,8 +133,8 @@ def _check_blocks(adapter, model):
     for name in adapter.block_lists:
         for element in listed(diffusion_model, name):
             # A cache of another pack may have put all blocks into one module of its own.
-            if is_foreign(type(element)) and blocks.isdisjoint(element.modules()):
-                raise ValueError(_refusal(model, OWN_BLOCKS.format(blocks=name, found=named(type(element)))))
+            if is_foreign(own_class(element)) and blocks.isdisjoint(element.modules()):
+                raise ValueError(_refusal(model, OWN_BLOCKS.format(blocks=name, found=named(own_class(element)))))
 
 
 def check_forwards(adapter: Adapter, model: torch.nn.Module) -> None:
@@ -144,7 +144,7 @@ def check_forwards(adapter: Adapter, model: torch.nn.Module) -> None:
     """
     diffusion_model = plain(model.diffusion_model)
     blocks = set(adapter.blocks(diffusion_model)) if adapter.block_lists else ()
-    home = type(diffusion_model) if adapter.of_pack else None
+    home = own_class(diffusion_model) if adapter.of_pack else None
     for name, module in diffusion_model.named_modules():
         origin = replaced_forward(module, home) if module in blocks else None
         if origin is not None:
@@ -152,7 +152,7 @@ def check_forwards(adapter: Adapter, model: torch.nn.Module) -> None:
 
 
 def _refusal(model, reason):
-    kind = named(type(plain(model.diffusion_model)))
+    kind = named(own_class(plain(model.diffusion_model)))
     return f"The diffusion model is a {kind}, and NAG {reason}. Its README lists the models that it guides."
 
 

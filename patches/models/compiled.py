@@ -16,6 +16,7 @@ from ..blocks import Label
 
 # What the model gets, and its blocks: Wan's, Flux's, SD3's and Stable Cascade's; none returns it.
 MARKED = ("context", "vec", "c", "clip_text")
+WITHIN_FSDP = "_fsdp_wrapped_module"
 
 
 def marks(
@@ -48,14 +49,20 @@ def marks(
 
 def marked(t: torch.Tensor, module: torch.nn.Module, use: Hashable) -> torch.Tensor:
     """An input of a module that is compiled by itself, of a type of its own for each `use`; none that it returns."""
-    if plain(module) is module or torch.compiler.is_compiling():
+    if not hasattr(module, "_orig_mod") or torch.compiler.is_compiling():
         return t
     return t.as_subclass(_type_for(use))
 
 
 def plain(module: torch.nn.Module) -> torch.nn.Module:
-    """A module without what torch.compile has put around it."""
-    return getattr(module, "_orig_mod", module)
+    """A module without what torch.compile and FullyShardedDataParallel have put around it."""
+    module = getattr(module, "_orig_mod", module)
+    return getattr(module, WITHIN_FSDP, module)
+
+
+def is_sharded_within(module: torch.nn.Module) -> bool:
+    """Whether FullyShardedDataParallel is around it. The newer fully_shard makes another class of the module itself."""
+    return hasattr(getattr(module, "_orig_mod", module), WITHIN_FSDP)
 
 
 def compiled_parts(model: torch.nn.Module) -> tuple[torch.nn.Module, ...]:

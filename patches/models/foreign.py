@@ -24,7 +24,13 @@ def is_foreign(cls: type) -> bool:
 
 def native(module: torch.nn.Module) -> type:
     """A module's class, or the nearest that it derives from which is ComfyUI's or PyTorch's."""
-    return next(cls for cls in type(plain(module)).__mro__ if not is_foreign(cls))
+    return next(cls for cls in own_class(plain(module)).__mro__ if not is_foreign(cls))
+
+
+def own_class(module: torch.nn.Module) -> type:
+    """A module's class; where FSDP's fully_shard has made another of it, the one that it had."""
+    classes = [cls for cls in type(module).__mro__ if issubclass(cls, torch.nn.Module)]
+    return next((cls for cls in classes if not is_torchs(cls)), classes[0])
 
 
 def is_comfys(module: torch.nn.Module) -> bool:
@@ -42,9 +48,14 @@ def replaced_forward(module: torch.nn.Module, home: type | None = None) -> str |
     return None if of_same_pack else _origin(module.forward)
 
 
+def is_torchs(code: type | Callable) -> bool:
+    """Whether a class or a function is PyTorch's."""
+    return _package(code) == "torch"
+
+
 def has_own_way(model: torch.nn.Module) -> bool:
     """Whether it is another pack that calls a model's blocks: by a class of its own, or by a function set on it."""
-    return is_foreign(type(model)) or any(True for _ in _functions(model))
+    return is_foreign(own_class(model)) or any(True for _ in _functions(model))
 
 
 def replaced(model: torch.nn.Module) -> list[str]:
@@ -57,8 +68,9 @@ def replaced(model: torch.nn.Module) -> list[str]:
         if not any(True for _ in module.children()):
             continue
         at = f" in {name}" if name else ""
-        if is_foreign(type(module)):
-            found.setdefault(type(module), f"{named(type(module))}{at}")
+        cls = own_class(module)
+        if is_foreign(cls):
+            found.setdefault(cls, f"{named(cls)}{at}")
         for attribute, function in _functions(module):
             found.setdefault(function, f"{attribute}(){at} ({_origin(function)})")
     return list(found.values())

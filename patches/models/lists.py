@@ -32,6 +32,6 @@ def put(blocks: list[torch.nn.Module], model: torch.nn.Module, path: str) -> Non
 
 def copied(module: torch.nn.Module) -> torch.nn.Module:
     """A module with the same modules, of which others may take the place."""
-    copy = type(module).__new__(type(module))
+    copy = torch.nn.Module.__new__(type(module))  # that of a class of FSDP's makes another, of the class it had before
     copy.__dict__.update(module.__dict__, _modules={**module._modules})
     return copy

@@ -11,7 +11,8 @@ import torch
 from ..attention.override import OVERRIDE
 from .adapter import Adapter
 from .arguments import Arguments, in_front
-from .compiled import plain
+from .compiled import is_sharded_within, plain
+from .foreign import is_torchs
 from .hooks import hooked
 from .lists import copied, listed, put
 
@@ -184,12 +185,16 @@ def bare(model, lists):
 
     Args:
         lists: the blocks of the diffusion model by the paths of their lists, which others may have put something into.
+
+    What FullyShardedDataParallel is around can't be copied, since it gets its weights where it is: that is as it is.
     """
+    if is_sharded_within(model.diffusion_model):
+        return model
     net = copied(plain(model.diffusion_model))
     for name, value in list(vars(net).items()):
         if callable(value) and hasattr(type(net), name):
             del net.__dict__[name]
-    net._forward_hooks, net._forward_pre_hooks = OrderedDict(), OrderedDict()
+    net._forward_hooks, net._forward_pre_hooks = _torchs(net._forward_hooks), _torchs(net._forward_pre_hooks)
     for path, blocks in lists.items():
         theirs = listed(net, path)
         if theirs != blocks and not any(isinstance(each, torch.nn.ModuleList) for each in theirs):  # lists of lists
@@ -197,3 +202,8 @@ def bare(model, lists):
     bare = copied(model)
     bare._modules["diffusion_model"] = net
     return bare
+
+
+def _torchs(hooks):
+    """Those of PyTorch's own, such as FSDP's, which bring a module its weights."""
+    return OrderedDict((key, hook) for key, hook in hooks.items() if is_torchs(hook))

@@ -1,18 +1,40 @@
 """ComfyUI's multi-GPU mode: clones of a model on several devices, each of which gets some of a step's conditionings,
 in a thread of its own and outside of inference mode, with all that NAG prepared for the run shared between them."""
+import dataclasses
 import threading
 
 import comfy.model_patcher
 import pytest
 import torch
 
-from mechanisms import MECHANISM_AND_STREAM
-from runs import Run, assert_close
+from families import TEXT, VIDEO, _first_frame_and_clip_vision
+from mechanisms import BY_NAME, MECHANISM_AND_STREAM
+from runs import Run, assert_close, difference
 from stored import patcher_of, weights_of
+from test_wan_kin import family_of
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 every_stream = pytest.mark.parametrize(("family", "stream"), MECHANISM_AND_STREAM, ids=str)
 TIMES = 10
+# Families of these mechanisms that keep more between a run's calls, or whose text has more parts.
+FURTHER = [BY_NAME[name] for name in ("hidream", "sana", "hunyuan_dit", "ace_step15", "ltx23", "lens")]
+# What NAG Options say, or what comes with the negative, besides.
+CONTROLS = {
+    "vsf": {"equation": "vsf", "vsf_offset": 1.0},
+    "orthogonal": {"equation": "orthogonal"},
+    "list": {"schedule": "list", "strengths": (1.0, 0.4)},
+    "block": {"blocks": "1"},
+    "mask": {},
+}
+WITH_CONTROLS = [
+    (BY_NAME[name], control)
+    for name, controls in {
+        "flux_dev": CONTROLS,
+        "wan21_i2v": ("vsf", "block", "mask"),
+        "pixart_sigma": ("orthogonal", "mask"),
+    }.items()
+    for control in controls
+]
 
 
 def record(run, patcher, positive):
@@ -63,22 +85,46 @@ def in_threads(calls, models):
 def region(patches):
     """A positive with a NAG of its own, whose statistics go into a list."""
 
-    def region(family, seed, scale, stream, steps):
-        how = patches("settings").Options(image_stream=stream, statistics=steps is not None)
+    def region(family, seed, scale, stream="shared", steps=None, control="none"):
+        options = CONTROLS.get(control, {})
+        how = patches("settings").Options(image_stream=stream, statistics=steps is not None, **options)
         settings = patches("settings").Settings(nag_scale=scale, options=how)
         report = None if steps is None else steps.append
-        request = patches("sampling.request").Request(settings, family.conditioning(9 + seed, 2 + seed), report)
+        where = {"mask": half(), "mask_strength": 1.0} if control == "mask" else {}
+        negative = family.conditioning(9 + seed, 2 + seed, **where)
+        request = patches("sampling.request").Request(settings, negative, report)
         return patches("sampling.entry").guide_conditioning(family.conditioning(seed, 6), request)
 
     return region
+
+
+def half():
+    """A mask: NAG acts on the left."""
+    mask = torch.zeros(1, 8, 8)
+    mask[..., :4] = 1
+    return mask
 
 
 @every_stream
 @pytest.mark.parametrize("steps", [None, []], ids=["", "statistics"])
 def test_two_clones_at_the_same_time(region, family, stream, steps):
     """Two regions and the negative of CFG: calls that differ in their texts and in how they are guided."""
-    run, patcher = Run(family, cfg=3.0, steps=1), family.patcher()
-    calls = record(run, patcher, region(family, 1, 3.0, stream, steps) + region(family, 2, 5.0, stream, steps))
+    check_clones(family, region(family, 1, 3.0, stream, steps) + region(family, 2, 5.0, stream, steps))
+
+
+@pytest.mark.parametrize("family", FURTHER, ids=str)
+def test_two_clones_of_further_families(region, family):
+    check_clones(family, region(family, 1, 3.0) + region(family, 2, 5.0))
+
+
+@pytest.mark.parametrize(("family", "control"), WITH_CONTROLS, ids=str)
+def test_two_clones_with_controls(region, family, control):
+    check_clones(family, region(family, 1, 3.0, control=control) + region(family, 2, 5.0))
+
+
+def check_clones(family, positive):
+    """What two models make of a run's calls at the same time is what one makes of them one by one."""
+    calls = record(Run(family, cfg=3.0, steps=1), family.patcher(), positive)
     results = in_threads(calls, [another(family), another(family)])
     assert len(results) == 2 * len(calls) > 2
     for (_, i), found in results.items():
@@ -89,26 +135,55 @@ def test_two_clones_at_the_same_time(region, family, stream, steps):
 @every_stream
 @pytest.mark.parametrize("statistics", [False, True], ids=["", "statistics"])
 def test_comfyuis_own_mode(region, family, stream, statistics):
+    steps = [[] for _ in range(2)] if statistics else [None, None]
+    positives = [region(family, 1, 3.0, stream, kept) + region(family, 2, 5.0, stream, kept) for kept in steps]
+    check_mode(family, *positives)
+    if statistics:
+        assert_close(figures(steps[1]), figures(steps[0]))
+
+
+def test_comfyuis_own_mode_with_a_text_for_the_pose(region):
+    """WanAnimate2 attends to a further text, from the video that drives the picture."""
+    pose = {"pose_video_latent": (VIDEO[0], VIDEO[1] - 1, *VIDEO[2:]), "cross_attn_pose": (5, TEXT)}
+    given = lambda: {name: torch.randn(1, *shape) for name, shape in pose.items()} | _first_frame_and_clip_vision()
+    family = dataclasses.replace(family_of("WAN_Animate2", image_to_video=True, in_dim=36), inputs=given)
+    check_mode(family, *[region(family, 1, 3.0) + region(family, 2, 5.0) for _ in range(2)])
+
+
+@pytest.mark.parametrize("family", FURTHER, ids=str)
+def test_comfyuis_own_mode_with_further_families(region, family):
+    check_mode(family, *[region(family, 1, 3.0) + region(family, 2, 5.0) for _ in range(2)])
+
+
+@pytest.mark.parametrize(("family", "control"), WITH_CONTROLS, ids=str)
+def test_comfyuis_own_mode_with_controls(region, family, control):
+    both = [region(family, 1, 3.0, control=control) + region(family, 2, 5.0, control=control) for _ in range(2)]
+    check_mode(family, *both)
+    run = Run(family, cfg=3.0, steps=2)
+    without = run.sample(family.patcher(), region(family, 1, 3.0) + region(family, 2, 5.0))
+    assert difference(run.sample(family.patcher(), both[0]), without) > 1e-4
+
+
+def check_mode(family, on_one, on_two):
     """One and the same processor under two names, which ComfyUI takes for two devices."""
     if not hasattr(comfy.model_patcher.ModelPatcher, "match_multigpu_clones"):
         pytest.skip("this ComfyUI has no multi-GPU mode")
     run, patcher = Run(family, cfg=3.0, steps=2), family.patcher().clone()
-    steps = [[] for _ in range(2)] if statistics else [None, None]
-    positives = [region(family, 1, 3.0, stream, kept) + region(family, 2, 5.0, stream, kept) for kept in steps]
-    alone = run.sample(patcher, positives[0])
+    alone = run.sample(patcher, on_one)
     second = comfy.model_patcher.ModelPatcher(
         another(family), load_device=torch.device("cpu:0"), offload_device=torch.device("cpu")
     )
     second.is_multigpu_base_clone = True
     patcher.set_additional_models("multigpu", [second])
     called = []
-    hook = second.model.diffusion_model.register_forward_pre_hook(lambda *_: called.append(threading.current_thread()))
-    shared = run.sample(patcher, positives[1])
-    hook.remove()
+    layers = [each for each in second.model.diffusion_model.modules() if isinstance(each, torch.nn.Linear)]
+    note = lambda *_: called.append(threading.current_thread())
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    shared = run.sample(patcher, on_two)
+    for hook in hooks:
+        hook.remove()
     assert called and threading.main_thread() not in called
     assert_close(shared, alone)
-    if statistics:
-        assert_close(figures(steps[1]), figures(steps[0]))
 
 
 def figures(steps):

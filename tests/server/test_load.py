@@ -30,7 +30,7 @@ MODELS = {  # (a prompt, negatives)
 WAYS = ("NAGModel", "NAGConditioning", "NAGGuider")  # the last has no cfg
 
 
-def graph_of(model, way, negative, nag_scale, strength, cfg):
+def graph_of(model, way, negative, nag_scale, strength, cfg, statistics):
     """A prompt that paints a small picture in two steps, by one of WAYS or without NAG."""
     clip = model == "tiny Wan"
     size = {"width": 64, "height": 64, "batch_size": 1}
@@ -43,6 +43,10 @@ def graph_of(model, way, negative, nag_scale, strength, cfg):
         "picture": node("PreviewImage", images=["decoded", 0]),
     }
     nag = {"nag_scale": nag_scale, "strength": strength}
+    if way is not None and statistics:
+        acting = {"start_percent": 0.0, "end_percent": 1.0, "image_stream": "shared"}
+        graph["options"] = node("NAGOptions", **acting, statistics=True)
+        nag["options"] = ["options", 0]
     positive, guided = ["positive", 0], ["loader", 0]
     if way == "NAGGuider":
         graph |= {
@@ -73,7 +77,7 @@ def distinct():
     choose = random.Random(17)
     asked = [(model, negative, *each) for model, (_, negatives) in MODELS.items() for negative in negatives
              for each in settings]
-    return [graph_of(model, choose.choice(ways if cfg == 1 else ways[:2]), negative, *nag, cfg)
+    return [graph_of(model, choose.choice(ways if cfg == 1 else ways[:2]), negative, *nag, cfg, choose.random() < 0.5)
             for model, negative, ways, nag, cfg in choose.sample(asked, DISTINCT)]
 
 
