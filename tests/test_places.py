@@ -225,7 +225,7 @@ def test_windows_of_a_video(nodes):
 @pytest.mark.parametrize("anchored", [False, True])
 @pytest.mark.parametrize("retained", [[], [0]], ids=str)
 def test_frames_that_a_window_adds(patches, retained, anchored):
-    """Those that guide it, that are kept in each window, and that stands in front: as ComfyUI cuts the latent itself."""
+    """Those that guide it, are kept in each window, or stand in front: as ComfyUI cuts the latent itself."""
     windows, region = pytest.importorskip("comfy.context_windows"), patches("sampling.region")
     if not hasattr(windows, "WindowingState"):
         pytest.skip("this ComfyUI adds none")

@@ -122,8 +122,8 @@ def _all_of_each(to_image, to_positive, to_negative, segments, flip):
 
 def _all_flipped(z_pos, to_image, to_positive, to_negative, segments, flip):
     """z_pos: the image's attention to what it knows but the negative."""
-    of_image = _of(to_image, segments.image), _of(to_positive, segments.image_of_known), _of(to_negative, segments.image)
-    image, positive, negative = map(_visible, of_image)
+    image, negative = (_visible(_of(part, segments.image)) for part in (to_image, to_negative))
+    positive = _visible(_of(to_positive, segments.image_of_known))
     return _flipped((z_pos, _log_sum_exp(image, positive)), negative, *flip)
 
 

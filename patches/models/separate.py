@@ -1,7 +1,7 @@
 """image_stream "separate": in Flux's single blocks the image is computed once for each prompt, as in the authors' code.
 
-The negative's image waits at the doors as the negative's text does. It begins in the first block in which NAG acts, as a
-copy of the positive's, and ends where a block is not chosen: there the image is computed once.
+The negative's image waits at the doors as the negative's text does. It begins in the first block in which NAG acts, as
+a copy of the positive's, and ends where a block is not chosen: there the image is computed once.
 """
 import torch
 

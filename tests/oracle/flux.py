@@ -42,7 +42,8 @@ def forward(net, x, t, cond, negative, nag):
         add_control(control.get("input", []), i, [image])
     images = [image]
     for i, block in enumerate(net.single_blocks):
-        def run(block=block, acting=nag and nag.within("single", i)):
+        def run(block=block, i=i):
+            acting = nag and nag.within("single", i)
             if not acting:
                 del images[1:]
             elif len(images) < len(texts) and nag.image_stream == "separate":
