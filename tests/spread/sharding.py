@@ -3,6 +3,7 @@ import functools
 import importlib
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -83,6 +84,12 @@ def run(family, shard, stream):
     assert [torch.equal(picture, alone) for picture, alone in zip(found, (with_nag, without, with_nag))] == [True] * 3
 
 
+def undeclared(family, shard):
+    """The same in a model that NAG has to look into first."""
+    with patch.object(part("models"), "REGISTRY", {}):
+        run(family, shard, "shared")
+
+
 def n_weights(net):
     """How many this process has."""
     return sum(getattr(weights, "_local_tensor", weights).numel() for weights in net.parameters())
@@ -103,4 +110,5 @@ def cases(ranks):
         for stream in flux.image_streams
     }
     others = [BY_NAME[name] for name in ("sdxl", "wan21_i2v", "hidream_without_experts", "pixart_sigma")]
-    return found | {f"each module, {family}": functools.partial(run, family, by_module, "shared") for family in others}
+    found |= {f"each module, {family}": functools.partial(run, family, by_module, "shared") for family in others}
+    return found | {"undeclared": functools.partial(undeclared, BY_NAME["chroma"], by_module)}
