@@ -10,8 +10,8 @@ BENCHMARK_ARGS ?=
 EVIDENCE_ARGS ?= tables
 WORKFLOWS_ARGS ?=
 IN_HOST = $(PYTHON) host/install.py
-# What starts servers has the machine to itself; all other tests share it, two at a time, those of the editor by files.
-APART = tests/server tests/test_install.py
+# What starts servers or workers has the machine to itself; all other tests share it, two at a time, those of the editor by files.
+APART = tests/server tests/test_install.py tests/test_ray.py
 EDITOR = tests/browser
 
 .PHONY: demo gallery test measure train benchmark evidence workflows tables clean
