@@ -68,7 +68,7 @@ def lists_of(net):
     return [module for module in net.children() if isinstance(module, ModuleList)]
 
 
-def run(family, shard, stream):
+def run(family, shard, stream="shared"):
     """A run with NAG, one without, and one with it again: those of a process that has all weights itself."""
     sharded = patcher_of(family, weights_of(family), torch.float32)
     net = sharded.model.diffusion_model = shard(sharded.model.diffusion_model)
@@ -87,7 +87,7 @@ def run(family, shard, stream):
 def undeclared(family, shard):
     """The same in a model that NAG has to look into first."""
     with patch.object(part("models"), "REGISTRY", {}):
-        run(family, shard, "shared")
+        run(family, shard)
 
 
 def n_weights(net):
@@ -96,7 +96,7 @@ def n_weights(net):
 
 
 def cases(ranks):
-    """By name: the tiny Flux in all ways, and other mechanisms in the one that is hardest on hooks."""
+    """By name: the tiny Flux in all ways, and more in the one that is hardest on hooks."""
     ways = {
         "each module": by_module,
         "each block": by_block,
@@ -104,11 +104,8 @@ def cases(ranks):
         "around blocks, parameters kept": functools.partial(around_blocks, use_orig_params=True),
     }
     flux = BY_NAME["flux_dev"]
-    found = {
-        f"{way}, {flux}, {stream}": functools.partial(run, flux, shard, stream)
-        for way, shard in ways.items()
-        for stream in flux.image_streams
-    }
-    others = [BY_NAME[name] for name in ("sdxl", "wan21_i2v", "hidream_without_experts", "pixart_sigma")]
-    found |= {f"each module, {family}": functools.partial(run, family, by_module, "shared") for family in others}
-    return found | {"undeclared": functools.partial(undeclared, BY_NAME["chroma"], by_module)}
+    found = {f"{way}, {flux}": functools.partial(run, flux, shard) for way, shard in ways.items()}
+    others = [BY_NAME[name] for name in ("wan21_i2v", "hidream_without_experts", "pixart_sigma")]
+    found |= {f"each module, {family}": functools.partial(run, family, by_module) for family in others}
+    found["each module, separate streams"] = functools.partial(run, flux, by_module, "separate")
+    return found | {"each module, undeclared": functools.partial(undeclared, BY_NAME["chroma"], by_module)}
