@@ -136,6 +136,7 @@ CASES = [
     for family, stream in MECHANISM_AND_STREAM
     for text, counted in choices(len(labels_of(family))).items()
 ]
+CASES.append(pytest.param(FLUX, "separate", "2, 4", [2, 4], id="flux_dev-separate-with one between"))
 
 
 @pytest.mark.parametrize(("family", "stream", "text", "counted"), CASES)
@@ -148,6 +149,19 @@ def test_against_the_oracle(nodes, family, stream, text, counted, by_conditionin
         result = run.sample(patcher, conditioning_node(nodes, run.positive, nag, **chosen))
     else:
         result = run.sample(model_node(nodes, patcher, nag, nag_negative=nag.negative, **chosen))
+    expected = run.oracle(patcher, guided_by(run.positive, nag))
+    assert difference(run.sample(patcher), expected) > 1e-5
+    assert_close(result, expected)
+
+
+@pytest.mark.parametrize("name", ["sana", "sana_sprint"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_blocks_of_sana(nodes, name, number):
+    family = BY_NAME[name]
+    run, patcher = Run(family, steps=2), family.patcher()
+    nag = Nag(family.conditioning(11, 5), blocks=frozenset({(COUNTED, number)}))
+    chosen = {"nag_negative": nag.negative, "options": options(nodes, nag, blocks=f"blocks {number}")}
+    result = run.sample(model_node(nodes, patcher, nag, **chosen))
     expected = run.oracle(patcher, guided_by(run.positive, nag))
     assert difference(run.sample(patcher), expected) > 1e-5
     assert_close(result, expected)
@@ -202,6 +216,14 @@ def test_nothing_is_left_of_it_behind_the_last(nodes, family, of_others):
     run.sample(first.on(in_blocks(nodes, patcher, "0")))
     assert first.sizes[-of_others:] == plain.sizes[-of_others:]
     assert first.sizes[:-of_others] != plain.sizes[:-of_others]
+
+
+def test_one_image_in_front_of_where_nag_acts(nodes):
+    """Of image_stream separate, which attends twice in the last block."""
+    run, patcher, (shared, separate) = Run(FLUX, steps=1), FLUX.patcher(), (Attended(), Attended())
+    run.sample(shared.on(in_blocks(nodes, patcher, "single 2")))
+    run.sample(separate.on(in_blocks(nodes, patcher, "single 2", image_stream="separate")))
+    assert separate.sizes[:-2] == shared.sizes[:-2]
 
 
 @pytest.mark.parametrize("family", [SDXL, WAN, QWEN, BY_NAME["pixart_sigma"]], ids=str)
@@ -271,10 +293,18 @@ def test_blocks_that_another_node_replaces(nodes, text, fails):
 # ---------------------------------------------------------------- torch.compile
 
 COMPILED = [pytest.param(BY_NAME[name], stream, id=f"{name}-{stream}") for name, stream in [
-    ("sdxl", "shared"), ("sd35_large", "shared"), ("flux_dev", "shared"), ("flux_dev", "separate"),
-    ("wan21_i2v", "shared"), ("z_image", "shared"), ("chroma", "shared"), ("cosmos_predict2", "shared"),
-    ("pixart_sigma", "shared"),
+    ("sdxl", "shared"), ("sd35_large", "shared"), ("flux_dev", "separate"), ("wan21_i2v", "shared"),
+    ("chroma", "shared"), ("pixart_sigma", "shared"),
 ]]  # fmt: skip
+# Each way, and each kind of block, once.
+BY_BLOCK = [
+    ("sd35_large", "blocks, in one graph"),
+    ("flux_dev", "blocks, few guards"),
+    ("wan21_t2v", "blocks"),
+    ("z_image", "blocks, as patches"),
+    ("cosmos_predict2", "whole, in one graph"),
+    ("pixart_sigma", "whole, as a patch"),
+]
 
 
 @pytest.mark.usefixtures("nothing_compiled")
@@ -294,9 +324,8 @@ def test_compiled_as_a_whole(nodes, family, stream):
 
 
 @pytest.mark.usefixtures("nothing_compiled")
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", ["sd35_large", "flux_dev", "wan21_t2v", "z_image", "cosmos_predict2", "pixart_sigma"])
-def test_compiled_by_block(nodes, way, name):
+@pytest.mark.parametrize(("name", "way"), BY_BLOCK)
+def test_compiled_by_block(nodes, name, way):
     family = BY_NAME[name]
     patcher, run = family.patcher(), Run(family, steps=2)
     for text in ("all", "0", "1"):

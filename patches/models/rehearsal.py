@@ -180,8 +180,8 @@ class Rehearsals:
 def bare(model, lists):
     """A comfy.model_base.BaseModel with the same modules, and nothing on its diffusion model but what its class says.
 
-    No hooks, no functions in the place of its methods, other packs' or torch.compile's, out of which nothing could be
-    raised: so each thread can do without these while others go by them.
+    No hooks but PyTorch's own, such as FSDP's; no functions in the place of its methods, other packs' or
+    torch.compile's, out of which nothing could be raised: so each thread can do without these while others go by them.
 
     Args:
         lists: the blocks of the diffusion model by the paths of their lists, which others may have put something into.
@@ -205,5 +205,5 @@ def bare(model, lists):
 
 
 def _torchs(hooks):
-    """Those of PyTorch's own, such as FSDP's, which bring a module its weights."""
+    """PyTorch's own of a module's hooks: FSDP's bring its weights."""
     return OrderedDict((key, hook) for key, hook in hooks.items() if is_torchs(hook))

@@ -51,6 +51,9 @@ OTHERS = in_turn(
 )
 
 
+COMPILED = ("chroma", "ltxv")  # joint attention, and cross-attention
+
+
 @pytest.mark.parametrize("name", ["lumina2", "chroma", "qwen_image", "ltxv"])
 def test_all_together(nodes, name):
     family = BY_NAME[name]
@@ -60,5 +63,6 @@ def test_all_together(nodes, name):
     expected = run.sample(exactly(family, patcher), guided_by(run.positive, nag))
     guided = model_node(nodes, patcher, nag, nag_negative=nag.negative)
     assert_close(run.sample(guided), expected)
-    assert_close(run.sample(compiled(guided)), expected)
-    assert counters["stats"]["unique_graphs"] > 0
+    if name in COMPILED:
+        assert_close(run.sample(compiled(guided)), expected)
+        assert counters["stats"]["unique_graphs"] > 0

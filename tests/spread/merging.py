@@ -24,6 +24,7 @@ CLOSE = 1e-5
 ROWS, HEADS, DIM = 2, 4, 8
 COUNTS = {"negative": 3, "positive": 6, "image": 13}  # tokens; of four processes one has none of the negative
 N_IMAGE = COUNTS["image"]
+CAPPED = ("nag", "orthogonal")  # by norms
 NUMBERS = SCALE, TAU, ALPHA = 5.0, 2.5, 0.25
 
 
@@ -112,9 +113,13 @@ def over_ring(spread, q, k, v, n):
     return functools.reduce(union, (attend(q, *kv) for kv in zip(spread.around(k, n), spread.around(v, n))))
 
 
-def guide_by_all_heads(spread, z_pos, z_neg):
+def guide_by_all_heads(spread, z_pos, z_neg, equation):
     """`guide` of a share of the heads: the L1 norms are of all heads', two numbers a token and one all-reduce."""
     z = extrapolated(z_pos, z_neg, SCALE)
+    if equation == "orthogonal":  # so is what of the negative lies along the positive: one more
+        products = [(z_neg * z_pos).sum(-1, keepdim=True), (z_pos * z_pos).sum(-1, keepdim=True)]
+        both, own = spread.summed(torch.stack(products))
+        z = z_pos - (SCALE - 1) * (z_neg - both / own * z_pos)
     of_extrapolated, of_positive = spread.summed(torch.stack([t.abs().sum(-1, keepdim=True) for t in (z, z_pos)]))
     return ALPHA * torch.clamp(TAU * of_positive / of_extrapolated, max=1) * z + (1 - ALPHA) * z_pos
 
@@ -152,10 +157,10 @@ def joint(ulysses, equation):
     segments = Segments(queries.shape[2], of_group["positive"], of_group["negative"])
     to = lambda part, own: over_ring(spread, own, own_k[part], own_v[part], COUNTS[part])
     parts = to("image", queries), to("positive", queries[:, :, segments.known]), to("negative", queries)
-    if ulysses > 1 and equation == "nag":
+    if ulysses > 1 and equation in CAPPED:
         z = guide_joint(*parts, segments, 1.0, TAU, ALPHA)  # the prompts' tokens are not guided
         ((_, z_pos, z_neg),) = image_of_each(*parts, segments)
-        z[:, segments.image] = guide_by_all_heads(spread, z_pos, z_neg)
+        z[:, segments.image] = guide_by_all_heads(spread, z_pos, z_neg, equation)
     else:
         z = guide_joint(*parts, segments, *NUMBERS, equation)
     found = z.unflatten(-1, (-1, DIM)).transpose(1, 2)
@@ -184,8 +189,8 @@ def cross(ulysses, equation):
     image = own(q, "image")
     each = [over_ring(spread, image, own(k, p), own(v, p), COUNTS[p])[0] for p in ("positive", "negative")]
     z_pos, z_neg = (z.transpose(1, 2).flatten(2) for z in each)
-    if ulysses > 1 and equation == "nag":
-        z = guide_by_all_heads(spread, z_pos, z_neg)
+    if ulysses > 1 and equation in CAPPED:
+        z = guide_by_all_heads(spread, z_pos, z_neg, equation)
     else:
         z = guide(z_pos, z_neg, *NUMBERS, equation=equation)
     over = lambda part: exact.attention(in_double(q, "image"), in_double(k, part), in_double(v, part), HEADS)
@@ -198,7 +203,7 @@ def each_by_its_own_heads():
     spread = Spread(dist.get_world_size())
     features = [of["image"] for of in random_parts(3)[:2]]
     z_pos, z_neg = (spread.to_heads(spread.share(t), N_IMAGE).transpose(1, 2).flatten(2) for t in features)
-    whole = guide_by_all_heads(spread, z_pos, z_neg)
+    whole = guide_by_all_heads(spread, z_pos, z_neg, "nag")
     alone = guide(z_pos, z_neg, *NUMBERS)
     assert (alone - whole).norm() / whole.norm() > 0.01
 
@@ -208,10 +213,8 @@ def cases(ranks):
     found = {}
     ways = {"ring": 1, "Ulysses": ranks, **({"both": ranks // 2} if ranks > 2 else {})}
     for way, ulysses in ways.items():
-        # By Ulysses the orthogonal equation sums two numbers more, before the norms.
-        of_heads = [] if ulysses > 1 else ["orthogonal"]
-        for equation in ("nag", "nasa", "vsf", *of_heads):
+        for equation in ("nag", "orthogonal", "nasa", "vsf"):
             found[f"{way}, joint, {equation}"] = functools.partial(joint, ulysses, equation)
-        for equation in ("nag", "nasa", *of_heads):
+        for equation in ("nag", "orthogonal", "nasa"):
             found[f"{way}, cross, {equation}"] = functools.partial(cross, ulysses, equation)
     return found | {"Ulysses without the all-reduce": each_by_its_own_heads}

@@ -3,6 +3,7 @@ import functools
 import importlib
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -67,7 +68,7 @@ def lists_of(net):
     return [module for module in net.children() if isinstance(module, ModuleList)]
 
 
-def run(family, shard, stream):
+def run(family, shard, stream="shared"):
     """A run with NAG, one without, and one with it again: those of a process that has all weights itself."""
     sharded = patcher_of(family, weights_of(family), torch.float32)
     net = sharded.model.diffusion_model = shard(sharded.model.diffusion_model)
@@ -83,13 +84,19 @@ def run(family, shard, stream):
     assert [torch.equal(picture, alone) for picture, alone in zip(found, (with_nag, without, with_nag))] == [True] * 3
 
 
+def undeclared(family, shard):
+    """The same in a model that NAG has to look into first."""
+    with patch.object(part("models"), "REGISTRY", {}):
+        run(family, shard)
+
+
 def n_weights(net):
     """How many this process has."""
     return sum(getattr(weights, "_local_tensor", weights).numel() for weights in net.parameters())
 
 
 def cases(ranks):
-    """By name: the tiny Flux in all ways, and other mechanisms in the one that is hardest on hooks."""
+    """By name: the tiny Flux in all ways, and more in the one that is hardest on hooks."""
     ways = {
         "each module": by_module,
         "each block": by_block,
@@ -97,10 +104,8 @@ def cases(ranks):
         "around blocks, parameters kept": functools.partial(around_blocks, use_orig_params=True),
     }
     flux = BY_NAME["flux_dev"]
-    found = {
-        f"{way}, {flux}, {stream}": functools.partial(run, flux, shard, stream)
-        for way, shard in ways.items()
-        for stream in flux.image_streams
-    }
-    others = [BY_NAME[name] for name in ("sdxl", "wan21_i2v", "hidream_without_experts", "pixart_sigma")]
-    return found | {f"each module, {family}": functools.partial(run, family, by_module, "shared") for family in others}
+    found = {f"{way}, {flux}": functools.partial(run, flux, shard) for way, shard in ways.items()}
+    others = [BY_NAME[name] for name in ("wan21_i2v", "hidream_without_experts", "pixart_sigma")]
+    found |= {f"each module, {family}": functools.partial(run, family, by_module) for family in others}
+    found["each module, separate streams"] = functools.partial(run, flux, by_module, "separate")
+    return found | {"each module, undeclared": functools.partial(undeclared, BY_NAME["chroma"], by_module)}

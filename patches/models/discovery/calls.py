@@ -180,7 +180,8 @@ class TinyCalls:
 def seeds_kept(device: torch.device):
     """Whatever is drawn meanwhile, the user's random numbers are the same."""
     devices = [] if device.type == "cpu" else [device]
-    with torch.inference_mode(), torch.random.fork_rng(devices, device_type="cuda" if not devices else device.type):
+    # Not in inference mode, if the run is not: FSDP keeps the tensors that it then makes for the weights.
+    with torch.no_grad(), torch.random.fork_rng(devices, device_type="cuda" if not devices else device.type):
         yield
 
 

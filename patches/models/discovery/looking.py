@@ -8,7 +8,7 @@ import time
 import torch
 
 from ..compiled import plain
-from ..foreign import is_foreign, named
+from ..foreign import is_foreign, named, own_class
 from .calls import TinyCalls, seeds_kept
 from .comparing import Runs
 from .declaration import declaration
@@ -88,7 +88,7 @@ def _with(calls, n_long, n_short, least):
         other = calls.prompt(n_long, long, pooled=True)
         other = None if _equal(other.conds["y"], long.conds["y"]) else {**long.conds, "y": other.conds["y"]}
     found = read(seen, other and see(type(long)(long.x, other, long.n)))
-    kinds = tuple(dataclasses.replace(door, of_pack=is_foreign(type(calls.net))) for door in found.doors.kinds)
+    kinds = tuple(dataclasses.replace(door, of_pack=is_foreign(own_class(calls.net))) for door in found.doors.kinds)
     doors = dataclasses.replace(found.doors, kinds=kinds)
     differ = (
         name for name in long.conds
