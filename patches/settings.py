@@ -103,8 +103,8 @@ class Options(Travelling):
         start_percent, end_percent: the part of the sampling in which NAG acts, 0 to 1, in ComfyUI's usual meaning.
             The paper's early stopping, its theta, is end_percent. None: NAG stops where that is recommended, if
             nothing else says when.
-        image_stream: "shared" or "separate"; whether Flux's single blocks keep one image stream for both prompts or
-            compute one for each, as the authors' code does. Other families always share.
+        image_stream: "shared" or "separate"; whether Flux's single blocks in which NAG acts keep one image stream for
+            both prompts or compute one for each, as the authors' code does. Other families always share.
         statistics: whether what NAG did at each step is gathered and reported.
         modality: "both", "picture" or "sound"; which of the two NAG guides in a model that makes both, such as LTX-2.
             Other families have one.

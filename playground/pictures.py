@@ -38,12 +38,16 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Sheet:
-    """One picture: what is asked for, its rows, and by which of the playground's models."""
+    """One picture: what is asked for, its rows, and by which of the playground's models.
+
+    label_width: what the rows' labels take, in pixels; None: as much as they need.
+    """
 
     prompt: str
     negative: str
     rows: tuple[Row, ...]
     model: str = FIRST
+    label_width: int | None = LABEL_WIDTH
 
 
 def values(name, notes, **others):
@@ -61,7 +65,7 @@ def part(label, note="", **place):
 
 SQUARE, TWO, FOX = ("a blue square", "white"), ("a circle and a green square on white", "red"), ("a fox", "heart")
 WITHOUT = Row("no NAG", nag=None)
-EQUATIONS = {"nag": (5, 30), "orthogonal": (5, 30), "vsf": (1.5, 3), "nasa": (1.5,)}
+EQUATIONS = {"nag": (5, 30), "orthogonal": (5, 30), "vsf": (1.25, 3), "nasa": (1.25, 1.5)}
 SCALES = {1: "off", 3: "", 5: "auto", 11: "", 30: "", 100: ""}
 TAUS = {1: "", 1.5: "", 2.5: "auto", 5: "", 10: ""}
 SHEETS = {
@@ -123,6 +127,7 @@ SHEETS = {
             ),
         ),
         STUDENT,
+        label_width=None,
     ),
     "places": Sheet(
         *FOX,
@@ -242,7 +247,7 @@ def compose(sheet, rows):
 
     pictures = [[drawing.enlarged(pixels, CELL) for pixels in row] for row in rows]
     labels, titles = [(row.label, row.note) for row in sheet.rows], (sheet.prompt, f"negative: {sheet.negative}")
-    return drawing.sheet(pictures, labels, titles=titles, label_width=LABEL_WIDTH)
+    return drawing.sheet(pictures, labels, titles=titles, label_width=sheet.label_width)
 
 
 if __name__ == "__main__":

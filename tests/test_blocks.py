@@ -136,6 +136,7 @@ CASES = [
     for family, stream in MECHANISM_AND_STREAM
     for text, counted in choices(len(labels_of(family))).items()
 ]
+CASES.append(pytest.param(FLUX, "separate", "2, 4", [2, 4], id="flux_dev-separate-with one between"))
 
 
 @pytest.mark.parametrize(("family", "stream", "text", "counted"), CASES)
@@ -148,6 +149,19 @@ def test_against_the_oracle(nodes, family, stream, text, counted, by_conditionin
         result = run.sample(patcher, conditioning_node(nodes, run.positive, nag, **chosen))
     else:
         result = run.sample(model_node(nodes, patcher, nag, nag_negative=nag.negative, **chosen))
+    expected = run.oracle(patcher, guided_by(run.positive, nag))
+    assert difference(run.sample(patcher), expected) > 1e-5
+    assert_close(result, expected)
+
+
+@pytest.mark.parametrize("name", ["sana", "sana_sprint"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_blocks_of_sana(nodes, name, number):
+    family = BY_NAME[name]
+    run, patcher = Run(family, steps=2), family.patcher()
+    nag = Nag(family.conditioning(11, 5), blocks=frozenset({(COUNTED, number)}))
+    chosen = {"nag_negative": nag.negative, "options": options(nodes, nag, blocks=f"blocks {number}")}
+    result = run.sample(model_node(nodes, patcher, nag, **chosen))
     expected = run.oracle(patcher, guided_by(run.positive, nag))
     assert difference(run.sample(patcher), expected) > 1e-5
     assert_close(result, expected)
@@ -202,6 +216,14 @@ def test_nothing_is_left_of_it_behind_the_last(nodes, family, of_others):
     run.sample(first.on(in_blocks(nodes, patcher, "0")))
     assert first.sizes[-of_others:] == plain.sizes[-of_others:]
     assert first.sizes[:-of_others] != plain.sizes[:-of_others]
+
+
+def test_one_image_in_front_of_where_nag_acts(nodes):
+    """Of image_stream separate, which attends twice in the last block."""
+    run, patcher, (shared, separate) = Run(FLUX, steps=1), FLUX.patcher(), (Attended(), Attended())
+    run.sample(shared.on(in_blocks(nodes, patcher, "single 2")))
+    run.sample(separate.on(in_blocks(nodes, patcher, "single 2", image_stream="separate")))
+    assert separate.sizes[:-2] == shared.sizes[:-2]
 
 
 @pytest.mark.parametrize("family", [SDXL, WAN, QWEN, BY_NAME["pixart_sigma"]], ids=str)

@@ -16,10 +16,13 @@ import door_families
 import families
 from families import _patcher
 from oracle.equation import Nag
+from oracle.lockstep import COUNTED
 from oracle.sampling import guided_by
 from runs import Run, assert_close, difference
 from stored import patcher_of, weights_of
-from subject import conditioning_node, model_node, out
+from subject import conditioning_node, model_node, options, out
+from test_places import masked, some_mask
+from test_places import nags as of_mask
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 
@@ -99,6 +102,23 @@ def test_hidden_tokens(nodes, undeclared, hidden):
     run, nag, patcher = Run(family), Nag(negative), family.patcher()
     expected = run.sample(family.exact(patcher), guided_by(positive, nag))
     assert_close(run.sample(model_node(nodes, patcher, nag, nag_negative=negative), positive), expected)
+
+
+@pytest.mark.parametrize("name", ["qwen_image", "cosmos_predict2", "pixart_sigma"])
+def test_a_mask_and_some_blocks(nodes, undeclared, name):
+    """What is found says how large a token is, and which blocks there are."""
+    family = BY_NAME[name]
+    run, patcher = Run(family), family.patcher()
+    negative, mask, sizes = family.conditioning(11, 5), some_mask(family.latent[-2:]), family.latent[1:]
+    places = mask.unsqueeze(1).expand(-1, *sizes) if len(sizes) > 2 else mask
+    patch = (2, 2) if len(sizes) == 2 else (1, 2, 2)
+    second = {"blocks": frozenset({(COUNTED, 1)})}
+    nags = {"all": of_mask(negative, places, patch=patch, lengths=(5,)), "1": Nag(negative, **second)}
+    for text, nag in nags.items():
+        given = masked(negative, mask) if text == "all" else negative
+        chosen = {"nag_negative": given, "options": options(nodes, nag, blocks=text)}
+        result = run.sample(model_node(nodes, patcher, nag, **chosen))
+        assert_close(result, run.sample(family.exact(patcher), guided_by(run.positive, nag)))
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -222,6 +222,30 @@ def test_windows_of_a_video(nodes):
     assert difference(result, run.sample(guided(nodes, patcher, masked(negative, mask)))) > 1e-3
 
 
+@pytest.mark.parametrize("anchored", [False, True])
+@pytest.mark.parametrize("retained", [[], [0]], ids=str)
+def test_frames_that_a_window_adds(patches, retained, anchored):
+    """Those that guide it, are kept in each window, or stand in front: as ComfyUI cuts the latent itself."""
+    windows, region = pytest.importorskip("comfy.context_windows"), patches("sampling.region")
+    if not hasattr(windows, "WindowingState"):
+        pytest.skip("this ComfyUI adds none")
+    mask, n = some_mask((4, 6), rows=9)[None], 7  # two of the frames guide, the first and the sixth
+    starts = torch.tensor([0, 5]).repeat_interleave(24)
+    state = windows.WindowingState(
+        latents=[mask[:, None, :n]], guide_latents=[mask[:, None, n:]], latent_shapes=None, dim=2,
+        guide_entries=[[{"latent_shape": (1, 4, 6), "pre_filter_count": 24}] * 2],
+        keyframe_idxs=[starts.expand(1, 3, -1)[..., None].expand(-1, -1, -1, 2)],
+    )  # fmt: skip
+    window = windows.IndexListContextWindow([3, 4, 5, 6], dim=2, total_frames=n)
+    if anchored:
+        window.causal_anchor_index = 2
+    (latent,), _ = state.slice_for_window(window, retained)
+    assert latent.shape[2] == 5 + anchored
+    regions, shown = [region.Region(1, None, (mask,))], tuple(latent.shape[2:])
+    found = region.masks_of_call(regions, (1.0,), shown, region.window_of({"context_window": window}, retained))
+    assert torch.equal(found[0], latent[:, 0])
+
+
 class Tile:
     """A model_function_wrapper that shows the model the left half only."""
 

@@ -14,7 +14,7 @@ from oracle.equation import Nag
 from oracle.wan import cross_attention
 from runs import Run, assert_close, custom_sample, difference
 from stock import stock
-from subject import model_node
+from subject import model_node, options
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 WINDOWS = {"always": (0.0, 1.0), "stops early": (0.0, 0.5), "starts late": (0.5, 1.0)}
@@ -47,7 +47,7 @@ class Guided(torch.nn.Module):
     def forward(self, x, context, context_img_len=None, **_):
         n_image = context_img_len if hasattr(self.layer, "k_img") else 0
         picture, texts = context[:, :n_image], [Stream(context[:, n_image:])]
-        if self.state.on and not self.state.posing:
+        if self.state.on and not self.state.posing and self.nag is not None:
             texts.append(Stream(self.negative))
         return cross_attention(self.layer, x, texts, picture if n_image else None, self.nag)
 
@@ -65,8 +65,8 @@ def exact(family, nag):
     model = made.model
     net, state = model.diffusion_model, SimpleNamespace(on=False, posing=False)
     negative = net.text_embedding(nag.negative[0][0])
-    for block in net.blocks:
-        block.cross_attn = Guided(block.cross_attn, negative, nag, state)
+    for number, block in enumerate(net.blocks):
+        block.cross_attn = Guided(block.cross_attn, negative, nag.within("blocks", number), state)
         if hasattr(block, "forward_pose"):
             block.forward_pose = posing(block.forward_pose, state)
     if hasattr(net, "init_crossattn_caches"):
@@ -112,16 +112,22 @@ def test_text_that_is_remembered_from_call_to_call(nodes, window, lengths):
     assert torch.equal(sample(patcher), plain)
 
 
-@every_window
-@pytest.mark.parametrize("pose_tokens", [None, 5, 6, 10], ids=["none", "another", "as the positive", "as both prompts"])
-def test_a_text_for_the_pose_video(nodes, window, pose_tokens):
-    """WanAnimate2 attends to it from the video that drives the picture, which stays as it is."""
+def animated(pose_tokens):
+    """WanAnimate2, and what its positive brings."""
     family = family_of("WAN_Animate2", image_to_video=True, in_dim=36)
     channels, frames, *size = VIDEO
     torch.manual_seed(30)
     given = {"pose_video_latent": torch.randn(1, channels, frames - 1, *size)}
     if pose_tokens is not None:
         given["cross_attn_pose"] = torch.randn(1, pose_tokens, family.conditioning(1, 1)[0][0].shape[-1])
+    return family, given
+
+
+@every_window
+@pytest.mark.parametrize("pose_tokens", [None, 5, 6, 10], ids=["none", "another", "as the positive", "as both prompts"])
+def test_a_text_for_the_pose_video(nodes, window, pose_tokens):
+    """WanAnimate2 attends to it from the video that drives the picture, which stays as it is."""
+    family, given = animated(pose_tokens)
     run = Run(family, steps=3)
     positive = family.conditioning(1, run.positive_tokens, **given)
     patcher, nag = family.patcher(), Nag(run.negative, start_percent=window[0], end_percent=window[1])
@@ -130,3 +136,15 @@ def test_a_text_for_the_pose_video(nodes, window, pose_tokens):
     assert difference(plain, expected) > 1e-3
     assert_close(sample(model_node(nodes, patcher, nag)), expected)
     assert torch.equal(sample(patcher), plain)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_in_one_block(nodes, number):
+    family, given = animated(5)
+    run = Run(family, steps=2)
+    positive, patcher = family.conditioning(1, run.positive_tokens, **given), family.patcher()
+    nag = Nag(run.negative, blocks=frozenset({("blocks", number)}))
+    sample = lambda model: custom_sample(run, patcher, guider_of(run, model, positive))
+    expected = sample(exact(family, nag))
+    assert difference(sample(patcher), expected) > 1e-4
+    assert_close(sample(model_node(nodes, patcher, nag, options=options(nodes, nag, blocks=str(number)))), expected)

@@ -112,14 +112,19 @@ def image_of_each(
 
 def _all_of_each(to_image, to_positive, to_negative, segments, flip):
     image, positive = _of(to_image, segments.image), _of(to_positive, segments.image_of_known)
-    negative = _of(to_negative, segments.image)
     z_pos = merge(image, positive)
     if flip is None:
-        z_neg = merge(image, negative)
+        z_neg = merge(image, _of(to_negative, segments.image))
     else:
-        image, positive, negative = map(_visible, (image, positive, negative))
-        z_neg = _flipped((z_pos, _log_sum_exp(image, positive)), negative, *flip)
+        z_neg = _all_flipped(z_pos, to_image, to_positive, to_negative, segments, flip)
     return torch.stack((z_pos, z_neg)).transpose(2, 3).flatten(3)
+
+
+def _all_flipped(z_pos, to_image, to_positive, to_negative, segments, flip):
+    """z_pos: the image's attention to what it knows but the negative."""
+    image, negative = (_visible(_of(part, segments.image)) for part in (to_image, to_negative))
+    positive = _visible(_of(to_positive, segments.image_of_known))
+    return _flipped((z_pos, _log_sum_exp(image, positive)), negative, *flip)
 
 
 def _check(parts, segments):
@@ -133,15 +138,13 @@ def _check(parts, segments):
 
 
 def _plain(to_image, to_positive, to_negative, segments, numbers, equation, flip):
+    dtype, by_token = to_image[0].dtype, lambda z: z.transpose(1, 2).flatten(2)
     z_pos, z_neg = merge(_of(to_image, segments.known), to_positive), merge(to_image, to_negative)
-    z_pos, z_neg = z_pos.transpose(1, 2).flatten(2), z_neg.transpose(1, 2).flatten(2)
-    dtype = to_image[0].dtype
-    z = z_pos[:, segments.image_of_known]
-    if is_off(*numbers, equation):
-        pass
-    elif flip is not None:
-        z = held(_all_of_each(to_image, to_positive, to_negative, segments, flip)[1].to(dtype))
-    else:
+    z = z_pos[:, :, segments.image_of_known]
+    if flip is not None and not is_off(*numbers, equation):
+        z = held(_all_flipped(z, to_image, to_positive, to_negative, segments, flip).to(dtype))
+    z_pos, z_neg, z = map(by_token, (z_pos, z_neg, z))
+    if flip is None and not is_off(*numbers, equation):
         z = guide_at_once(z, z_neg[:, segments.image], *numbers, dtype, None, equation)
     positive, negative = z_pos[:, segments.positive_of_known], z_neg[:, segments.negative]
     return segments.joined([part.to(dtype) for part in (negative, positive, z)])

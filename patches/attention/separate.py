@@ -13,15 +13,12 @@ class SeparateAttention(Override):
 
     Args:
         sizes: of the positive's text, of the negative's, and of the image, twice.
-        acts: whether NAG acts here; else both go on from the positive's features.
         lengths: see models.places.Places.key_bias.
     """
 
-    def __init__(
-        self, equation, transformer_options, sizes: Sizes, acts: bool = True, lengths: Sizes | None = None
-    ):
+    def __init__(self, equation, transformer_options, sizes: Sizes, lengths: Sizes | None = None):
         super().__init__(equation, transformer_options)
-        self.sizes, self.masks, self.acts, self.lengths = sizes, Masks(sizes), acts, lengths
+        self.sizes, self.masks, self.lengths = sizes, Masks(sizes), lengths
 
     def __call__(self, func, q, k, v, heads, *args, **options):
         options, (n_positive, n_negative, n_image, _) = named(args, options), self.sizes.each
@@ -34,7 +31,5 @@ class SeparateAttention(Override):
         of_negative = [torch.cat((t[:, :, :n_negative], t[:, :, second:]), 2) for t in (q, k, v)]
         pos = attention(*of_positive, heads, mask=mask_pos)
         neg = attention(*of_negative, heads, mask=mask_neg)
-        z = pos[:, n_positive:]
-        if self.acts:
-            z = self.equation(z, neg[:, n_negative:])
+        z = self.equation(pos[:, n_positive:], neg[:, n_negative:])
         return torch.cat((neg[:, :n_negative], pos[:, :n_positive], z, z), 1)

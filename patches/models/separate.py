@@ -1,6 +1,7 @@
 """image_stream "separate": in Flux's single blocks the image is computed once for each prompt, as in the authors' code.
 
-The negative's image waits at the doors as the negative's text does.
+The negative's image waits at the doors as the negative's text does. It begins in the first block in which NAG acts, as
+a copy of the positive's, and ends where a block is not chosen: there the image is computed once.
 """
 import torch
 
@@ -21,7 +22,7 @@ class TwoImageStreams:
     def __init__(self, visit, control: dict | None):
         self.visit = visit
         self.residuals = (control or {}).get("output", ())
-        self.image = None  # the negative's, between two blocks
+        self.image = None  # the negative's, between two blocks, and inside of one in which NAG acts
         self.sizes = self.places = None
         self.n_controlled = 0  # blocks whose residuals it has
 
@@ -32,6 +33,9 @@ class TwoImageStreams:
 
     def enter(self, index: int, given: Arguments):
         """A hook for `in_front` of the block of this number."""
+        if not self.visit.acts:
+            self.image = None
+            return None
         n_text = self.visit.sizes.text
         tokens, places = given["x"], given["pe"]
         if self.image is None:
@@ -43,7 +47,7 @@ class TwoImageStreams:
         self.n_controlled = index
         options = given[OPTIONS]
         earlier = {OVERRIDE: options[OVERRIDE].earlier}
-        attention = SeparateAttention(self.visit.equation, earlier, self.sizes, self.visit.acts, self.visit.lengths)
+        attention = SeparateAttention(self.visit.equation, earlier, self.sizes, self.visit.lengths)
         return given.changed(
             x=torch.cat((tokens, self.image), 1),
             pe=torch.cat((places, places[:, :, n_text:]), 2),
@@ -51,6 +55,8 @@ class TwoImageStreams:
         )
 
     def leave(self, block, args, tokens):
+        if self.image is None:
+            return None
         self.image = tokens[:, self.start :]
         return tokens[:, : self.start]
 

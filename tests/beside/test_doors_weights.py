@@ -11,6 +11,8 @@ from other_nodes import ORDERS, PLACES, by_node, model_last
 from runs import Run, assert_close, difference
 from stock import stock
 from stored import patcher_of, rounded, weights_of
+from subject import model_node, options
+from test_schedule import over
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 QWEN = BY_NAME["qwen_image"]
@@ -55,26 +57,43 @@ def test_lora(nodes, lora, family, order):
     assert_close(run.sample(model, positive), expected)
 
 
-@pytest.mark.parametrize(
-    ("family", "place"), [(f, MODEL) for f in OF_A_STEP] + [(QWEN, place) for place in CONDITIONING]
-)
-def test_hooked_lora(nodes, lora, family, place):
-    """At full strength for the first half, then not at all. The negative's text is the positive's model's."""
-    run, nag = Run(family, cfg=3.0, steps=4), Nag(family.conditioning(11, 5))
-    lora(family)
+def half_hooked():
+    """A node that puts the LoRA on a conditioning: at full strength for the first half, then not at all."""
     (hooks,) = stock("CreateHookLoraModelOnly", lora_name=FILE, strength_model=STRENGTH)
     (keyframes,) = stock("CreateHookKeyframe", strength_mult=1.0, start_percent=0.0, prev_hook_kf=None)
     (keyframes,) = stock("CreateHookKeyframe", strength_mult=0.0, start_percent=0.5, prev_hook_kf=keyframes)
     (hooks,) = stock("SetHookKeyframes", hooks=hooks, hook_kf=keyframes)
     given = {"strength": 1.0, "set_cond_area": "default", "hooks": hooks}
-    hooked = by_node("ConditioningSetProperties", of="cond_NEW", **given)
-    patcher = own_patcher(family)
+    return by_node("ConditioningSetProperties", of="cond_NEW", **given)
+
+
+@pytest.mark.parametrize(
+    ("family", "place"), [(f, MODEL) for f in OF_A_STEP] + [(QWEN, place) for place in CONDITIONING]
+)
+def test_hooked_lora(nodes, lora, family, place):
+    """The negative's text is the positive's model's."""
+    run, nag = Run(family, cfg=3.0, steps=4), Nag(family.conditioning(11, 5))
+    lora(family)
+    hooked, patcher = half_hooked(), own_patcher(family)
     expected = run.sample(exactly(family, patcher), hooked(guided_by(run.positive, nag)))
     always = run.sample(exactly(family, with_lora(family, lora(family))), guided_by(run.positive, nag))
     never = run.sample(exactly(family, patcher), guided_by(run.positive, nag))
     assert min(difference(expected, other) for other in (always, never)) > 0.01
     model, positive = PLACES[place](nodes, patcher, run.positive, nag, hooked)
     assert_close(run.sample(model, positive), expected)
+
+
+def test_hooked_lora_beside_a_schedule(nodes, lora):
+    """NAG's strength and the LoRA's each have steps of their own."""
+    run, nag = Run(QWEN, steps=4), Nag(QWEN.conditioning(11, 5))
+    lora(QWEN)
+    hooked, patcher = half_hooked(), own_patcher(QWEN)
+    exact = guided_by(run.positive, over(run, patcher, nag, [1, 0.25, 0.75, 0.5, 0.5]))
+    expected = run.sample(exactly(QWEN, patcher), hooked(exact))
+    assert difference(expected, run.sample(exactly(QWEN, patcher), exact)) > 0.01
+    chosen = options(nodes, nag, schedule="list", strengths="1, 0.25, 0.75, 0.5")
+    model = model_node(nodes, patcher, nag, nag_negative=nag.negative, options=chosen)
+    assert_close(run.sample(model, hooked(run.positive)), expected)
 
 
 @every_mechanism

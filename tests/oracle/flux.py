@@ -2,7 +2,8 @@
 
 `shared`: one image stream everywhere, modulated by the positive's vector.
 `separate`: in single blocks, as the authors have it, the second prompt has an image stream of its own, modulated by
-its own vector; both go on from the guided features, and the first one is the result.
+its own vector; both go on from the guided features, and the first one is the result. Where NAG does not act in a block
+there is the first one alone, and the second begins anew behind it.
 """
 from functools import partial
 
@@ -42,9 +43,12 @@ def forward(net, x, t, cond, negative, nag):
     images = [image]
     for i, block in enumerate(net.single_blocks):
         def run(block=block, i=i):
-            if len(images) < len(texts) and nag.image_stream == "separate":
+            acting = nag and nag.within("single", i)
+            if not acting:
+                del images[1:]
+            elif len(images) < len(texts) and nag.image_stream == "separate":
                 images.append(Stream(image.x, texts[1].vec))
-            single_block(block, texts, images, rope, masks, nag and nag.within("single", i))
+            single_block(block, texts, images, rope, masks, acting)
 
         others.around(("single_block", i), texts, images, run)
         add_control(control.get("output", []), i, images)

@@ -1,5 +1,6 @@
 """A weight in the negative's text, and a mask on it, through a real server and the playground's model."""
 import numpy
+import pytest
 from graphs import node, painting
 
 
@@ -19,11 +20,19 @@ def in_the_left_half(graph):
     return graph
 
 
-def test_a_mask_on_the_negative(client):
+def by(equation):
+    graph = painting(options=["options", 0])
+    graph["options"] = node("NAGOptions", start_percent=0.0, end_percent="auto", image_stream="shared",
+                            equation=equation)  # fmt: skip
+    return graph
+
+
+@pytest.mark.parametrize("equation", ["nag", "vsf", "nasa"])
+def test_a_mask_on_the_negative(client, equation):
     """NAG acts in its half; in the other, what attention carries over alone."""
     plain, half, whole = (
         pictures(client, graph)
-        for graph in (painting(guided=False), in_the_left_half(painting()), painting())
+        for graph in (painting(guided=False), in_the_left_half(by(equation)), by(equation))
     )
     moved = numpy.abs(half - plain)
     left, right = moved[:, :, :64].mean(), moved[:, :, 64:].mean()
