@@ -35,9 +35,11 @@ ABLATIONS = {
 }
 LOT = {
     "nag": ("nag, strength", "#2e86c9", "o"),
+    "nag_alpha": CURVES["nag_alpha"],
     f"{rows.SHARE}, strength": (f"{rows.SHARE}, strength", "#8f7f5f", "<"),
     "orthogonal, strength": ("orthogonal, strength", "#5fb3b3", "P"),
     "vsf, nag_scale": ("vsf, nag_scale", "#d970a6", "X"),
+    "vsf, vsf_offset 3, nag_scale": ("vsf, vsf_offset 3", "#cf5c36", "s"),
     "nasa, nag_scale": ("nasa, nag_scale", "#c2a21d", "v"),
 }
 NOT_FROM_BASE = ("nag_tau", rows.STRONG_TAU)  # with the lowest cap NAG acts, too
@@ -184,8 +186,10 @@ def by_lot(stored):
     for at, painter in enumerate(rows.FEW_STEPS):
         for panel, (name, raw) in zip(panels[at * len(stored):], stored.items()):
             tried = rows.token_wise_curves(name, (rows.SHARE,), *painter) | rows.equation_curves(names, *painter)
-            curve_panel(panel, raw, painter, {"nag": rows.dial(*painter), **tried}, LOT, retention)
-            panel.set(title=f"{name}, {painter[0]}, {painter[1]} steps")
+            auto = {0.0: rows.row(*painter)}  # with less of it than was painted
+            of_nag = {"nag": rows.dial(*painter), "nag_alpha": auto | rows.sweep("nag_alpha", *painter)}
+            curve_panel(panel, raw, painter, of_nag | tried, LOT, retention)
+            panel.set_title(f"{name}, {painter[0]}, {painter[1]} steps" if panel.has_data() else "")
         panels[at * len(stored)].set_ylabel("with all of the wanted, %")
     for panel in panels[-len(stored):]:
         panel.set_xlabel("without the unwanted, %")

@@ -17,7 +17,7 @@ def proportion(shown):
     n, share = len(shown), float(numpy.mean(shown))
     middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return share, middle - half, middle + half
+    return share, min(share, middle - half), max(share, middle + half)  # equal at 0 and 1, but for rounding
 
 
 def mean(values):

@@ -28,7 +28,7 @@ ABLATIONS = {  # settings of each, and the nag_scales at which it is tried: unbl
 }
 SHARE = "by share of attention"
 TOKEN_WISE = ("by angle", "by root of angle", "by difference", "against difference", SHARE)
-SCALES_OF = {name: (1.25, 1.5, 2.0, 3.0, 5.0) for name in ("vsf", "nasa")}  # nag_scales: auto is not for them
+SCALES_OF = {name: (1.25, 1.5, 2.0, 3.0, 5.0) for name in ("vsf", "nasa")}  # nag_scales; auto is 1.25 or 2
 OFFSETS = {1.0: (1.75, 2.5, 4.0), 3.0: (6.0, 11.0, 21.0)}  # vsf_offset, nag_scales: s e^-offset is about 1/4, 1/2 and 1
 STRONG = 2.0  # the dial at its end: what the cap and the blend are for shows where NAG is pushed
 STRONG_TAU = f"nag_tau at strength {STRONG:g}"
@@ -190,9 +190,9 @@ def token_wise(model):
 
 def prompts_by_lot(model, equations):
     """What was chosen by the other tables, tried on prompts that had no part in it."""
-    return Table("Prompts drawn by lot", tuple(
-        beside_the_dial(token_wise_curves(model, (SHARE,), *painter) | equation_curves(equations, *painter), *painter)
-        for painter in FEW_STEPS))
+    curves = lambda *painter: {"nag_alpha": sweep("nag_alpha", *painter), **equation_curves(equations, *painter),
+                               **token_wise_curves(model, (SHARE,), *painter)}
+    return Table("Prompts drawn by lot", tuple(beside_the_dial(curves(*painter), *painter) for painter in FEW_STEPS))
 
 
 def beside_the_dial(curves, weights="student", steps=ABLATED):

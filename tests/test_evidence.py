@@ -33,9 +33,11 @@ def some_raw(**further):
     (10, 100, (0.1, 0.05523, 0.17437)),  # as in tables of Wilson's interval
     (0, 10, (0.0, 0.0, 0.27753)),
     (10, 10, (1.0, 0.72247, 1.0)),
+    (384, 384, (1.0, 0.99010, 1.0)),
 ])
 def test_proportions(shown, of, expected):
-    assert intervals.proportion([True] * shown + [False] * (of - shown)) == pytest.approx(expected, abs=1e-5)
+    share, low, high = intervals.proportion([True] * shown + [False] * (of - shown))
+    assert (share, low, high) == pytest.approx(expected, abs=1e-5) and low <= share <= high
 
 
 def flags(*cases):

@@ -65,11 +65,20 @@ def test_a_model_survives_cloudpickle(nodes, playground):
     """With its NAG, and with classes that ComfyUI makes in functions, for which pickle has no name."""
     from ray import cloudpickle
 
+    there_and_back = lambda thing: cloudpickle.loads(cloudpickle.dumps(thing))
     model, positive, negative = playground
     guided = nodes.NAGModel.execute(model, negative, **STRENGTH).result[0]
-    again = cloudpickle.loads(cloudpickle.dumps(guided))
-    assert again.wrappers.keys() == guided.wrappers.keys() != model.wrappers.keys()
-    ours, theirs = (sampled(each, SEED, positive, negative, LATENT) for each in (guided, again))
+    requests = [
+        wrapper.request
+        for wrappers in (guided.wrappers, there_and_back(guided.wrappers))
+        for of_kind in wrappers.values() for of_key in of_kind.values() for wrapper in of_key
+    ]  # fmt: skip
+    assert len(requests) == 4 and len({(type(each), each.mark, each.settings) for each in requests}) == 1
+    try:
+        there_and_back(model)
+    except TypeError as error:
+        pytest.skip(f"this ComfyUI's models can't be pickled, with NAG or without: {error}")
+    ours, theirs = (sampled(each, SEED, positive, negative, LATENT) for each in (guided, there_and_back(guided)))
     assert torch.equal(ours, theirs)
 
 
