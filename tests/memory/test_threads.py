@@ -1,5 +1,6 @@
 """ComfyUI's multi-GPU mode: clones of a model on several devices, each of which gets some of a step's conditionings,
 in a thread of its own and outside of inference mode, with all that NAG prepared for the run shared between them."""
+import contextlib
 import dataclasses
 import threading
 
@@ -11,11 +12,13 @@ from families import TEXT, VIDEO, _first_frame_and_clip_vision
 from mechanisms import BY_NAME, MECHANISM_AND_STREAM
 from runs import Run, assert_close, difference
 from stored import patcher_of, weights_of
+from subject import out
 from test_wan_kin import family_of
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 every_stream = pytest.mark.parametrize(("family", "stream"), MECHANISM_AND_STREAM, ids=str)
 TIMES = 10
+SECOND = torch.device("cpu:0")
 # Families of these mechanisms that keep more between a run's calls, or whose text has more parts.
 FURTHER = [BY_NAME[name] for name in ("hidream", "sana", "hunyuan_dit", "ace_step15", "ltx23", "lens")]
 # What NAG Options say, or what comes with the negative, besides.
@@ -164,26 +167,58 @@ def test_comfyuis_own_mode_with_controls(region, family, control):
     assert difference(run.sample(family.patcher(), both[0]), without) > 1e-4
 
 
+@pytest.mark.parametrize("first", [False, True], ids=["clone, then NAG", "NAG, then clone"])
+def test_comfyuis_own_mode_with_nag_on_the_model(nodes, first):
+    """ComfyUI's node for it makes the second model of the first one, with all that nodes have put on that."""
+    family = BY_NAME["flux_dev"]
+    skip_without_mode()
+    run, patcher, positive = Run(family, cfg=3.0, steps=2), family.patcher().clone(), family.conditioning(1, 6)
+    positive += family.conditioning(2, 6)
+    patcher.cached_patcher_init = (lambda: on_second(family), ())
+    guide = lambda model: out(nodes.NAGModel, model, nag_negative=family.conditioning(9, 3))
+    alone = run.sample(guide(patcher), positive)
+    assert difference(alone, run.sample(patcher, positive)) > 1e-3
+    patcher = guide(patcher) if first else patcher
+    second = patcher.deepclone_multigpu(SECOND)
+    patcher.set_additional_models("multigpu", [as_clone(second)])
+    assert_close(sampled_by_both(run, patcher if first else guide(patcher), second, positive), alone)
+
+
 def check_mode(family, on_one, on_two):
-    """One and the same processor under two names, which ComfyUI takes for two devices."""
-    if not hasattr(comfy.model_patcher.ModelPatcher, "match_multigpu_clones"):
-        pytest.skip("this ComfyUI has no multi-GPU mode")
+    """A run in one process and device, and one on two devices."""
+    skip_without_mode()
     run, patcher = Run(family, cfg=3.0, steps=2), family.patcher().clone()
     alone = run.sample(patcher, on_one)
-    second = comfy.model_patcher.ModelPatcher(
-        another(family), load_device=torch.device("cpu:0"), offload_device=torch.device("cpu")
-    )
-    second.is_multigpu_base_clone = True
+    second = as_clone(on_second(family))
     patcher.set_additional_models("multigpu", [second])
+    assert_close(sampled_by_both(run, patcher, second, on_two), alone)
+
+
+def skip_without_mode():
+    if not hasattr(comfy.model_patcher.ModelPatcher, "match_multigpu_clones"):
+        pytest.skip("this ComfyUI has no multi-GPU mode")
+
+
+def on_second(family):
+    """One and the same processor under two names, which ComfyUI takes for two devices."""
+    return comfy.model_patcher.ModelPatcher(another(family), load_device=SECOND, offload_device=torch.device("cpu"))
+
+
+def as_clone(second):
+    second.is_multigpu_base_clone = True
+    return second
+
+
+def sampled_by_both(run, patcher, second, positive):
     called = []
     layers = [each for each in second.model.diffusion_model.modules() if isinstance(each, torch.nn.Linear)]
     note = lambda *_: called.append(threading.current_thread())
-    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
-    shared = run.sample(patcher, on_two)
-    for hook in hooks:
-        hook.remove()
+    with contextlib.ExitStack() as hooks:
+        for layer in layers:
+            hooks.callback(layer.register_forward_pre_hook(note).remove)
+        shared = run.sample(patcher, positive)
     assert called and threading.main_thread() not in called
-    assert_close(shared, alone)
+    return shared
 
 
 def figures(steps):

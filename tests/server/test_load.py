@@ -101,7 +101,7 @@ class Load:
         with ThreadPoolExecutor(CLIENTS) as pool:
             queued = list(pool.map(self._queue, clients, (order[i::CLIENTS] for i in range(CLIENTS))))
             warm = [pool.submit(self._paint, client, share[:WARM]) for client, share in zip(clients, queued)]
-            while len(self.painted) < KILLED and not any(client.done() for client in warm):
+            while len(self.painted) < KILLED and not any(client.done() and client.exception() for client in warm):
                 time.sleep(0.01)
             self.lost = len(json.loads(clients[0].get("/queue"))["queue_pending"])
             server.kill()
