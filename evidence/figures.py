@@ -318,6 +318,7 @@ def legend(panels, below=False):
     for panel in empty:
         panel.axis("off")
     if below or not empty:
-        panels[0].figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles))
+        panels[0].figure.legend(handles.values(), handles, loc="outside lower center",
+                                ncols=min(len(handles), 5))
     else:
         empty[0].legend(handles.values(), handles, loc="center")
