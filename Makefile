@@ -10,7 +10,7 @@ BENCHMARK_ARGS ?=
 EVIDENCE_ARGS ?= tables
 WORKFLOWS_ARGS ?=
 IN_HOST = $(PYTHON) host/install.py
-# What starts servers or workers has the machine to itself; all other tests share it, two at a time, those of the editor by files.
+# Each of the three parts runs two at a time; what starts servers, workers or a browser goes by files, which share them.
 APART = tests/server tests/test_install.py tests/test_ray.py
 EDITOR = tests/browser
 
@@ -28,7 +28,7 @@ ifneq ($(strip $(PYTEST_ARGS)),)
 else
 	@failed=0; \
 	$(IN_HOST) -m pytest tests $(APART:%=--ignore=%) --ignore=$(EDITOR) --numprocesses 2 || failed=1; \
-	$(IN_HOST) -m pytest $(APART) || failed=1; \
+	$(IN_HOST) -m pytest $(APART) --numprocesses 2 --dist loadfile || failed=1; \
 	$(IN_HOST) -m pytest $(EDITOR) --numprocesses 2 --dist loadfile || failed=1; \
 	exit $$failed
 endif

@@ -53,7 +53,10 @@ def check_rejection(rejection, mutation):
     reasons = [reason for found in rejection.node_errors.values() for reason in found["errors"]]
     raised = [reason["extra_info"] for reason in reasons if "traceback" in reason.get("extra_info", {})]
     for each in raised:
-        assert not any(map(is_ours, each["traceback"])), each
+        if is_deliberate(each):
+            assert_names(each["exception_message"], mutation)
+        else:
+            assert not any(map(is_ours, each["traceback"])), each
     said = [reason["details"] for reason in reasons if reason["type"] != "dependency_cycle"]
     if said and not raised:  # else the graph goes in circles, or ComfyUI's own code raised
         assert_names("\n".join(said), mutation)
