@@ -73,8 +73,8 @@ class SequenceModulation:
 
     Args:
         visit: whose block it is.
-        images: has by `image` an image of the negative's own, or None, and says by `start` where that begins in the
-            sequence; None where there is none.
+        images: says by `start` where an image of the negative's own begins in the sequence, in blocks in which NAG
+            acts; None where there is none.
     """
 
     def __init__(self, visit, images=None):
@@ -86,7 +86,7 @@ class SequenceModulation:
     def negatives(self) -> list[slice]:
         """Where the negative's tokens are."""
         text = self.visit.negative
-        has_image = self.images is not None and self.images.image is not None
+        has_image = self.images is not None and self.visit.acts
         return [text, slice(self.images.start, None)] if has_image else [text]
 
     def hooks(self, block) -> Iterator[RemovableHandle]:

@@ -55,7 +55,7 @@ class TwoImageStreams:
         )
 
     def leave(self, block, args, tokens):
-        if self.image is None:
+        if not self.visit.acts:
             return None
         self.image = tokens[:, self.start :]
         return tokens[:, : self.start]
