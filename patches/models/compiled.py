@@ -56,13 +56,17 @@ def marked(t: torch.Tensor, module: torch.nn.Module, use: Hashable) -> torch.Ten
 
 def plain(module: torch.nn.Module) -> torch.nn.Module:
     """A module without what torch.compile and FullyShardedDataParallel have put around it."""
-    module = getattr(module, "_orig_mod", module)
+    module = _uncompiled(module)
     return getattr(module, WITHIN_FSDP, module)
 
 
 def is_sharded_within(module: torch.nn.Module) -> bool:
     """Whether FullyShardedDataParallel is around it. The newer fully_shard makes another class of the module itself."""
-    return hasattr(getattr(module, "_orig_mod", module), WITHIN_FSDP)
+    return hasattr(_uncompiled(module), WITHIN_FSDP)
+
+
+def _uncompiled(module):
+    return getattr(module, "_orig_mod", module)
 
 
 def compiled_parts(model: torch.nn.Module) -> tuple[torch.nn.Module, ...]:
