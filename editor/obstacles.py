@@ -32,7 +32,7 @@ def of_inputs(graph: Graph, node: Node) -> str | None:
     given = graph.prompt[node.id]["inputs"]
     for name, what in (("model", "a model"), ("positive", "a prompt"), ("conditioning", "a prompt")):
         if _is_required(node, name) and not is_link(given.get(name)):
-            return NOTHING_GIVEN.format(name, what)
+            return NOTHING_GIVEN.format(_label(node, name), what)
     return None
 
 
@@ -68,7 +68,7 @@ def of_prompts(graph: Graph, node: Node, sampler: Node, silent: Iterable[str]) -
     own = [name for name in NEGATIVES if node.takes(name)]
     required = next((name for name in own if _is_required(node, name)), None)
     if required and not is_link(graph.prompt[node.id]["inputs"].get(required)):
-        return NOT_CONNECTED.format(required)
+        return NOT_CONNECTED.format(_label(node, required))
     negatives = negatives_for(graph, node, sampler, silent)
     if not negatives:
         return NO_NEGATIVE if _has_none(_end(graph, sampler)) else None
@@ -130,6 +130,12 @@ def _entries(graph, node, name, silent):
 
 def _is_required(node, name):
     return name in node.cls.INPUT_TYPES().get("required", {})
+
+
+def _label(node, name):
+    """What people see of an input that a node requires."""
+    _, options = node.cls.INPUT_TYPES()["required"][name]
+    return options.get("display_name") or name
 
 
 def _has_none(node):

@@ -11,7 +11,7 @@ from ..patches.checks import UnknownFamily
 from ..patches.models import acting_blocks, find_adapter
 from ..patches.sampling.notices import of_settings
 from ..patches.sampling.schedule import factors
-from ..patches.settings import CAPPED, RANGES, Options, single
+from ..patches.settings import CAPPED, RANGES, Options, Strength, single
 from . import sampling
 from .families import VARIANTS, all_families, family_of
 from .graph import BYPASSED, MUTED, Graph, Node, Unreadable
@@ -42,7 +42,8 @@ def plan(graph: Graph) -> dict:
         reached: whether its NAG comes to any sampler, of which the steps may not be known.
         message: why NAG acts nowhere, and what to do; None if it acts.
     """
-    known = all_families().items()
+    # The paper's first: by the first of those with the same numbers the editor calls them.
+    known = sorted(all_families().items(), key=lambda each: each[1].whose != Strength.whose)
     families = [{"name": name, "variant_of": VARIANTS.get(name), **vars(strength)} for name, strength in known]
     nodes = {node.id: _NodePlan(graph, node) for node in graph.nodes.values() if guides(node)}
     silent = {node_id for node_id, each in nodes.items() if each.settings is not None and each.settings.off}

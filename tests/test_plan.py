@@ -769,6 +769,12 @@ def test_families_and_their_settings(plan):
     assert says >= {SD15_SAYS, SDXL_SAYS, SD35_SAYS, FLUX_SAYS, WAN_SAYS} | with_doors
 
 
+def test_numbers_that_many_have_are_called_by_whose_they_are(plan):
+    families = plan({})["families"]
+    numbers = lambda each: (each["nag_scale"], each["nag_tau"], each["nag_alpha"])
+    assert next(each["name"] for each in families if numbers(each) == (5.0, 2.5, 0.25)) == "Flux"
+
+
 # ---------------------------------------------------------------- ways through a graph
 
 
@@ -861,6 +867,10 @@ def test_schedule_of_another_pack(plan):
     assert run["steps"] == 5 and run["sigmas"] is None and not run["exact"]
     node = plan_of(plan, custom(sigmas=("SomeScheduler", {"curve": "steep"})))
     assert node["runs"] == [] and node["reached"] and not plan_of(plan, {"nag": nag_model()})["reached"]
+    without = custom()
+    del without["last"][1]["sigmas"]
+    node = plan_of(plan, without)
+    assert node["runs"] == [] and node["reached"]
 
 
 @pytest.mark.parametrize("broken", [
@@ -1028,9 +1038,11 @@ IDLE = {
     "NAG CFG Guider without": (
         custom(changed(custom(CFG_GUIDER), "nag", nag_negative=None)["nag"]), {"nag": GIVE.format("nag_negative")}),
     "NAG Conditioning without": (
-        changed(with_conditioning(), "nag", negative=None), {"nag": GIVE.format("negative")}),
+        changed(with_conditioning(), "nag", negative=None), {"nag": GIVE.format("nag_negative")}),
     "no model": (changed(with_ksampler(), "nag", model=None), {"nag": "Nothing is connected to model"}),
     "no positive": (changed(with_conditioning(), "nag", positive=None), {"nag": "Nothing is connected to positive"}),
+    "NAG Guider without a positive": (
+        changed(custom(), "nag", conditioning=None), {"nag": "Nothing is connected to positive"}),
     # it names nothing
     "empty": (changed(with_ksampler(), "no", text=" \n"), {"nag": BLANK}),
     "empty, by way of a node": (
@@ -1080,8 +1092,8 @@ def test_what_keeps_nag_from_acting(plan, name):
 NOT_RUN = {  # a node or an input is missing there, there are two ends, or what differs is the same but for its name
     "into the negative of a node with both", "into the positive of a node with both", "the second is bypassed",
     "for one of two samplers", "a negative that is muted", "another pack's guider", "NAG CFG Guider without",
-    "NAG Conditioning without", "no model", "no positive", "empty in a text node", "a text node",
-    "the same text of another encoder",
+    "NAG Conditioning without", "no model", "no positive", "NAG Guider without a positive", "empty in a text node",
+    "a text node", "the same text of another encoder",
 }  # fmt: skip
 NOBODY_ASKS = {name for name, (_, says) in IDLE.items() if "behind it" in str(says)} | {
     "into the negative of another NAG", "the second is off",

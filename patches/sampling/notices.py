@@ -15,10 +15,10 @@ ZEROED = (
     "prompt that says what the picture should not show."
 )
 BLANK = (
-    "The text of the NAG negative is empty: it names nothing, so it takes nothing away. Write into it what the picture "
+    "The text of the NAG negative is empty: it names nothing, so it takes nothing away. Write there what the picture "
     "should not show."
 )
-SAME = "The NAG negative is the same as the positive, so NAG changes nothing. Write into it what is not to be shown."
+SAME = "The NAG negative is the same as the positive, so NAG changes nothing. Write there what should not be shown."
 TOWARDS = "nag_scale is {:g}. Below 1 NAG moves the picture towards the negative; 1 is off, more moves away from it."
 OFF = "{} is {}, which is off, so NAG changes nothing. Raise it, or set what is recommended."
 ALL_ZERO = "All strengths of NAG Options are 0, which is off, so NAG changes nothing. Raise one of them."
@@ -35,8 +35,8 @@ NO_NEGATIVE = (
 NOT_CONNECTED = "NAG has no negative. Connect a prompt to {} that says what the picture should not show."
 NOTHING_GIVEN = "Nothing is connected to {}, so this node can't run. Connect {} to it."
 NEGATIVE_IS_GUIDED = (
-    "The output of NAG Conditioning goes into a sampler's negative, where it has no effect. It belongs into the "
-    "positive; what the picture should not show goes into the negative of NAG Conditioning."
+    "The output of NAG Conditioning goes into a sampler's negative, where it has no effect. It belongs in the "
+    "positive; what the picture should not show goes into the nag_negative of NAG Conditioning."
 )
 TWO_NAGS = (
     "ComfyUI's own node Normalized Attention Guidance is on this model, too. It does nothing beside this NAG, since it "
