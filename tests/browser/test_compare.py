@@ -271,6 +271,19 @@ def test_in_a_subgraph(editor):
     assert editor.page.evaluate(SHOWN.replace("app.graph.", "app.canvas.graph.")) == shown
 
 
+def test_what_it_leads_to_is_a_subgraph(editor):
+    """With more inputs than outputs."""
+    panel = with_nag(editor)
+    panel.says("in all 8 steps")
+    before = editor.prompt()
+    ids = [the(editor, kind) for kind in ("KSampler", "VAEDecode")]
+    editor.page.evaluate("ids => { app.graph.convertToSubgraph(new Set(ids.map(id => app.graph.getNodeById(id)))) }", ids)
+    notice(editor)
+    panel.says("in all 8 steps")
+    press(editor)
+    check(editor, before)
+
+
 def test_no_sampler_no_button(editor):
     with_nag(editor).says("in all 8 steps")
     button = Panel(editor).root.locator("button.nag-compare")
