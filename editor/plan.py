@@ -9,7 +9,7 @@ from ..nodes import inputs
 from ..nodes.names import whose_instead
 from ..patches.checks import UnknownFamily
 from ..patches.models import acting_blocks, find_adapter
-from ..patches.sampling.notices import of_settings
+from ..patches.sampling.notices import NO_STEP, of_settings
 from ..patches.sampling.schedule import factors
 from ..patches.settings import CAPPED, RANGES, Options, Strength, single
 from . import sampling
@@ -77,7 +77,8 @@ class _NodePlan:
         if said:
             runs = [{**run, "on": [False] * run["steps"], "strengths": [0.0] * run["steps"]} for run in runs]
         whys = self.whys if all(self.whys) else []
-        message = next(filter(None, [self.message, *said, *whys]), None)
+        nowhere = [NO_STEP] if len(runs) == len(self.whys) and runs and all(map(_acts_nowhere, runs)) else []
+        message = next(filter(None, [self.message, *said, *whys, *nowhere]), None)
         return {
             "family": self.family,
             "recommended": self.recommended and vars(self.recommended),
@@ -207,6 +208,11 @@ def _said_of(negatives):
         "weights": None if weights in ([], [1.0]) else weights,
         "placed": any(entry.placed for entry in negatives),
     }
+
+
+def _acts_nowhere(run):
+    """Whether NAG certainly acts at none of its steps."""
+    return run["exact"] and run["on"] is not None and not any(run["on"])
 
 
 def _within(percent, limits):

@@ -1120,6 +1120,16 @@ def test_what_keeps_nag_from_acting_does_so_in_a_run(plan, really, name):
             assert all(each == re.sub(r" #\w+", "", planned[node_id]["message"]) for each in told[node_id])
 
 
+def test_no_step_in_its_range(plan, monkeypatch):
+    graph = with_ksampler({"start_percent": 1.0})
+    assert plan_of(plan, graph)["message"].startswith("No step of the sampling lies where NAG acts")
+    both = {**with_ksampler({"end_percent": 0.2}, denoise=0.5), "first": ksampler()}
+    assert plan_of(plan, both)["message"] is None  # the first sampler has some
+    monkeypatch.setitem(comfy_nodes.NODE_CLASS_MAPPINGS, "Another", AnotherPacksNode)
+    guess = {**graph, "other": ("Another", {"model": ["nag", 0]}), "last": ksampler(model="other")}
+    assert plan_of(plan, guess)["message"] is None  # it may have changed the sampling
+
+
 def test_for_one_of_two_samplers_it_acts(plan):
     """By the guider of the one there is no negative."""
     graph = {**guided_by("BasicGuider", conditioning=["yes", 0]), "other": ksampler(model="model", steps=3)}

@@ -26,6 +26,10 @@ NOWHERE = (
     "The NAG negative has a strength of 0, or a mask that is 0 everywhere, so NAG changes nothing. Raise the strength, "
     "or draw the mask."
 )
+NO_STEP = (
+    "No step of the sampling lies where NAG acts, so NAG changes nothing. Widen its range: start_percent and "
+    "end_percent in NAG Options, nag_sigma_end, or the conditioning's own."
+)
 REPLACED = "Replaced by {}, so {} is not used. Take one of the two out."
 THE_MODELS, THIS_NODES = "the model's NAG", "this node's NAG"
 IGNORED = REPLACED.format("NAG Conditioning on the positive", THE_MODELS)

@@ -277,7 +277,8 @@ def test_what_it_leads_to_is_a_subgraph(editor):
     panel.says("in all 8 steps")
     before = editor.prompt()
     ids = [the(editor, kind) for kind in ("KSampler", "VAEDecode")]
-    editor.page.evaluate("ids => { app.graph.convertToSubgraph(new Set(ids.map(id => app.graph.getNodeById(id)))) }", ids)
+    nodes = "ids.map(id => app.graph.getNodeById(id))"
+    editor.page.evaluate(f"ids => {{ app.graph.convertToSubgraph(new Set({nodes})) }}", ids)
     notice(editor)
     panel.says("in all 8 steps")
     press(editor)

@@ -94,7 +94,7 @@ class Comparison {
 
   copy(node) {
     const stock = STOCK[node.comfyClass]
-    const made = stock ? window.LiteGraph.createNode(stock) : node.clone()
+    const made = stock ? window.LiteGraph.createNode(stock) : node.isSubgraphNode?.() ? copyOf(node) : node.clone()
     const [without, withNag] = [this.t("withoutNag"), this.t("withNag")]
     const title = made.title === withNag ? without : `${made.title} (${without})`
     this.copies.set(node, this.put(made, this.way.depth(node), title))
@@ -183,6 +183,16 @@ class Comparison {
     for (const [node, [x, y]] of offsets) node.pos = [group.pos[0] + x, group.pos[1] + y]
     this.graph.add(group)
   }
+}
+
+// A subgraph's clone takes its widgets over from it in newer frontends, by the id that they have in common.
+function copyOf(node) {
+  const { id: _, ...saved } = JSON.parse(JSON.stringify(node.serialize()))
+  for (const input of saved.inputs ?? []) input.link = null
+  for (const output of saved.outputs ?? []) output.links = []
+  const made = window.LiteGraph.createNode(node.type)
+  made.configure(saved)
+  return made
 }
 
 // As the node is drawn: Nodes 2.0 draws it larger than it says.
