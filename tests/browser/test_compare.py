@@ -272,7 +272,7 @@ def test_in_a_subgraph(editor):
 
 
 def test_what_it_leads_to_is_a_subgraph(editor):
-    """With more inputs than outputs."""
+    """With more inputs than outputs; its seed, where newer frontends make it an input, is for both."""
     panel = with_nag(editor)
     panel.says("in all 8 steps")
     before = editor.prompt()
@@ -283,6 +283,9 @@ def test_what_it_leads_to_is_a_subgraph(editor):
     panel.says("in all 8 steps")
     press(editor)
     check(editor, before)
+    own = editor.page.evaluate("() => app.graph._nodes.some(n => n.isSubgraphNode?.() && n.findInputSlot('seed') >= 0)")
+    seeds = [node["inputs"]["seed"] for node in editor.prompt().values() if node["class_type"] == "KSampler"]
+    assert len(seeds) == 2 and all(isinstance(seed, list) == own for seed in seeds)
 
 
 def test_no_sampler_no_button(editor):

@@ -123,7 +123,7 @@ class Comparison {
   shareSeeds(node) {
     const made = this.copies.get(node)
     for (const seed of node.widgets ?? []) {
-      const control = controlOf(seed)
+      const control = controlOf(innermost(node, seed))
       const slots = [node, made].map((each) => each.findInputSlot(seed.name))
       if (!control || typeof seed.value !== "number" || slots.includes(-1)) continue
       if (node.inputs[slots[0]].link != null || seed.value >= LARGEST_SEED) continue
@@ -183,6 +183,15 @@ class Comparison {
     for (const [node, [x, y]] of offsets) node.pos = [group.pos[0] + x, group.pos[1] + y]
     this.graph.add(group)
   }
+}
+
+// The widget in a subgraph that one of its own stands for; of other nodes it is the widget itself.
+function innermost(node, widget) {
+  const at = node.isSubgraphNode?.() ? node.findInputSlot(widget.name) : -1
+  const link = at < 0 ? null : node.subgraph.getLink(node.subgraph.inputs[at]?.linkIds[0])
+  const inner = link && node.subgraph.getNodeById(link.target_id)
+  const held = inner && widgetOf(inner, inner.inputs[link.target_slot].widget?.name)
+  return held ? innermost(inner, held) : widget
 }
 
 // A subgraph's clone takes its widgets over from it in newer frontends, by the id that they have in common.
