@@ -54,12 +54,8 @@ def of_prompts(graph: Graph, node: Node, sampler: Node, silent: Iterable[str]) -
     silent = frozenset(silent)
     if _negative_is_guided(graph, _end(graph, sampler), silent):
         return NEGATIVE_IS_GUIDED
-    if node.type == "NAGConditioning":
-        positives = _entries(graph, node, "positive", silent)
-    else:
-        end = _end(graph, sampler)
-        name = _positive_of(graph, end)
-        positives = _entries(graph, end, name, silent) if name else []
+    positives = positives_for(graph, node, sampler, silent)
+    if node.type != "NAGConditioning":
         by = {entry.guided_by for entry in positives}
         if by and None not in by:
             named = " and ".join(graph.nodes[each].named for each in sorted(by))
@@ -82,6 +78,16 @@ def of_entries(adapter: Adapter, model: comfy.model_base.BaseModel, negatives: I
     whys = (misplaced(adapter, net, n_axes, entry.masked) for entry in counting if entry.placed)
     known = [entry for entry in counting if None not in (entry.weight, entry.part)]
     return next(filter(None, whys), None) or unequal(adapter, [(*e.part, e.weight, e.placed) for e in known])
+
+
+def positives_for(graph: Graph, node: Node, sampler: Node, silent: Iterable[str] = ()) -> list[Entry]:
+    """The entries of a NAG Conditioning's positive, or of that of a sampler run; none if none is connected.
+
+    silent: see entries.
+    """
+    end = node if node.type == "NAGConditioning" else _end(graph, sampler)
+    name = _positive_of(graph, end)
+    return _entries(graph, end, name, frozenset(silent)) if name else []
 
 
 def negatives_for(graph: Graph, node: Node, sampler: Node, silent: Iterable[str] = ()) -> list[Entry]:
@@ -136,6 +142,4 @@ def _has_none(node):
     """Whether a sampler or a guider that has no negative connected has none: another pack's may call it otherwise."""
     if node.stock or node.ours:
         return True
-    groups = node.cls.INPUT_TYPES() if node.cls else {}
-    names = [name for group in ("required", "optional") for name in groups.get(group, {})]
-    return bool(names) and not any("neg" in name.lower() for name in names)
+    return bool(node.declared) and not any("neg" in name.lower() for name in node.declared)

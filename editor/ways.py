@@ -3,7 +3,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..nodes.prompt import NEGATIVES, RANGE, paired
-from ..patches.sampling.notices import NEGATIVE_IS_GUIDED, REPLACED, THIS_NODES
+from ..patches.sampling.notices import LEFT_BEHIND, NEGATIVE_IS_GUIDED, REPLACED, THIS_NODES
 from . import sampling
 from .graph import Graph, Node, Unreadable
 
@@ -46,7 +46,7 @@ def reached(graph: Graph, node: Node, silent: Iterable[str] = ()) -> list[Reach]
             kind = graph.source_type(each, name)
             if kind not in CARRIERS or slots is not None and slot not in slots:
                 continue
-            now = why or _what_stops(each, name, kind, silent)
+            now = why or _what_stops(graph, each, name, kind, silent)
             if sampling.is_sampler(each):
                 found.setdefault(each, []).append((part, now))
                 continue
@@ -64,16 +64,27 @@ def _reach(sampler, ways):
     return Reach(sampler, set(acting or (part for part, _ in ways)), None if acting else whys[0])
 
 
-def _what_stops(node, name, kind, silent):
+def _what_stops(graph, node, name, kind, silent):
     """Why NAG does not act that comes to this input, or behind it."""
-    if kind == "MODEL":
-        return REPLACED.format(BEHIND.format(node.named), THIS_NODES) if guides(node) else None
-    if kind != "CONDITIONING":
-        return None
-    if name in NEGATIVES and (guides(node) or sampling.is_sampler(node) or node.gives("GUIDER")):
+    takes_negative = guides(node) or sampling.is_sampler(node) or node.gives("GUIDER")
+    if kind == "CONDITIONING" and name in NEGATIVES and takes_negative:
         return NEGATIVE_IS_GUIDED
-    replaced = node.type == "NAGConditioning" and node.id not in silent
-    return REPLACED.format(BEHIND.format(node.named), THIS_NODES) if replaced else None
+    if kind == "MODEL":
+        replaced = node.ours  # NAG Grid, too, guides it anew
+    else:
+        replaced = node.type == "NAGConditioning" and node.id not in silent
+    if replaced:
+        return REPLACED.format(BEHIND.format(node.named), THIS_NODES)
+    kept = _kept(graph, node, kind)
+    return None if kept in (None, name) else LEFT_BEHIND.format(node.named, kept, THIS_NODES)
+
+
+def _kept(graph, node, kind):
+    """Where a node of ComfyUI's makes one model, or one conditioning, of several: the input with which it goes on, and
+    with what is on it. None: with all."""
+    if not node.stock or "Combine" in node.type or node.output_types.count(kind) != 1:
+        return None
+    return next((name for name in node.declared if graph.source_type(node, name) == kind), None)
 
 
 def _outputs(graph, node, name, kind):

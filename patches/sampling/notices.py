@@ -27,6 +27,7 @@ NOWHERE = (
     "or draw the mask."
 )
 REPLACED = "Replaced by {}, so {} is not used. Take one of the two out."
+LEFT_BEHIND = "{} keeps the NAG of {} only, so {} is not used. Put this node behind it."
 THE_MODELS, THIS_NODES = "the model's NAG", "this node's NAG"
 IGNORED = REPLACED.format("NAG Conditioning on the positive", THE_MODELS)
 NO_NEGATIVE = (
