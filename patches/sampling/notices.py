@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from ..settings import Settings
+from ..travelling import PACKAGE
 from .request import Request
 
 ZEROED = (
@@ -45,7 +46,6 @@ TWO_NAGS = (
 )
 OTHER_NAG = "{} puts another NAG on this model, and the two can't act together. Take one of the two out."
 UNREADABLE = "{} can't be read as a model: the file is broken, or of another kind. Choose another in {}."
-PACKAGE = __package__.partition(".patches")[0]
 
 
 def of_request(
@@ -107,7 +107,7 @@ def telling(requests: Iterator[Request]) -> Iterator[None]:
 def _is_ours(error):
     """Whether this pack has raised an error, and not what it calls."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    ours = frame.f_globals.get("__name__", "").startswith(PACKAGE)
+    ours = frame.f_globals.get("__name__", "").startswith(f"{PACKAGE}.")
     return ours and not isinstance(error, torch.cuda.OutOfMemoryError)
 
 
