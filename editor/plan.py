@@ -17,9 +17,10 @@ from .families import VARIANTS, all_families
 from .graph import BYPASSED, MUTED, Graph, Node, Unreadable
 from .models import Broken
 from .obstacles import negatives_for, of_entries, of_inputs, of_model, of_prompts, positives_for
-from .ways import WHOLE, guides, reached
+from .ways import guides, reached
 
 _, MOST = RANGES["strength"]
+WHOLE = (0.0, 1.0)  # of the sampling, in percents as ComfyUI counts them
 CHOSEN = ("image_stream", "statistics", "unknown_models", "equation", "schedule", "blocks")  # in NAG Options
 DEFAULTS = {**vars(Options()), "end_percent": inputs.AUTO, "strengths": ""}
 
@@ -134,7 +135,8 @@ class _NodePlan:
         why = why or of_model(self.graph, sampler, model) or of_prompts(self.graph, self.node, sampler, silent)
         self.whys.append(why)
         schedule = sampling.schedule_of(self.graph, sampler, model)
-        parts = self._parts(reach, negatives, silent)
+        positives = positives_for(self.graph, self.node, sampler, silent)
+        parts = [{entry.part for entry in negatives if entry.weight != 0}, {entry.part for entry in positives}]
         strengths = [0.0] * schedule.steps if why else self._strengths(settings, parts, model, schedule)
         return {
             "sampler": sampler.id,
@@ -145,14 +147,6 @@ class _NodePlan:
             "exact": schedule.exact,
             "why": why,
         }
-
-    def _parts(self, reach, negatives, silent):
-        """Sets of parts of the sampling, None for one that can't be read: NAG acts where one of each is."""
-        parts = [reach.parts, {entry.part for entry in negatives if entry.weight != 0}]
-        if self.node.type != "NAGConditioning":  # of whose positive `reached` knows
-            positives = positives_for(self.graph, self.node, reach.sampler, silent)
-            parts.append({entry.part for entry in positives if entry.guided_by is None})
-        return [each for each in parts if each and WHOLE not in each]
 
     def _note_model(self, model, options, negatives):
         """Why NAG can't guide the model by these negatives; None if it can."""
@@ -174,8 +168,9 @@ class _NodePlan:
         """How strong NAG is at each step, 0 where it does not act: by the engine's own rule where the model is known.
         None if nobody can know.
 
-        parts: see _parts.
+        parts: of the sampling, sets, None for one that can't be read; NAG acts where one of each is. None is all.
         """
+        parts = [each for each in parts if each and WHOLE not in each]
         if settings is not None and settings.off:
             return [0.0] * schedule.steps
         if settings is None or any(None in each for each in parts):
@@ -189,8 +184,8 @@ class _NodePlan:
             sigmas = schedule.sigmas.to(torch.float32).tolist()
             low, high = settings.completed(self.recommended).sigma_range(to_sigma)
             ranges = [[(single(to_sigma(end)), single(to_sigma(start))) for start, end in each] for each in parts]
-            inside = lambda sigma, each: any(least <= sigma <= most for least, most in each)
-            within = [all(inside(sigma, each) for each in ranges) for sigma in sigmas[:-1]]
+            is_in = lambda sigma, each: any(least <= sigma <= most for least, most in each)
+            within = [all(is_in(sigma, each) for each in ranges) for sigma in sigmas[:-1]]
         strengths = [settings.strength * factor for factor in factors(options, sigmas, low, high)]
         return [min(each, MOST) if inside else 0.0 for each, inside in zip(strengths, within)]
 

@@ -1103,6 +1103,9 @@ IDLE = {
         {**changed(changed(with_ksampler(), "no", text="a blue square"), "no", clip=["another", 1]),
          "another": ("NAGPlaygroundLoader", {})}, {"nag": None}),
     "the same texts": (combined("red", "white", positive=("red", "white")), {"nag": SAME}),
+    "the same text, joined with another behind": (
+        changed(joined("ConditioningConcat", conditioning_to=["nag", 0], conditioning_from=["no", 0]),
+                "no", text="a blue square"), {"nag": None}),
     "one text of two": (combined("red", positive=("red", "white")), {"nag": None}),
 }  # fmt: skip
 
