@@ -65,9 +65,10 @@ class Node:
         return kind in self.output_types or ANY in self.output_types
 
     def value(self, name: str, default=None):
-        """A widget's value. Raises Unreadable if another node makes it, or there is neither it nor a default."""
+        """A widget's value: a number, a text or a truth value. Raises Unreadable if it is none of these, if another
+        node makes it, or if there is neither it nor a default."""
         value = self.inputs.get(name, default)
-        if value is None or isinstance(value, tuple):
+        if not isinstance(value, (int, float, str)):
             raise Unreadable(f"{name} of {self.type} #{self.id}")
         return value
 

@@ -645,8 +645,9 @@ def test_each_model_of_the_playground(plan, part, model):
     assert node["runs"][0]["sigmas"] == sigmas
 
 
-def test_a_model_that_the_playground_has_not(plan):
-    graph = {**playground(), "load": ("NAGPlaygroundLoader", {"model": "huge Flux"}), "nag": nag_model(),
+@pytest.mark.parametrize("model", ["huge Flux", {}, [1, 2, 3]], ids=str)
+def test_a_model_that_the_playground_has_not(plan, model):
+    graph = {**playground(), "load": ("NAGPlaygroundLoader", {"model": model}), "nag": nag_model(),
              "last": ksampler()}  # fmt: skip
     node = plan(graph)["nodes"]["nag"]
     assert (node["family"], node["message"]) == (None, None) and not node["runs"][0]["exact"]
