@@ -54,17 +54,11 @@ def of_prompts(graph: Graph, node: Node, sampler: Node, silent: Iterable[str]) -
     silent = frozenset(silent)
     if _negative_is_guided(graph, _end(graph, sampler), silent):
         return NEGATIVE_IS_GUIDED
-    if node.type == "NAGConditioning":
-        positives = _entries(graph, node, "positive", silent)
-    else:
-        end = _end(graph, sampler)
-        name = _positive_of(graph, end)
-        positives = _entries(graph, end, name, silent) if name else []
-        by = {entry.guided_by for entry in positives}
-        if by and None not in by:
-            named = " and ".join(graph.nodes[each].named for each in sorted(by))
-            return REPLACED.format(f"{named} on the positive", THE_MODELS)
-        positives = [entry for entry in positives if entry.guided_by is None]
+    positives = positives_for(graph, node, sampler, silent)
+    by = () if positives else {entry.guided_by for entry in _positives(graph, sampler, silent)}
+    if by:
+        named = " and ".join(graph.nodes[each].named for each in sorted(by))
+        return REPLACED.format(f"{named} on the positive", THE_MODELS)
     own = [name for name in NEGATIVES if node.takes(name)]
     required = next((name for name in own if _is_required(node, name)), None)
     if required and not is_link(graph.prompt[node.id]["inputs"].get(required)):
@@ -82,6 +76,19 @@ def of_entries(adapter: Adapter, model: comfy.model_base.BaseModel, negatives: I
     whys = (misplaced(adapter, net, n_axes, entry.masked) for entry in counting if entry.placed)
     known = [entry for entry in counting if None not in (entry.weight, entry.part)]
     return next(filter(None, whys), None) or unequal(adapter, [(*e.part, e.weight, e.placed) for e in known])
+
+
+def positives_for(graph: Graph, node: Node, sampler: Node, silent: Iterable[str] = ()) -> list[Entry]:
+    """The entries of the positive that a node's NAG guides in a sampler run, as they come to the sampler.
+
+    silent: see entries.
+    """
+    silent, end = frozenset(silent), _end(graph, sampler)
+    if node.type != "NAGConditioning":
+        return [entry for entry in _positives(graph, sampler, silent) if entry.guided_by is None]
+    found = (entry for name in _but_negatives(graph, end) for entry in _entries(graph, end, name, silent))
+    # Another pack's node on the way may be one that no entry is seen through.
+    return [entry for entry in found if entry.guided_by == node.id] or _entries(graph, node, "positive", silent)
 
 
 def negatives_for(graph: Graph, node: Node, sampler: Node, silent: Iterable[str] = ()) -> list[Entry]:
@@ -106,7 +113,7 @@ def _of_negative(negatives, positives):
 
 def _negative_is_guided(graph, node, silent):
     """Whether the negative of a sampler or a guider brings a NAG that no positive brings, which ends the run."""
-    names = [name for name in node.inputs if graph.source_type(node, name) == "CONDITIONING" and name not in NEGATIVES]
+    names = _but_negatives(graph, node)
     by = {entry.guided_by for name in names for entry in _entries(graph, node, name, silent)} | {None}
     return not by.issuperset(entry.guided_by for entry in _entries(graph, node, "negative", silent))
 
@@ -117,10 +124,16 @@ def _end(graph, sampler):
     return found[0] if found else sampler
 
 
-def _positive_of(graph, node):
-    """The input of a sampler or a guider that is NAG's positive."""
-    names = [name for name in node.inputs if graph.source_type(node, name) == "CONDITIONING"]
-    return next((name for name in ("positive", "conditioning", "cond1") if name in names), None)
+def _but_negatives(graph, node):
+    """The inputs of a sampler or a guider with conditionings that NAG may guide."""
+    return [name for name in node.inputs if graph.source_type(node, name) == "CONDITIONING" and name not in NEGATIVES]
+
+
+def _positives(graph, sampler, silent):
+    """The entries of what is the positive for a model's NAG."""
+    end = _end(graph, sampler)
+    names = [name for name in ("positive", "conditioning", "cond1") if name in _but_negatives(graph, end)]
+    return _entries(graph, end, names[0], silent) if names else []
 
 
 def _entries(graph, node, name, silent):
@@ -142,6 +155,4 @@ def _has_none(node):
     """Whether a sampler or a guider that has no negative connected has none: another pack's may call it otherwise."""
     if node.stock or node.ours:
         return True
-    groups = node.cls.INPUT_TYPES() if node.cls else {}
-    names = [name for group in ("required", "optional") for name in groups.get(group, {})]
-    return bool(names) and not any("neg" in name.lower() for name in names)
+    return bool(node.declared) and not any("neg" in name.lower() for name in node.declared)

@@ -13,13 +13,14 @@ from ..patches.sampling.notices import NO_STEP, of_settings
 from ..patches.sampling.schedule import factors
 from ..patches.settings import CAPPED, RANGES, Options, Strength, single
 from . import sampling
-from .families import VARIANTS, all_families, family_of
+from .families import VARIANTS, all_families
 from .graph import BYPASSED, MUTED, Graph, Node, Unreadable
 from .models import Broken
-from .obstacles import negatives_for, of_entries, of_inputs, of_model, of_prompts
+from .obstacles import negatives_for, of_entries, of_inputs, of_model, of_prompts, positives_for
 from .ways import guides, reached
 
 _, MOST = RANGES["strength"]
+WHOLE = (0.0, 1.0)  # of the sampling, in percents as ComfyUI counts them
 CHOSEN = ("image_stream", "statistics", "unknown_models", "equation", "schedule", "blocks")  # in NAG Options
 DEFAULTS = {**vars(Options()), "end_percent": inputs.AUTO, "strengths": ""}
 
@@ -136,7 +137,9 @@ class _NodePlan:
         why = why or of_model(self.graph, sampler, model) or of_prompts(self.graph, self.node, sampler, silent)
         self.whys.append(why)
         schedule = sampling.schedule_of(self.graph, sampler, model)
-        strengths = [0.0] * schedule.steps if why else self._strengths(settings, reach.parts, model, schedule)
+        positives = positives_for(self.graph, self.node, sampler, silent)
+        parts = [{entry.part for entry in negatives if entry.weight != 0}, {entry.part for entry in positives}]
+        strengths = [0.0] * schedule.steps if why else self._strengths(settings, parts, model, schedule)
         return {
             "sampler": sampler.id,
             "steps": schedule.steps,
@@ -150,8 +153,8 @@ class _NodePlan:
     def _note_model(self, model, options, negatives):
         """Why NAG can't guide the model by these negatives; None if it can."""
         try:
-            self.family, self.recommended = family_of(model, options.unknown_models)
             adapter = find_adapter(model, options.unknown_models)
+            self.family, self.recommended = adapter.family(model), adapter.recommended(model)
             acting, count = acting_blocks(adapter, model, options.blocks)
             self.blocks = None if acting == count else {"acting": acting, "of": count}
             return adapter.unfit(options, {}) or of_entries(adapter, model, negatives)
@@ -165,21 +168,26 @@ class _NodePlan:
 
     def _strengths(self, settings, parts, model, schedule):
         """How strong NAG is at each step, 0 where it does not act: by the engine's own rule where the model is known.
-        None if nobody can know."""
+        None if nobody can know.
+
+        parts: of the sampling, sets, None for one that can't be read; NAG acts where one of each is. None is all.
+        """
+        parts = [each for each in parts if each and WHOLE not in each]
         if settings is not None and settings.off:
             return [0.0] * schedule.steps
-        if settings is None or None in parts:
+        if settings is None or any(None in each for each in parts):
             return None
         options = settings.options
         if model is None or schedule.sigmas is None:
             sigmas, low, high = _as_sigmas(schedule.percents, options)
-            within = [_within(percent, parts) for percent in schedule.percents]
+            within = [all(_within(percent, each) for each in parts) for percent in schedule.percents]
         else:
             to_sigma = model.sampling.percent_to_sigma
             sigmas = schedule.sigmas.to(torch.float32).tolist()
             low, high = settings.completed(self.recommended).sigma_range(to_sigma)
-            ranges = [(single(to_sigma(end)), single(to_sigma(start))) for start, end in parts]
-            within = [any(least <= sigma <= most for least, most in ranges) for sigma in sigmas[:-1]]
+            ranges = [[(single(to_sigma(end)), single(to_sigma(start))) for start, end in each] for each in parts]
+            is_in = lambda sigma, each: any(least <= sigma <= most for least, most in each)
+            within = [all(is_in(sigma, each) for each in ranges) for sigma in sigmas[:-1]]
         strengths = [settings.strength * factor for factor in factors(options, sigmas, low, high)]
         return [min(each, MOST) if inside else 0.0 for each, inside in zip(strengths, within)]
 

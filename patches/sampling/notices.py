@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from ..settings import Settings
+from ..travelling import PACKAGE
 from .request import Request
 
 ZEROED = (
@@ -31,6 +32,7 @@ NO_STEP = (
     "end_percent in NAG Options, nag_sigma_end, or the conditioning's own."
 )
 REPLACED = "Replaced by {}, so {} is not used. Take one of the two out."
+LEFT_BEHIND = "{} keeps the NAG of {} only, so {} is not used. Put this node behind it."
 THE_MODELS, THIS_NODES = "the model's NAG", "this node's NAG"
 IGNORED = REPLACED.format("NAG Conditioning on the positive", THE_MODELS)
 NO_NEGATIVE = (
@@ -48,7 +50,6 @@ TWO_NAGS = (
 )
 OTHER_NAG = "{} puts another NAG on this model, and the two can't act together. Take one of the two out."
 UNREADABLE = "{} can't be read as a model: the file is broken, or of another kind. Choose another in {}."
-PACKAGE = __package__.partition(".patches")[0]
 
 
 def of_request(
@@ -110,7 +111,7 @@ def telling(requests: Iterator[Request]) -> Iterator[None]:
 def _is_ours(error):
     """Whether this pack has raised an error, and not what it calls."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    ours = frame.f_globals.get("__name__", "").startswith(PACKAGE)
+    ours = frame.f_globals.get("__name__", "").startswith(f"{PACKAGE}.")
     return ours and not isinstance(error, torch.cuda.OutOfMemoryError)
 
 

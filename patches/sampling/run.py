@@ -85,11 +85,11 @@ class SamplingWrapper(Travelling):
                     guidance, statistics=Statistics(sigmas.tolist(), noise.device, request.report)
                 )
             for conditioning in conditionings:
-                conditioning["model_conds"][KEY] = _rows(conditioning, guidance, guided=True)
+                conditioning["model_conds"][KEY] = _rows(adapter, conditioning, guidance, guided=True)
             guidances.append(guidance)
         if adapter.mixes_rows and guidances:
             for conditioning in itertools.chain(*guider.conds.values()):
-                conditioning["model_conds"].setdefault(KEY, _rows(conditioning, guidances[0], guided=False))
+                conditioning["model_conds"].setdefault(KEY, _rows(adapter, conditioning, guidances[0], guided=False))
         statistics = [guidance.statistics for guidance in guidances if guidance.statistics is not None]
         return statistics, _watched(guider, model_options, adapter, guidances)
 
@@ -161,9 +161,10 @@ def _settled(adapter, model, to_guide, guider, noise, model_options):
     return adapter
 
 
-def _rows(conditioning, guidance, guided):
-    text = conditioning.get("cross_attn")
-    return GuidanceRows(Rows(1, guidance, guided, 0 if text is None else text.shape[1]))
+def _rows(adapter, conditioning, guidance, guided):
+    # Not `cross_attn`: in an entry that ComfyUI makes for another's area, that is the other's.
+    text = conditioning["model_conds"].get(adapter.text_input)
+    return GuidanceRows(Rows(1, guidance, guided, 0 if text is None else text.cond.shape[1]))
 
 
 def _texts(conditionings):
