@@ -75,6 +75,16 @@ def of_prompts(graph: Graph, node: Node, sampler: Node, silent: Iterable[str]) -
     return _of_negative(negatives, positives)
 
 
+def names_its_positive(graph: Graph, node: Node, sampler: Node) -> bool:
+    """Whether it can be read which of a sampler's conditionings a node's NAG guides, if any.
+
+    Another pack's guider may call all of its own something else, and then it guides none.
+    """
+    end = _end(graph, sampler)
+    has_any = any(graph.source_type(end, name) == "CONDITIONING" for name in end.inputs)
+    return node.type == "NAGConditioning" or not has_any or _positive_of(graph, end) is not None
+
+
 def of_entries(adapter: Adapter, model: comfy.model_base.BaseModel, negatives: Iterable[Entry]) -> str | None:
     """Of the weights, the masks and the areas of a negative with a model; None if they are as they should."""
     net, n_axes = model.diffusion_model, model.latent_format.latent_dimensions

@@ -16,7 +16,7 @@ from . import sampling
 from .families import VARIANTS, all_families, family_of
 from .graph import BYPASSED, MUTED, Graph, Node, Unreadable
 from .models import Broken
-from .obstacles import negatives_for, of_entries, of_inputs, of_model, of_prompts
+from .obstacles import names_its_positive, negatives_for, of_entries, of_inputs, of_model, of_prompts
 from .ways import guides, reached
 
 _, MOST = RANGES["strength"]
@@ -134,7 +134,8 @@ class _NodePlan:
         why = why or of_model(self.graph, sampler, model) or of_prompts(self.graph, self.node, sampler, silent)
         self.whys.append(why)
         schedule = sampling.schedule_of(self.graph, sampler, model)
-        strengths = [0.0] * schedule.steps if why else self._strengths(settings, reach.parts, model, schedule)
+        parts = reach.parts if names_its_positive(self.graph, self.node, sampler) else {None}
+        strengths = [0.0] * schedule.steps if why else self._strengths(settings, parts, model, schedule)
         return {
             "sampler": sampler.id,
             "steps": schedule.steps,

@@ -850,6 +850,22 @@ def test_another_packs_node_makes_it_a_guess(plan, monkeypatch):
     assert node["family"] == "Flux" and not node["runs"][0]["exact"] and node["runs"][0]["sigmas"]
 
 
+class AnotherPacksGuider(AnotherPacksNode):
+    RETURN_TYPES = ("GUIDER",)
+
+
+@pytest.mark.parametrize(("name", "is_known"), [("positive", True), ("target_cond", False)])
+def test_a_guider_that_names_its_conditionings_otherwise(plan, monkeypatch, name, is_known):
+    """A model's NAG may guide none of them; that of a conditioning acts wherever it goes."""
+    monkeypatch.setitem(comfy_nodes.NODE_CLASS_MAPPINGS, "Other", AnotherPacksGuider)
+    graph = {**guided_by("Other", **{name: ["yes", 0]}), "model": nag_model(nag_negative=["no", 0])}
+    (run,) = plan_of(plan, graph, "model")["runs"]
+    assert True in run["on"] if is_known else run["on"] is None
+    by_conditioning = {**custom(("Other", {"model": ["load", 0], name: ["it", 0]})), "it": nag_conditioning()}
+    (run,) = plan_of(plan, by_conditioning, "it")["runs"]
+    assert True in run["on"]
+
+
 def test_another_packs_sampler_is_read_like_ours(plan):
     graph = {**with_ksampler(), "last": ("SomeSampler", ksampler()[1])}
     (run,) = plan_of(plan, graph)["runs"]
