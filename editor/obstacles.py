@@ -23,15 +23,16 @@ from ..patches.sampling.notices import (
 from . import sampling
 from .graph import Graph, Node
 
+CONDITIONING = "CONDITIONING"
 COMFYUIS = "NAGuidance"  # ComfyUI's own node
 OTHERS = ("LTX2_NAG", "WanVideoNAG", "WanVideoNAGSecure")  # KJNodes', with a forward() of their own in the model
 
 
 def of_inputs(graph: Graph, node: Node) -> str | None:
     """Of what must be connected to a NAG node beside the negative; None if it is."""
-    given = graph.prompt[node.id]["inputs"]
-    for name, what in (("model", "a model"), ("positive", "a prompt"), ("conditioning", "a prompt")):
-        if _is_required(node, name) and not is_link(given.get(name)):
+    prompt = CONDITIONING, "a prompt"
+    for name, kind, what in (("model", "MODEL", "a model"), ("positive", *prompt), ("conditioning", *prompt)):
+        if _is_required(node, name) and _lacks(graph, node, name, kind):
             return NOTHING_GIVEN.format(name, what)
     return None
 
@@ -67,11 +68,11 @@ def of_prompts(graph: Graph, node: Node, sampler: Node, silent: Iterable[str]) -
         positives = [entry for entry in positives if entry.guided_by is None]
     own = [name for name in NEGATIVES if node.takes(name)]
     required = next((name for name in own if _is_required(node, name)), None)
-    if required and not is_link(graph.prompt[node.id]["inputs"].get(required)):
+    if required and _lacks(graph, node, required, CONDITIONING):
         return NOT_CONNECTED.format(required)
     negatives = negatives_for(graph, node, sampler, silent)
     if not negatives:
-        return NO_NEGATIVE if _has_none(_end(graph, sampler)) else None
+        return NO_NEGATIVE if _has_none(_end(graph, sampler)) and not graph.may_be_sent(CONDITIONING) else None
     return _of_negative(negatives, positives)
 
 
@@ -81,7 +82,7 @@ def names_its_positive(graph: Graph, node: Node, sampler: Node) -> bool:
     Another pack's guider may call all of its own something else, and then it guides none.
     """
     end = _end(graph, sampler)
-    has_any = any(graph.source_type(end, name) == "CONDITIONING" for name in end.inputs)
+    has_any = any(graph.source_type(end, name) == CONDITIONING for name in end.inputs)
     return node.type == "NAGConditioning" or not has_any or _positive_of(graph, end) is not None
 
 
@@ -116,7 +117,7 @@ def _of_negative(negatives, positives):
 
 def _negative_is_guided(graph, node, silent):
     """Whether the negative of a sampler or a guider brings a NAG that no positive brings, which ends the run."""
-    names = [name for name in node.inputs if graph.source_type(node, name) == "CONDITIONING" and name not in NEGATIVES]
+    names = [name for name in node.inputs if graph.source_type(node, name) == CONDITIONING and name not in NEGATIVES]
     by = {entry.guided_by for name in names for entry in _entries(graph, node, name, silent)} | {None}
     return not by.issuperset(entry.guided_by for entry in _entries(graph, node, "negative", silent))
 
@@ -129,13 +130,17 @@ def _end(graph, sampler):
 
 def _positive_of(graph, node):
     """The input of a sampler or a guider that is NAG's positive."""
-    names = [name for name in node.inputs if graph.source_type(node, name) == "CONDITIONING"]
+    names = [name for name in node.inputs if graph.source_type(node, name) == CONDITIONING]
     return next((name for name in ("positive", "conditioning", "cond1") if name in names), None)
 
 
 def _entries(graph, node, name, silent):
     link = graph.prompt[node.id]["inputs"].get(name)
     return entries(graph.prompt, link, silent) if is_link(link) else []
+
+
+def _lacks(graph, node, name, kind):
+    return not (is_link(graph.prompt[node.id]["inputs"].get(name)) or graph.may_be_sent(kind))
 
 
 def _is_required(node, name):

@@ -850,6 +850,25 @@ def test_another_packs_node_makes_it_a_guess(plan, monkeypatch):
     assert node["family"] == "Flux" and not node["runs"][0]["exact"] and node["runs"][0]["sigmas"]
 
 
+class Everywhere(AnotherPacksNode):
+    """Connects what it gets wherever it is lacking, in the prompt alone."""
+
+    RETURN_TYPES = ()
+
+
+@pytest.mark.parametrize(("lacking", "says", "sent"), [
+    (("nag", "model"), "Nothing is connected to model", ["load", 0]), (("last", "negative"), "no negative", ["no", 0]),
+])  # fmt: skip
+def test_what_may_be_connected_when_it_is_queued(plan, monkeypatch, lacking, says, sent):
+    monkeypatch.setitem(comfy_nodes.NODE_CLASS_MAPPINGS, "Everywhere", Everywhere)
+    graph, (node_id, name) = with_ksampler(), lacking
+    del graph[node_id][1][name]
+    with_end = lambda link: {**graph, "end": ("Everywhere", {"anything": link})}
+    for other in (graph, with_end(["load", 2])):
+        assert says in plan_of(plan, other)["message"]
+    assert_says(plan_of(plan, with_end(sent)), None)
+
+
 class AnotherPacksGuider(AnotherPacksNode):
     RETURN_TYPES = ("GUIDER",)
 
