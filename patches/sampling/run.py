@@ -206,7 +206,7 @@ def _watched(guider, model_options, adapter, guidances):
     for conditioning in itertools.chain(*guider.conds.values()):
         rows = conditioning["model_conds"].get(KEY)
         if isinstance(rows, GuidanceRows) and rows.cond[0].guided:
-            wrapper.witness.to_guide.add(conditioning["uuid"])
+            wrapper.witness.to_guide.add(conditioning.get("uuid"))
     for label, modules in adapter.labelled(diffusion_model).items():
         if any(guidance.blocks is None or label in guidance.blocks for guidance in guidances):
             wrapper.witness.expect(modules)
