@@ -119,6 +119,12 @@ class Graph:
             return found[0].value("value")
         return node.value(name, default)
 
+    def may_be_sent(self, kind: str) -> bool:
+        """Whether a node of another pack takes this type and gives nothing. Such nodes connect it, when a prompt is
+        queued, to inputs that nothing is connected to."""
+        ends = [node for node in self._at_work() if node.cls and not (node.stock or node.ours or node.output_types)]
+        return any(self.source_type(node, name) == kind for node in ends for name in node.inputs)
+
     @cached_property
     def consumers(self) -> dict[str, list[tuple[Node, str, int]]]:
         """For each node that feeds others: these, the input at which they get it, and the output that it comes from."""

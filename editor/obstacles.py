@@ -23,15 +23,16 @@ from ..patches.sampling.notices import (
 from . import sampling
 from .graph import Graph, Node
 
+CONDITIONING = "CONDITIONING"
 COMFYUIS = "NAGuidance"  # ComfyUI's own node
 OTHERS = ("LTX2_NAG", "WanVideoNAG", "WanVideoNAGSecure")  # KJNodes', with a forward() of their own in the model
 
 
 def of_inputs(graph: Graph, node: Node) -> str | None:
     """Of what must be connected to a NAG node beside the negative; None if it is."""
-    given = graph.prompt[node.id]["inputs"]
-    for name, what in (("model", "a model"), ("positive", "a prompt"), ("conditioning", "a prompt")):
-        if _is_required(node, name) and not is_link(given.get(name)):
+    prompt = CONDITIONING, "a prompt"
+    for name, kind, what in (("model", "MODEL", "a model"), ("positive", *prompt), ("conditioning", *prompt)):
+        if _is_required(node, name) and _lacks(graph, node, name, kind):
             return NOTHING_GIVEN.format(_label(node, name), what)
     return None
 
@@ -61,12 +62,22 @@ def of_prompts(graph: Graph, node: Node, sampler: Node, silent: Iterable[str]) -
         return REPLACED.format(f"{named} on the positive", THE_MODELS)
     own = [name for name in NEGATIVES if node.takes(name)]
     required = next((name for name in own if _is_required(node, name)), None)
-    if required and not is_link(graph.prompt[node.id]["inputs"].get(required)):
+    if required and _lacks(graph, node, required, CONDITIONING):
         return NOT_CONNECTED.format(_label(node, required))
     negatives = negatives_for(graph, node, sampler, silent)
     if not negatives:
-        return NO_NEGATIVE if _has_none(_end(graph, sampler)) else None
+        return NO_NEGATIVE if _has_none(_end(graph, sampler)) and not graph.may_be_sent(CONDITIONING) else None
     return _of_negative(negatives, positives)
+
+
+def names_its_positive(graph: Graph, node: Node, sampler: Node) -> bool:
+    """Whether it can be read which of a sampler's conditionings a node's NAG guides, if any.
+
+    Another pack's guider may call all of its own something else, and then it guides none.
+    """
+    end = _end(graph, sampler)
+    has_any = any(graph.source_type(end, name) == CONDITIONING for name in end.inputs)
+    return node.type == "NAGConditioning" or not has_any or _positive_of(graph, end) is not None
 
 
 def of_entries(adapter: Adapter, model: comfy.model_base.BaseModel, negatives: Iterable[Entry]) -> str | None:
@@ -126,19 +137,29 @@ def _end(graph, sampler):
 
 def _but_negatives(graph, node):
     """The inputs of a sampler or a guider with conditionings that NAG may guide."""
-    return [name for name in node.inputs if graph.source_type(node, name) == "CONDITIONING" and name not in NEGATIVES]
+    return [name for name in node.inputs if graph.source_type(node, name) == CONDITIONING and name not in NEGATIVES]
+
+
+def _positive_of(graph, node):
+    """The input of a sampler or a guider that is the positive for a model's NAG."""
+    names = _but_negatives(graph, node)
+    return next((name for name in ("positive", "conditioning", "cond1") if name in names), None)
 
 
 def _positives(graph, sampler, silent):
     """The entries of what is the positive for a model's NAG."""
     end = _end(graph, sampler)
-    names = [name for name in ("positive", "conditioning", "cond1") if name in _but_negatives(graph, end)]
-    return _entries(graph, end, names[0], silent) if names else []
+    name = _positive_of(graph, end)
+    return _entries(graph, end, name, silent) if name else []
 
 
 def _entries(graph, node, name, silent):
     link = graph.prompt[node.id]["inputs"].get(name)
     return entries(graph.prompt, link, silent) if is_link(link) else []
+
+
+def _lacks(graph, node, name, kind):
+    return not (is_link(graph.prompt[node.id]["inputs"].get(name)) or graph.may_be_sent(kind))
 
 
 def _is_required(node, name):

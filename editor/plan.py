@@ -16,7 +16,15 @@ from . import sampling
 from .families import VARIANTS, all_families
 from .graph import BYPASSED, MUTED, Graph, Node, Unreadable
 from .models import Broken
-from .obstacles import negatives_for, of_entries, of_inputs, of_model, of_prompts, positives_for
+from .obstacles import (
+    names_its_positive,
+    negatives_for,
+    of_entries,
+    of_inputs,
+    of_model,
+    of_prompts,
+    positives_for,
+)
 from .ways import guides, reached
 
 _, MOST = RANGES["strength"]
@@ -139,6 +147,8 @@ class _NodePlan:
         schedule = sampling.schedule_of(self.graph, sampler, model)
         positives = positives_for(self.graph, self.node, sampler, silent)
         parts = [{entry.part for entry in negatives if entry.weight != 0}, {entry.part for entry in positives}]
+        if not names_its_positive(self.graph, self.node, sampler):
+            parts.append({None})
         strengths = [0.0] * schedule.steps if why else self._strengths(settings, parts, model, schedule)
         return {
             "sampler": sampler.id,

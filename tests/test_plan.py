@@ -879,6 +879,41 @@ def test_another_packs_node_makes_it_a_guess(plan, monkeypatch):
     assert node["family"] == "Flux" and not node["runs"][0]["exact"] and node["runs"][0]["sigmas"]
 
 
+class Everywhere(AnotherPacksNode):
+    """Connects what it gets wherever it is lacking, in the prompt alone."""
+
+    RETURN_TYPES = ()
+
+
+@pytest.mark.parametrize(("lacking", "says", "sent"), [
+    (("nag", "model"), "Nothing is connected to model", ["load", 0]), (("last", "negative"), "no negative", ["no", 0]),
+])  # fmt: skip
+def test_what_may_be_connected_when_it_is_queued(plan, monkeypatch, lacking, says, sent):
+    monkeypatch.setitem(comfy_nodes.NODE_CLASS_MAPPINGS, "Everywhere", Everywhere)
+    graph, (node_id, name) = with_ksampler(), lacking
+    del graph[node_id][1][name]
+    with_end = lambda link: {**graph, "end": ("Everywhere", {"anything": link})}
+    for other in (graph, with_end(["load", 2])):
+        assert says in plan_of(plan, other)["message"]
+    assert_says(plan_of(plan, with_end(sent)), None)
+
+
+class AnotherPacksGuider(AnotherPacksNode):
+    RETURN_TYPES = ("GUIDER",)
+
+
+@pytest.mark.parametrize(("name", "is_known"), [("positive", True), ("target_cond", False)])
+def test_a_guider_that_names_its_conditionings_otherwise(plan, monkeypatch, name, is_known):
+    """A model's NAG may guide none of them; that of a conditioning acts wherever it goes."""
+    monkeypatch.setitem(comfy_nodes.NODE_CLASS_MAPPINGS, "Other", AnotherPacksGuider)
+    graph = {**guided_by("Other", **{name: ["yes", 0]}), "model": nag_model(nag_negative=["no", 0])}
+    (run,) = plan_of(plan, graph, "model")["runs"]
+    assert True in run["on"] if is_known else run["on"] is None
+    by_conditioning = {**custom(("Other", {"model": ["load", 0], name: ["it", 0]})), "it": nag_conditioning()}
+    (run,) = plan_of(plan, by_conditioning, "it")["runs"]
+    assert True in run["on"]
+
+
 def test_another_packs_sampler_is_read_like_ours(plan):
     graph = {**with_ksampler(), "last": ("SomeSampler", ksampler()[1])}
     (run,) = plan_of(plan, graph)["runs"]

@@ -38,6 +38,10 @@ IGNORED = REPLACED.format("NAG Conditioning on the positive", THE_MODELS)
 NO_NEGATIVE = (
     "NAG has no negative: this sampler or guider brings none. Connect one to the nag_negative input of the NAG node."
 )
+NO_POSITIVE = (
+    "A model's NAG guides the positive, and this guider has none of that name, but {}. Put NAG Conditioning on the "
+    "conditioning that NAG is to guide, in place of this node."
+)
 NOT_CONNECTED = "NAG has no negative. Connect a prompt to {} that says what the picture should not show."
 NOTHING_GIVEN = "Nothing is connected to {}, so this node can't run. Connect {} to it."
 NEGATIVE_IS_GUIDED = (
