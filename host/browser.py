@@ -87,8 +87,13 @@ LISTEN = """() => {
     for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])
         api.addEventListener(kind, ({ detail }) => { window.nagEnds[detail.prompt_id] = { kind, detail } })
 }"""
-# What the frontend remembers of messages that were closed. It greets with its second renderer in a banner.
-REMEMBERED = "() => localStorage.setItem('vueNodesBannerDismissed', 'true')"
+# What the frontend remembers: of messages that were closed. It greets with its second renderer in a banner.
+REMEMBERED = """() => {
+    localStorage.clear()
+    sessionStorage.clear()
+    localStorage.setItem('vueNodesBannerDismissed', 'true')
+}"""
+LEFT = "about:blank"  # where a page waits for the next Editor, whom loading the frontend then costs half
 
 
 class BrowserMissing(RuntimeError):
@@ -162,7 +167,7 @@ def _is_own(text, address):
 
 
 class Editor:
-    """The frontend of a server in a page of its own, with the pack's nodes registered and nothing before the graph.
+    """The frontend of a server, loaded anew, with the pack's nodes registered and nothing before the graph.
 
     browser: see chromium; url: the server's; settings: the user's, by id, beside those that keep greetings away.
     `page` is Playwright's page, `version` the frontend's, `errors` what the page's console said since it was opened,
@@ -178,25 +183,32 @@ class Editor:
 
     def __enter__(self):
         Client(self.url).post("/settings", self._settings)
-        context = self._browser.new_context(viewport=VIEWPORT)
+        left = (page for context in self._browser.contexts for page in context.pages if page.url == LEFT)
+        self.page = next(left, None) or self._browser.new_context(viewport=VIEWPORT).new_page()
+        self._listeners = {
+            "console": lambda said: self._note(said.text, said.location["url"]) if said.type == "error" else None,
+            "pageerror": lambda error: self._note(error.stack or error.message, ""),
+            "crash": lambda _: self._note("The page crashed.", ""),
+        }
+        for event, listener in self._listeners.items():
+            self.page.on(event, listener)
         try:
-            context.add_init_script(f"({REMEMBERED})()")
-            self.page = context.new_page()
-            self._listen()
+            self.page.goto(f"{self.url}/queue")  # of the frontend's origin, and nothing else
+            self.page.evaluate(REMEMBERED)
             self.open()
         except BaseException:
-            context.close()
+            self.page.context.close()
             raise
         return self
 
-    def __exit__(self, *_):
-        self.page.context.close()
-
-    def _listen(self):
-        self.page.on("console", lambda said: self._note(said.text, said.location["url"])
-                     if said.type == "error" else None)
-        self.page.on("pageerror", lambda error: self._note(error.stack or error.message, ""))
-        self.page.on("crash", lambda _: self._note("The page crashed.", ""))
+    def __exit__(self, kind, *_):
+        if kind:
+            self.page.context.close()
+            return
+        for event, listener in self._listeners.items():
+            self.page.remove_listener(event, listener)
+        self.page.unroute_all()
+        self.page.goto(LEFT)
 
     def _note(self, text, address):
         if not _is_own(text, address):
@@ -205,7 +217,7 @@ class Editor:
     def open(self):
         """Load the page, anew if it was loaded, and wait until it can be used. Raises BrowserFailed."""
         try:
-            self.page.goto(self.url)
+            self.page.goto(self.url, timeout=PATIENCE * 1000)
             self._wait_for(READY)
         except Error as error:
             shown = self.screenshot("did not come up")
