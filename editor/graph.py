@@ -51,18 +51,24 @@ class Node:
         name = nodes.NODE_DISPLAY_NAME_MAPPINGS.get(self.type, self.type)
         return f"{name.partition(' (')[0] if self.ours else name} #{self.id}"
 
+    @property
+    def declared(self) -> list[str]:
+        """The names of the inputs that it is declared to have, in their order."""
+        groups = self.cls.INPUT_TYPES() if self.cls else {}
+        return [name for group in ("required", "optional") for name in groups.get(group, {})]
+
     def takes(self, name: str) -> bool:
         """Whether it is declared to have this input."""
-        groups = self.cls.INPUT_TYPES() if self.cls else {}
-        return any(name in groups.get(group, {}) for group in ("required", "optional"))
+        return name in self.declared
 
     def gives(self, kind: str) -> bool:
         return kind in self.output_types or ANY in self.output_types
 
     def value(self, name: str, default=None):
-        """A widget's value. Raises Unreadable if another node makes it, or there is neither it nor a default."""
+        """A widget's value: a number, a text or a truth value. Raises Unreadable if it is none of these, if another
+        node makes it, or if there is neither it nor a default."""
         value = self.inputs.get(name, default)
-        if value is None or isinstance(value, tuple):
+        if not isinstance(value, (int, float, str)):
             raise Unreadable(f"{name} of {self.type} #{self.id}")
         return value
 
@@ -112,6 +118,12 @@ class Graph:
         if found and found[0].type.startswith("Primitive"):
             return found[0].value("value")
         return node.value(name, default)
+
+    def may_be_sent(self, kind: str) -> bool:
+        """Whether a node of another pack takes this type and gives nothing. Such nodes connect it, when a prompt is
+        queued, to inputs that nothing is connected to."""
+        ends = [node for node in self._at_work() if node.cls and not (node.stock or node.ours or node.output_types)]
+        return any(self.source_type(node, name) == kind for node in ends for name in node.inputs)
 
     @cached_property
     def consumers(self) -> dict[str, list[tuple[Node, str, int]]]:

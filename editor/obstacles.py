@@ -23,16 +23,17 @@ from ..patches.sampling.notices import (
 from . import sampling
 from .graph import Graph, Node
 
+CONDITIONING = "CONDITIONING"
 COMFYUIS = "NAGuidance"  # ComfyUI's own node
 OTHERS = ("LTX2_NAG", "WanVideoNAG", "WanVideoNAGSecure")  # KJNodes', with a forward() of their own in the model
 
 
 def of_inputs(graph: Graph, node: Node) -> str | None:
     """Of what must be connected to a NAG node beside the negative; None if it is."""
-    given = graph.prompt[node.id]["inputs"]
-    for name, what in (("model", "a model"), ("positive", "a prompt"), ("conditioning", "a prompt")):
-        if _is_required(node, name) and not is_link(given.get(name)):
-            return NOTHING_GIVEN.format(name, what)
+    prompt = CONDITIONING, "a prompt"
+    for name, kind, what in (("model", "MODEL", "a model"), ("positive", *prompt), ("conditioning", *prompt)):
+        if _is_required(node, name) and _lacks(graph, node, name, kind):
+            return NOTHING_GIVEN.format(_label(node, name), what)
     return None
 
 
@@ -54,25 +55,29 @@ def of_prompts(graph: Graph, node: Node, sampler: Node, silent: Iterable[str]) -
     silent = frozenset(silent)
     if _negative_is_guided(graph, _end(graph, sampler), silent):
         return NEGATIVE_IS_GUIDED
-    if node.type == "NAGConditioning":
-        positives = _entries(graph, node, "positive", silent)
-    else:
-        end = _end(graph, sampler)
-        name = _positive_of(graph, end)
-        positives = _entries(graph, end, name, silent) if name else []
-        by = {entry.guided_by for entry in positives}
-        if by and None not in by:
-            named = " and ".join(graph.nodes[each].named for each in sorted(by))
-            return REPLACED.format(f"{named} on the positive", THE_MODELS)
-        positives = [entry for entry in positives if entry.guided_by is None]
+    positives = positives_for(graph, node, sampler, silent)
+    by = () if positives else {entry.guided_by for entry in _positives(graph, sampler, silent)}
+    if by:
+        named = " and ".join(graph.nodes[each].named for each in sorted(by))
+        return REPLACED.format(f"{named} on the positive", THE_MODELS)
     own = [name for name in NEGATIVES if node.takes(name)]
     required = next((name for name in own if _is_required(node, name)), None)
-    if required and not is_link(graph.prompt[node.id]["inputs"].get(required)):
-        return NOT_CONNECTED.format(required)
+    if required and _lacks(graph, node, required, CONDITIONING):
+        return NOT_CONNECTED.format(_label(node, required))
     negatives = negatives_for(graph, node, sampler, silent)
     if not negatives:
-        return NO_NEGATIVE if _has_none(_end(graph, sampler)) else None
+        return NO_NEGATIVE if _has_none(_end(graph, sampler)) and not graph.may_be_sent(CONDITIONING) else None
     return _of_negative(negatives, positives)
+
+
+def names_its_positive(graph: Graph, node: Node, sampler: Node) -> bool:
+    """Whether it can be read which of a sampler's conditionings a node's NAG guides, if any.
+
+    Another pack's guider may call all of its own something else, and then it guides none.
+    """
+    end = _end(graph, sampler)
+    has_any = any(graph.source_type(end, name) == CONDITIONING for name in end.inputs)
+    return node.type == "NAGConditioning" or not has_any or _positive_of(graph, end) is not None
 
 
 def of_entries(adapter: Adapter, model: comfy.model_base.BaseModel, negatives: Iterable[Entry]) -> str | None:
@@ -82,6 +87,19 @@ def of_entries(adapter: Adapter, model: comfy.model_base.BaseModel, negatives: I
     whys = (misplaced(adapter, net, n_axes, entry.masked) for entry in counting if entry.placed)
     known = [entry for entry in counting if None not in (entry.weight, entry.part)]
     return next(filter(None, whys), None) or unequal(adapter, [(*e.part, e.weight, e.placed) for e in known])
+
+
+def positives_for(graph: Graph, node: Node, sampler: Node, silent: Iterable[str] = ()) -> list[Entry]:
+    """The entries of the positive that a node's NAG guides in a sampler run, as they come to the sampler.
+
+    silent: see entries.
+    """
+    silent, end = frozenset(silent), _end(graph, sampler)
+    if node.type != "NAGConditioning":
+        return [entry for entry in _positives(graph, sampler, silent) if entry.guided_by is None]
+    found = (entry for name in _but_negatives(graph, end) for entry in _entries(graph, end, name, silent))
+    # Another pack's node on the way may be one that no entry is seen through.
+    return [entry for entry in found if entry.guided_by == node.id] or _entries(graph, node, "positive", silent)
 
 
 def negatives_for(graph: Graph, node: Node, sampler: Node, silent: Iterable[str] = ()) -> list[Entry]:
@@ -106,7 +124,7 @@ def _of_negative(negatives, positives):
 
 def _negative_is_guided(graph, node, silent):
     """Whether the negative of a sampler or a guider brings a NAG that no positive brings, which ends the run."""
-    names = [name for name in node.inputs if graph.source_type(node, name) == "CONDITIONING" and name not in NEGATIVES]
+    names = _but_negatives(graph, node)
     by = {entry.guided_by for name in names for entry in _entries(graph, node, name, silent)} | {None}
     return not by.issuperset(entry.guided_by for entry in _entries(graph, node, "negative", silent))
 
@@ -117,10 +135,22 @@ def _end(graph, sampler):
     return found[0] if found else sampler
 
 
+def _but_negatives(graph, node):
+    """The inputs of a sampler or a guider with conditionings that NAG may guide."""
+    return [name for name in node.inputs if graph.source_type(node, name) == CONDITIONING and name not in NEGATIVES]
+
+
 def _positive_of(graph, node):
-    """The input of a sampler or a guider that is NAG's positive."""
-    names = [name for name in node.inputs if graph.source_type(node, name) == "CONDITIONING"]
+    """The input of a sampler or a guider that is the positive for a model's NAG."""
+    names = _but_negatives(graph, node)
     return next((name for name in ("positive", "conditioning", "cond1") if name in names), None)
+
+
+def _positives(graph, sampler, silent):
+    """The entries of what is the positive for a model's NAG."""
+    end = _end(graph, sampler)
+    name = _positive_of(graph, end)
+    return _entries(graph, end, name, silent) if name else []
 
 
 def _entries(graph, node, name, silent):
@@ -128,14 +158,22 @@ def _entries(graph, node, name, silent):
     return entries(graph.prompt, link, silent) if is_link(link) else []
 
 
+def _lacks(graph, node, name, kind):
+    return not (is_link(graph.prompt[node.id]["inputs"].get(name)) or graph.may_be_sent(kind))
+
+
 def _is_required(node, name):
     return name in node.cls.INPUT_TYPES().get("required", {})
+
+
+def _label(node, name):
+    """What people see of an input that a node requires."""
+    _, options = node.cls.INPUT_TYPES()["required"][name]
+    return options.get("display_name") or name
 
 
 def _has_none(node):
     """Whether a sampler or a guider that has no negative connected has none: another pack's may call it otherwise."""
     if node.stock or node.ours:
         return True
-    groups = node.cls.INPUT_TYPES() if node.cls else {}
-    names = [name for group in ("required", "optional") for name in groups.get(group, {})]
-    return bool(names) and not any("neg" in name.lower() for name in names)
+    return bool(node.declared) and not any("neg" in name.lower() for name in node.declared)

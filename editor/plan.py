@@ -9,17 +9,26 @@ from ..nodes import inputs
 from ..nodes.names import whose_instead
 from ..patches.checks import UnknownFamily
 from ..patches.models import acting_blocks, find_adapter
-from ..patches.sampling.notices import of_settings
+from ..patches.sampling.notices import NO_STEP, of_settings
 from ..patches.sampling.schedule import factors
-from ..patches.settings import CAPPED, RANGES, Options, single
+from ..patches.settings import CAPPED, RANGES, Options, Strength, single
 from . import sampling
-from .families import VARIANTS, all_families, family_of
+from .families import VARIANTS, all_families
 from .graph import BYPASSED, MUTED, Graph, Node, Unreadable
 from .models import Broken
-from .obstacles import negatives_for, of_entries, of_inputs, of_model, of_prompts
+from .obstacles import (
+    names_its_positive,
+    negatives_for,
+    of_entries,
+    of_inputs,
+    of_model,
+    of_prompts,
+    positives_for,
+)
 from .ways import guides, reached
 
 _, MOST = RANGES["strength"]
+WHOLE = (0.0, 1.0)  # of the sampling, in percents as ComfyUI counts them
 CHOSEN = ("image_stream", "statistics", "unknown_models", "equation", "schedule", "blocks")  # in NAG Options
 DEFAULTS = {**vars(Options()), "end_percent": inputs.AUTO, "strengths": ""}
 
@@ -42,7 +51,8 @@ def plan(graph: Graph) -> dict:
         reached: whether its NAG comes to any sampler, of which the steps may not be known.
         message: why NAG acts nowhere, and what to do; None if it acts.
     """
-    known = all_families().items()
+    # The paper's first: by the first of those with the same numbers the editor calls them.
+    known = sorted(all_families().items(), key=lambda each: each[1].whose != Strength.whose)
     families = [{"name": name, "variant_of": VARIANTS.get(name), **vars(strength)} for name, strength in known]
     nodes = {node.id: _NodePlan(graph, node) for node in graph.nodes.values() if guides(node)}
     silent = {node_id for node_id, each in nodes.items() if each.settings is not None and each.settings.off}
@@ -76,7 +86,8 @@ class _NodePlan:
         if said:
             runs = [{**run, "on": [False] * run["steps"], "strengths": [0.0] * run["steps"]} for run in runs]
         whys = self.whys if all(self.whys) else []
-        message = next(filter(None, [self.message, *said, *whys]), None)
+        nowhere = [NO_STEP] if len(runs) == len(self.whys) and runs and all(map(_acts_nowhere, runs)) else []
+        message = next(filter(None, [self.message, *said, *whys, *nowhere]), None)
         return {
             "family": self.family,
             "recommended": self.recommended and vars(self.recommended),
@@ -134,7 +145,11 @@ class _NodePlan:
         why = why or of_model(self.graph, sampler, model) or of_prompts(self.graph, self.node, sampler, silent)
         self.whys.append(why)
         schedule = sampling.schedule_of(self.graph, sampler, model)
-        strengths = [0.0] * schedule.steps if why else self._strengths(settings, reach.parts, model, schedule)
+        positives = positives_for(self.graph, self.node, sampler, silent)
+        parts = [{entry.part for entry in negatives if entry.weight != 0}, {entry.part for entry in positives}]
+        if not names_its_positive(self.graph, self.node, sampler):
+            parts.append({None})
+        strengths = [0.0] * schedule.steps if why else self._strengths(settings, parts, model, schedule)
         return {
             "sampler": sampler.id,
             "steps": schedule.steps,
@@ -148,8 +163,8 @@ class _NodePlan:
     def _note_model(self, model, options, negatives):
         """Why NAG can't guide the model by these negatives; None if it can."""
         try:
-            self.family, self.recommended = family_of(model, options.unknown_models)
             adapter = find_adapter(model, options.unknown_models)
+            self.family, self.recommended = adapter.family(model), adapter.recommended(model)
             acting, count = acting_blocks(adapter, model, options.blocks)
             self.blocks = None if acting == count else {"acting": acting, "of": count}
             return adapter.unfit(options, {}) or of_entries(adapter, model, negatives)
@@ -163,21 +178,26 @@ class _NodePlan:
 
     def _strengths(self, settings, parts, model, schedule):
         """How strong NAG is at each step, 0 where it does not act: by the engine's own rule where the model is known.
-        None if nobody can know."""
+        None if nobody can know.
+
+        parts: of the sampling, sets, None for one that can't be read; NAG acts where one of each is. None is all.
+        """
+        parts = [each for each in parts if each and WHOLE not in each]
         if settings is not None and settings.off:
             return [0.0] * schedule.steps
-        if settings is None or None in parts:
+        if settings is None or any(None in each for each in parts):
             return None
         options = settings.options
         if model is None or schedule.sigmas is None:
             sigmas, low, high = _as_sigmas(schedule.percents, options)
-            within = [_within(percent, parts) for percent in schedule.percents]
+            within = [all(_within(percent, each) for each in parts) for percent in schedule.percents]
         else:
             to_sigma = model.sampling.percent_to_sigma
             sigmas = schedule.sigmas.to(torch.float32).tolist()
             low, high = settings.completed(self.recommended).sigma_range(to_sigma)
-            ranges = [(single(to_sigma(end)), single(to_sigma(start))) for start, end in parts]
-            within = [any(least <= sigma <= most for least, most in ranges) for sigma in sigmas[:-1]]
+            ranges = [[(single(to_sigma(end)), single(to_sigma(start))) for start, end in each] for each in parts]
+            is_in = lambda sigma, each: any(least <= sigma <= most for least, most in each)
+            within = [all(is_in(sigma, each) for each in ranges) for sigma in sigmas[:-1]]
         strengths = [settings.strength * factor for factor in factors(options, sigmas, low, high)]
         return [min(each, MOST) if inside else 0.0 for each, inside in zip(strengths, within)]
 
@@ -206,6 +226,11 @@ def _said_of(negatives):
         "weights": None if weights in ([], [1.0]) else weights,
         "placed": any(entry.placed for entry in negatives),
     }
+
+
+def _acts_nowhere(run):
+    """Whether NAG certainly acts at none of its steps."""
+    return run["exact"] and run["on"] is not None and not any(run["on"])
 
 
 def _within(percent, limits):

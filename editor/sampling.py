@@ -52,6 +52,8 @@ class Schedule:
 
 def is_sampler(node: Node) -> bool:
     """Whether a node samples, of any pack: it can be read like KSampler, or like one of the custom samplers."""
+    if node.type in SAMPLERS:  # also before its sigmas are connected
+        return True
     return {"sampler_name", "scheduler", "steps"} <= node.inputs.keys() or (
         "sigmas" in node.inputs and not {"model", "guider"}.isdisjoint(node.inputs) and not node.gives("SIGMAS")
     )

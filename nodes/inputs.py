@@ -101,7 +101,7 @@ def negative_input(otherwise: str | None = None) -> io.Input:
 
 def options_input(otherwise: str = "") -> io.Input:
     """otherwise: what holds where it is not connected, a sentence."""
-    what = "From NAG Options: when NAG acts, and statistics."
+    what = "From NAG Options: when NAG acts, in which blocks, by which equation, and statistics."
     return NagOptions.Input("options", optional=True, tooltip=f"{what} {otherwise}".rstrip())
 
 

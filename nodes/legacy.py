@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from ..patches.checks import check_not_empty
 from . import comfyui, inputs
 from .guiding import GuidingNode
-from .sampler import denoise_input, latent_input, model_input, sampler_inputs, seed_input, steps_input
+from .sampler import check_names, denoise_input, latent_input, model_input, sampler_inputs, seed_input, steps_input
 from .shared import or_theirs
 
 DEFAULT_CFG = 8.0  # as in ComfyUI-NAG
@@ -24,6 +24,8 @@ class LegacySampler(GuidingNode):
     def execute(
         cls, model, nag_negative, nag_scale, nag_tau, nag_alpha, nag_sigma_end, options=None, **sampling
     ) -> io.NodeOutput:
+        if "sampler_name" in sampling:
+            check_names(sampling["sampler_name"], sampling["scheduler"])
         check_not_empty("positive", sampling["positive"])
         settings = inputs.settings(nag_scale, nag_tau, nag_alpha, nag_sigma_end, options)
         guided = cls.guided_model(model, nag_negative, settings)

@@ -52,7 +52,7 @@ class NAGPlaygroundLoader(io.ComfyNode):
     @classmethod
     def execute(cls, model=FIRST) -> io.NodeOutput:
         if model not in choices():  # what a link brings ComfyUI does not look at
-            raise ValueError(f"The playground has no {model!r}. It has {', '.join(choices())}.")
+            raise ValueError(f"The playground has no {model!r}. It has {', '.join(map(repr, choices()))}.")
         from ..playground import networks  # it builds on more of ComfyUI than NAG does: only where it is wanted
 
         return io.NodeOutput(*networks.load(NETWORKS[model]))

@@ -126,8 +126,8 @@ def _placing(prompt, kind, inputs):
     if kind in MASKS and is_link(inputs.get("mask")):
         said |= {"mask_strength": _number_of(prompt, inputs.get("strength")), "placed": True, "masked": True}
     if kind == RANGE or is_link(inputs.get("timesteps")):
-        ends = [_number_of(prompt, inputs.get(name)) for name in ("start", "end")]
-        said["part"] = None if None in ends else tuple(ends)
+        ends = tuple(_number_of(prompt, inputs.get(name)) for name in ("start", "end"))
+        said["part"] = ends if all(end is not None and 0 <= end <= 1 for end in ends) else None
     return said
 
 

@@ -1,4 +1,6 @@
 """KSampler with NAG."""
+from collections.abc import Iterable
+
 import comfy.samplers
 import nodes  # ComfyUI's module of this name
 from comfy_api.latest import io
@@ -29,6 +31,20 @@ def sampler_inputs() -> list[io.Input]:
             "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, tooltip="How the noise falls over the steps."
         ),
     ]
+
+
+def check_names(sampler_name: str, scheduler: str) -> None:
+    """Raise a ValueError for a name that ComfyUI lacks. Its KSampler takes the first of its list instead, and before
+    0.10 no choice of a node like ours is looked at."""
+    stock = comfy.samplers.KSampler
+    check_choice("sampler_name", sampler_name, stock.SAMPLERS)
+    check_choice("scheduler", scheduler, stock.SCHEDULERS)
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Raise a ValueError unless the value is one of these."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
 
 
 def latent_input() -> io.Input:
@@ -93,6 +109,7 @@ class NAGSampler(GuidingNode):
         options=None,
         strength=1.0,
     ) -> io.NodeOutput:
+        check_names(sampler_name, scheduler)
         check_not_empty("positive", positive)
         settings = inputs.settings(nag_scale, nag_tau, nag_alpha, options=options, strength=strength)
         guided = cls.guided_model(model, negative if nag_negative is None else nag_negative, settings)

@@ -65,9 +65,12 @@ def _clamped(value, low, high):
     return value.clamp(low, high) if torch.is_tensor(value) else min(max(value, low), high)
 
 
-def single(sigma: float) -> float:
-    """A sigma as float32 holds it, in which ComfyUI compares: a bound may fall on the very sigma of a step."""
-    return torch.tensor(sigma, dtype=torch.float32).item()
+def single(sigma: float | torch.Tensor) -> float:
+    """A sigma as float32 holds it, in which ComfyUI compares: a bound may fall on the very sigma of a step.
+
+    Stable Cascade's sampling makes tensors of percents.
+    """
+    return torch.tensor(float(sigma), dtype=torch.float32).item()
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,13 @@ def test_every_node_has_a_page_and_every_page_a_node(schemas):
 
 
 def test_every_input_is_on_its_nodes_page(schemas):
+    """By its id, and as the node names it."""
     missing = [
-        f"{node_id}.{given.id}"
+        f"{node_id}.{name}"
         for node_id, schema in schemas.items()
         for given in schema.inputs
-        if f"`{given.id}`" not in (PAGES / f"{node_id}.md").read_text(encoding="utf-8")
+        for name in {given.id, given.display_name or given.id}
+        if f"`{name}`" not in (PAGES / f"{node_id}.md").read_text(encoding="utf-8")
     ]
     assert missing == []
 

@@ -181,6 +181,17 @@ def test_empty_positive(nodes, empty):
             call()
 
 
+@pytest.mark.parametrize("wrong", ["sampler_name", "scheduler"])
+@pytest.mark.parametrize("node", ["NAGSampler", "NAGGrid", "KSamplerWithNAG", "KSamplerAdvancedWithNAG"])
+def test_a_sampler_that_comfyui_has_not(nodes, node, wrong):
+    """In whose place its KSampler takes another."""
+    node = getattr(nodes, node)
+    names = [given.id for given in node.GET_SCHEMA().inputs]
+    given = {**dict.fromkeys(names), "sampler_name": "euler", "scheduler": "simple", wrong: "eular"}
+    with pytest.raises(ValueError, match=f"{wrong} must be one of .*, not 'eular'"):
+        node.execute(**given)
+
+
 @pytest.mark.parametrize("negative", EMPTY.values(), ids=EMPTY.keys())
 def test_empty_negative_of_the_sampler(nodes, negative):
     run = Run(SDXL)

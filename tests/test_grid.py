@@ -165,6 +165,8 @@ def test_large_seeds(cells):
         (("seed", "0..1000000000000:0.00001"), "at most 100"),
         (("seed", "0..10", "nag_scale", "1..10"), "110 pictures"),
         (("seed", "1", "seed", "2"), "both seed"),
+        (("steps", "1"), "columns must be one of none, strength, .*, not 'steps'"),
+        (("seed", "1", "steps", "2"), "rows must be one of none"),
     ],
 )
 def test_errors_before_anything_is_sampled(grid, given, options, sides, says):

@@ -117,3 +117,13 @@ def test_a_negative_that_is_made_of_the_guided_positive(nodes, family):
     guided = out(nodes.NAGConditioning, run.positive, run.negative)
     result = run.sample(patcher, guided, zeroed(guided))
     assert torch.equal(result, run.sample(patcher, guided, zeroed(run.positive)))
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["theirs", "ours"])
+def test_whose_error_it_is(pack, patches, beside):
+    """That of a pack whose folder is called as ours, with more behind it, is not ours."""
+    told, module = [], f"{pack.__name__}{'-extended' * beside}.nodes"
+    request = patches("sampling.request").Request(patches("settings").Settings(), fail=told.append)
+    with pytest.raises(ValueError, match="wrong"), patches("sampling.notices").telling([request]):
+        exec("raise ValueError('wrong')", {"__name__": module})
+    assert told == ([] if beside else ["wrong"])

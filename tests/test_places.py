@@ -113,7 +113,7 @@ def test_masks_that_say_nothing(nodes):
         assert torch.equal(run.sample(guided(nodes, patcher, nothing)), run.sample(patcher))
 
 
-TWO = {"sdxl": None, "flux_dev": (2, 2), "wan21_t2v": (1, 2, 2)}
+TWO = {"sdxl": None, "sd35_medium": (2, 2), "flux_dev": (2, 2), "wan21_t2v": (1, 2, 2)}
 
 
 @pytest.mark.parametrize("name", TWO)

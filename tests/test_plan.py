@@ -34,7 +34,7 @@ MUTED, BYPASSED = 2, 4
 @pytest.fixture(scope="module", autouse=True)
 def _registered(pack):
     """The nodes of these graphs, registered as a server does it."""
-    for name in ("custom_sampler", "model_advanced"):
+    for name in ("custom_sampler", "model_advanced", "model_merging"):
         path = COMFY_EXTRAS / f"nodes_{name}.py"
         assert asyncio.run(comfy_nodes.load_custom_node(str(path), module_parent="comfy_extras"))
     classes, names = comfy_nodes.NODE_CLASS_MAPPINGS, comfy_nodes.NODE_DISPLAY_NAME_MAPPINGS
@@ -176,6 +176,25 @@ def with_parts(before=None, behind=None):
     return graph
 
 
+def limited(*names, start=0.25, end=0.7):
+    """NAG Model, and inputs of the sampler that hold for a part of the sampling."""
+    graph = with_ksampler()
+    for name in names:
+        inputs = {"conditioning": graph["last"][1][name], "start": start, "end": end}
+        graph[f"part of {name}"] = ("ConditioningSetTimestepRange", inputs)
+        graph["last"] = ksampler(**{each: [f"part of {each}", 0] for each in names})
+    return graph
+
+
+def in_turn():
+    """NAG Model, whose positive has a NAG Conditioning of its own to begin with, and then none."""
+    graph = with_parts(before=(0.0, 0.4))
+    graph["own"], graph["nag"] = graph["nag"], nag_model()
+    graph["then"] = ("ConditioningSetTimestepRange", {"conditioning": ["yes", 0], "start": 0.4, "end": 1.0})
+    graph["both"] = ("ConditioningCombine", {"conditioning_1": ["then", 0], "conditioning_2": ["own", 0]})
+    return {**graph, "last": ksampler(positive=["both", 0])}
+
+
 def two_samplers():
     """As Wan2.2's workflows have them: the second takes up where the first leaves off."""
     first = ksampler("KSamplerAdvanced", "load", end_at_step=2, return_with_leftover_noise="enable",
@@ -245,6 +264,9 @@ GRAPHS = {
     "part_before_nag": with_parts(before=(0.1, 0.3)),
     "part_behind_nag": with_parts(behind=(0.2, 1.0)),
     "parts_before_and_behind_nag": with_parts((0.0, 0.1), (0.15, 0.9)),
+    "part_of_the_negative": limited("negative"),
+    "part_of_the_positive": limited("positive"),
+    "positives_in_turn": in_turn(),
     "two_samplers": two_samplers(),
     "guider": custom(),
     "split_sigmas": custom(**SPLIT),
@@ -623,8 +645,9 @@ def test_each_model_of_the_playground(plan, part, model):
     assert node["runs"][0]["sigmas"] == sigmas
 
 
-def test_a_model_that_the_playground_has_not(plan):
-    graph = {**playground(), "load": ("NAGPlaygroundLoader", {"model": "huge Flux"}), "nag": nag_model(),
+@pytest.mark.parametrize("model", ["huge Flux", {}, [1, 2, 3]], ids=str)
+def test_a_model_that_the_playground_has_not(plan, model):
+    graph = {**playground(), "load": ("NAGPlaygroundLoader", {"model": model}), "nag": nag_model(),
              "last": ksampler()}  # fmt: skip
     node = plan(graph)["nodes"]["nag"]
     assert (node["family"], node["message"]) == (None, None) and not node["runs"][0]["exact"]
@@ -674,7 +697,7 @@ def test_numbers_that_do_nothing_or_the_contrary(plan, numbers, says):
 
 def assert_says(node, says):
     """The one message that a node has, and no step at which NAG acts; says: a part of it, or None if it has none."""
-    on = [on for run in node["runs"] for on in run["on"]]
+    on = [on for run in node["runs"] for on in run["on"] or ["nobody knows"]]
     if says is None:
         assert node["message"] is None and any(on)
     else:
@@ -769,6 +792,12 @@ def test_families_and_their_settings(plan):
     assert says >= {SD15_SAYS, SDXL_SAYS, SD35_SAYS, FLUX_SAYS, WAN_SAYS} | with_doors
 
 
+def test_numbers_that_many_have_are_called_by_whose_they_are(plan):
+    families = plan({})["families"]
+    numbers = lambda each: (each["nag_scale"], each["nag_tau"], each["nag_alpha"])
+    assert next(each["name"] for each in families if numbers(each) == (5.0, 2.5, 0.25)) == "Flux"
+
+
 # ---------------------------------------------------------------- ways through a graph
 
 
@@ -850,6 +879,41 @@ def test_another_packs_node_makes_it_a_guess(plan, monkeypatch):
     assert node["family"] == "Flux" and not node["runs"][0]["exact"] and node["runs"][0]["sigmas"]
 
 
+class Everywhere(AnotherPacksNode):
+    """Connects what it gets wherever it is lacking, in the prompt alone."""
+
+    RETURN_TYPES = ()
+
+
+@pytest.mark.parametrize(("lacking", "says", "sent"), [
+    (("nag", "model"), "Nothing is connected to model", ["load", 0]), (("last", "negative"), "no negative", ["no", 0]),
+])  # fmt: skip
+def test_what_may_be_connected_when_it_is_queued(plan, monkeypatch, lacking, says, sent):
+    monkeypatch.setitem(comfy_nodes.NODE_CLASS_MAPPINGS, "Everywhere", Everywhere)
+    graph, (node_id, name) = with_ksampler(), lacking
+    del graph[node_id][1][name]
+    with_end = lambda link: {**graph, "end": ("Everywhere", {"anything": link})}
+    for other in (graph, with_end(["load", 2])):
+        assert says in plan_of(plan, other)["message"]
+    assert_says(plan_of(plan, with_end(sent)), None)
+
+
+class AnotherPacksGuider(AnotherPacksNode):
+    RETURN_TYPES = ("GUIDER",)
+
+
+@pytest.mark.parametrize(("name", "is_known"), [("positive", True), ("target_cond", False)])
+def test_a_guider_that_names_its_conditionings_otherwise(plan, monkeypatch, name, is_known):
+    """A model's NAG may guide none of them; that of a conditioning acts wherever it goes."""
+    monkeypatch.setitem(comfy_nodes.NODE_CLASS_MAPPINGS, "Other", AnotherPacksGuider)
+    graph = {**guided_by("Other", **{name: ["yes", 0]}), "model": nag_model(nag_negative=["no", 0])}
+    (run,) = plan_of(plan, graph, "model")["runs"]
+    assert True in run["on"] if is_known else run["on"] is None
+    by_conditioning = {**custom(("Other", {"model": ["load", 0], name: ["it", 0]})), "it": nag_conditioning()}
+    (run,) = plan_of(plan, by_conditioning, "it")["runs"]
+    assert True in run["on"]
+
+
 def test_another_packs_sampler_is_read_like_ours(plan):
     graph = {**with_ksampler(), "last": ("SomeSampler", ksampler()[1])}
     (run,) = plan_of(plan, graph)["runs"]
@@ -861,6 +925,10 @@ def test_schedule_of_another_pack(plan):
     assert run["steps"] == 5 and run["sigmas"] is None and not run["exact"]
     node = plan_of(plan, custom(sigmas=("SomeScheduler", {"curve": "steep"})))
     assert node["runs"] == [] and node["reached"] and not plan_of(plan, {"nag": nag_model()})["reached"]
+    without = custom()
+    del without["last"][1]["sigmas"]
+    node = plan_of(plan, without)
+    assert node["runs"] == [] and node["reached"]
 
 
 @pytest.mark.parametrize("broken", [
@@ -957,6 +1025,11 @@ def guided_by(kind, **inputs):
     return {**graph, "model": nag_model()}
 
 
+def joined(kind, **texts):
+    """A positive that is made of two texts, one of them with NAG Conditioning."""
+    return {**with_conditioning(), "both": (kind, texts)}
+
+
 CONTROL = {"positive": ["yes", 0], "negative": ["nag", 0], "strength": 1.0}
 POSITIVE_TOO = {"positive": ["nag", 0], "negative": ["nag", 0]}
 ON_NEGATIVE = {**playground(), "nag": nag_conditioning(), "last": ksampler(model="load", negative=["nag", 0])}
@@ -964,6 +1037,8 @@ NOWHERE = "The NAG negative has a strength of 0, or a mask that is 0 everywhere"
 BLANK, ZEROED, SAME = "text of the NAG negative is empty", "negative is zeroed", "negative is the same as the positive"
 NONE, GIVE = "NAG has no negative: this sampler or guider brings none", "NAG has no negative. Connect a prompt to {} "
 IN_NEGATIVE = "output of NAG Conditioning goes into a sampler's negative"
+GRID = {"vae": ["load", 2], "columns": "none", "column_values": "", "rows": "none", "row_values": ""}
+FIRST_ONLY = "keeps the NAG of {} only, so this node's NAG is not used. Put this node behind it"
 RANGE_OF = {"conditioning": {}, "start": 0.0, "end": 1.0}
 ZERO = {"conditioning": {}}
 
@@ -1001,6 +1076,8 @@ IDLE = {
     "in front of NAG Sampler": (
         {**with_ksampler(), "last": ksampler("NAGSampler", **AUTO)},
         {"nag": "Replaced by NAG Sampler #last behind it", "last": None}),
+    "in front of NAG Grid": (
+        {**with_ksampler(), "last": ksampler("NAGGrid", **GRID)}, {"nag": "Replaced by NAG Grid #last behind it"}),
     "in front of a NAG guider": (
         {**custom(changed(custom(CFG_GUIDER), "nag", model=["model", 0])["nag"]), "model": nag_model()},
         {"model": "Replaced by NAG CFG Guider #nag behind it", "nag": None}),
@@ -1014,6 +1091,16 @@ IDLE = {
         {**with_both("nag3"), "nag3": nag_conditioning("nag2")},
         {"nag": "Replaced by NAG Conditioning #nag3 on", "nag2": "Replaced by NAG Conditioning #nag3 behind it",
          "nag3": None}),
+    # left behind
+    "the second of two texts": (
+        joined("ConditioningConcat", conditioning_from=["nag", 0], conditioning_to=["yes", 0]),
+        {"nag": FIRST_ONLY.format("conditioning_to")}),
+    "the first of two texts": (
+        joined("ConditioningConcat", conditioning_from=["yes", 0], conditioning_to=["nag", 0]), {"nag": None}),
+    "the second of two models": (
+        {**with_ksampler(model="merged"),
+         "merged": ("ModelMergeSimple", {"model1": ["load", 0], "model2": ["nag", 0], "ratio": 0.5})},
+        {"nag": FIRST_ONLY.format("model1")}),
     "for one of two samplers": (
         {**two_nags(), "first": ksampler(steps=3)}, {"nag": None, "behind": None}),
     # no negative
@@ -1028,9 +1115,11 @@ IDLE = {
     "NAG CFG Guider without": (
         custom(changed(custom(CFG_GUIDER), "nag", nag_negative=None)["nag"]), {"nag": GIVE.format("nag_negative")}),
     "NAG Conditioning without": (
-        changed(with_conditioning(), "nag", negative=None), {"nag": GIVE.format("negative")}),
+        changed(with_conditioning(), "nag", negative=None), {"nag": GIVE.format("nag_negative")}),
     "no model": (changed(with_ksampler(), "nag", model=None), {"nag": "Nothing is connected to model"}),
     "no positive": (changed(with_conditioning(), "nag", positive=None), {"nag": "Nothing is connected to positive"}),
+    "NAG Guider without a positive": (
+        changed(custom(), "nag", conditioning=None), {"nag": "Nothing is connected to positive"}),
     # it names nothing
     "empty": (changed(with_ksampler(), "no", text=" \n"), {"nag": BLANK}),
     "empty, by way of a node": (
@@ -1062,6 +1151,9 @@ IDLE = {
         {**changed(changed(with_ksampler(), "no", text="a blue square"), "no", clip=["another", 1]),
          "another": ("NAGPlaygroundLoader", {})}, {"nag": None}),
     "the same texts": (combined("red", "white", positive=("red", "white")), {"nag": SAME}),
+    "the same text, joined with another behind": (
+        changed(joined("ConditioningConcat", conditioning_to=["nag", 0], conditioning_from=["no", 0]),
+                "no", text="a blue square"), {"nag": None}),
     "one text of two": (combined("red", positive=("red", "white")), {"nag": None}),
 }  # fmt: skip
 
@@ -1080,8 +1172,8 @@ def test_what_keeps_nag_from_acting(plan, name):
 NOT_RUN = {  # a node or an input is missing there, there are two ends, or what differs is the same but for its name
     "into the negative of a node with both", "into the positive of a node with both", "the second is bypassed",
     "for one of two samplers", "a negative that is muted", "another pack's guider", "NAG CFG Guider without",
-    "NAG Conditioning without", "no model", "no positive", "empty in a text node", "a text node",
-    "the same text of another encoder",
+    "NAG Conditioning without", "no model", "no positive", "NAG Guider without a positive", "empty in a text node",
+    "a text node", "the same text of another encoder",
 }  # fmt: skip
 NOBODY_ASKS = {name for name, (_, says) in IDLE.items() if "behind it" in str(says)} | {
     "into the negative of another NAG", "the second is off",
@@ -1106,6 +1198,16 @@ def test_what_keeps_nag_from_acting_does_so_in_a_run(plan, really, name):
             assert told[node_id] or name in NOBODY_ASKS and not on
             assert not on or said in (ZEROED, SAME)
             assert all(each == re.sub(r" #\w+", "", planned[node_id]["message"]) for each in told[node_id])
+
+
+def test_no_step_in_its_range(plan, monkeypatch):
+    graph = with_ksampler({"start_percent": 1.0})
+    assert plan_of(plan, graph)["message"].startswith("No step of the sampling lies where NAG acts")
+    both = {**with_ksampler({"end_percent": 0.2}, denoise=0.5), "first": ksampler()}
+    assert plan_of(plan, both)["message"] is None  # the first sampler has some
+    monkeypatch.setitem(comfy_nodes.NODE_CLASS_MAPPINGS, "Another", AnotherPacksNode)
+    guess = {**graph, "other": ("Another", {"model": ["nag", 0]}), "last": ksampler(model="other")}
+    assert plan_of(plan, guess)["message"] is None  # it may have changed the sampling
 
 
 def test_for_one_of_two_samplers_it_acts(plan):
@@ -1291,7 +1393,7 @@ def test_a_negative_that_a_model_can_not_have(plan, model_folder, request, name)
         load = (kind, {widget: "m.safetensors"})
     node = plan_of(plan, {**graph, "load": load})
     assert_says(node, says)
-    assert node["family"] is not None and any(node["runs"][0]["on"]) == (says is None)
+    assert node["family"] is not None
 
 
 def test_a_mask_on_a_sound(part):

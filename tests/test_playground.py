@@ -61,7 +61,7 @@ def test_each_paints(loader, inference_mode, name):
 
 def test_what_is_not_there_is_named(loader):
     for name in ("huge Flux", "tiny SDXL, distilled", None):
-        with pytest.raises(ValueError, match=f"The playground has no {name!r}. It has playground, tiny Flux, "):
+        with pytest.raises(ValueError, match=f"The playground has no {name!r}. It has 'playground', 'tiny Flux', "):
             loader.NAGPlaygroundLoader.execute(model=name)
 
 

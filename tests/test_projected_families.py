@@ -1,5 +1,6 @@
 """Families whose attention no override reaches: what their prompts bring, and what they cost."""
 import dataclasses
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -51,6 +52,16 @@ def test_stable_cascade_with_a_picture_in_the_prompt(nodes):
     nag = Nag(run.negative)
     expected = run.sample(family.lockstep(), guided_by(run.positive, nag))
     assert_close(run.sample(model_node(nodes, patcher, nag)), expected)
+
+
+def test_the_percents_of_stable_cascade(patches):
+    """Its sampling makes tensors of them, to which PyTorch has something to say if one is copied as a number."""
+    settings, sampling = patches("settings"), BY_NAME["stable_cascade"].patcher().model.model_sampling
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        options = settings.Options(start_percent=0.2, end_percent=0.7)
+        low, high = settings.Settings(options=options).sigma_range(sampling.percent_to_sigma)
+    assert (low, high) == (sampling.percent_to_sigma(0.7).item(), sampling.percent_to_sigma(0.2).item())
 
 
 def test_stable_cascade_whose_blocks_have_lost_their_text(nodes, monkeypatch):

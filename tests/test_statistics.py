@@ -1,4 +1,7 @@
 """What NAG says that it did at each step, against the oracle's account of the same."""
+import copy
+import dataclasses
+
 import comfy.samplers
 import pytest
 import torch
@@ -136,6 +139,20 @@ def test_every_step_of_other_samplers_is_reported(sampler, guided):
     run.sample_by(model, sampler)
     assert [step.step for step in reports] == list(range(4))
     assert all(step.on and step.ratio > 0 for step in reports)
+
+
+def test_a_node_that_copies_the_conditionings_before_each_call(guided):
+    run = Run(BY_NAME["sdxl"], steps=4)
+    model, reports = guided(run.family.patcher(), run.negative)
+    expected = run.sample(model)
+    names = ("model", "conds", "input", "sigma", "model_options")
+    calculate = lambda args: comfy.samplers.calc_cond_batch(*(copy.deepcopy(args["conds"]) if name == "conds" else
+                                                              args[name] for name in names))
+    model.set_model_sampler_calc_cond_batch_function(calculate)
+    assert run.sample(model).equal(expected)
+    assert [dataclasses.replace(step, run="") for step in reports[4:]] == [
+        dataclasses.replace(step, run="") for step in reports[:4]
+    ]
 
 
 def test_the_samplers_own_callback_is_called(guided):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ...patches.settings import Options, Settings
 from .. import inputs
+from ..sampler import check_choice
 
 NONE = "none"
 MOST_CELLS = 100
@@ -114,6 +115,8 @@ def cells_of(
     columns: str, column_values: str, rows: str, row_values: str, options: Options | None, seed: int, cfg: float
 ) -> tuple[list[list[Cell]], list, list]:
     """The cells row by row, and the values along the two sides. Raises ValueError where one can't be sampled."""
+    for side, axis in (("columns", columns), ("rows", rows)):
+        check_choice(side, axis, (NONE, *AXES))
     if columns == rows != NONE:
         raise ValueError(f"columns and rows are both {rows}: choose two, or {NONE} for one of them.")
     across, down = values_of(columns, column_values), values_of(rows, row_values)

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ...patches.checks import check_not_empty
 from .. import comfyui, inputs, search
 from ..guiding import GuidingNode
-from ..sampler import denoise_input, latent_input, model_input, sampler_inputs, seed_input, steps_input
+from ..sampler import check_names, denoise_input, latent_input, model_input, sampler_inputs, seed_input, steps_input
 from .cells import AXES, MOST_CELLS, NONE, cells_of
 from .sheet import Sheet
 
@@ -70,6 +70,7 @@ class NAGGrid(GuidingNode):
         nag_negative=None,
         options=None,
     ) -> io.NodeOutput:
+        check_names(sampler_name, scheduler)
         check_not_empty("positive", positive)
         cells, across, down = cells_of(columns, column_values, rows, row_values, options, seed, cfg)
         titles = [f"{columns} across"] * (columns != NONE) + [f"{rows} down"] * (rows != NONE)

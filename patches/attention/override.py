@@ -222,8 +222,7 @@ class CarryingAttention(JointAttention):
 
     def _attended(self, attend, plain, q, k, v, mask, bias):
         segments, keys = self.sizes.segments(q.shape[2]), self.sizes.segments(k.shape[2])
-        if bias is not None and bias.shape[2] > 1:
-            bias = bias[:, :, segments.negative]
+        bias = of_queries(bias, segments.negative)
         known = (t[:, :, of.known] for t, of in ((q, segments), (k, keys), (v, keys)))
         of_known, of_negative = self.masks.of_each(mask, q)
         z = plain(*known, mask=of_known)
@@ -235,9 +234,7 @@ class CarryingAttention(JointAttention):
 
     def _of_negative_at_once(self, plain, q, k, v, mask, bias):
         segments, keys = self.sizes.segments(q.shape[2]), self.sizes.segments(k.shape[2])
-        if mask is not None and mask.shape[-2] > 1:
-            n = self.sizes.negative
-            mask = mask[..., -n:, :] if self.sizes.image_first else mask[..., :n, :]
+        mask = of_queries(mask, self._text_of_branch(self.sizes.negative))
         if bias is not None:
             n_image = k.shape[2] - self.sizes.text
             mask = together(mask, pad(bias, (n_image, 0) if self.sizes.image_first else (0, n_image)))
@@ -246,12 +243,9 @@ class CarryingAttention(JointAttention):
     def _of_negative_in_parts(self, attend, q, k, v, masks, bias):
         """Without copies of the image's keys and values."""
         segments, keys = self.sizes.segments(q.shape[2]), self.sizes.segments(k.shape[2])
-        of_rows = lambda mask: mask if mask is None or mask.shape[-2] == 1 else mask[..., segments.negative, :]
+        to_image, to_negative = (of_queries(each, segments.negative) for each in (masks.to_image, masks.to_negative))
         parts = (
             attend(q[:, :, segments.negative], k[:, :, part], v[:, :, part], mask)
-            for part, mask in (
-                (keys.image, of_rows(masks.to_image)),
-                (keys.negative, together(of_rows(masks.to_negative), bias)),
-            )
+            for part, mask in ((keys.image, to_image), (keys.negative, together(to_negative, bias)))
         )
         return merge(*parts).to(q.dtype).transpose(1, 2).flatten(2)

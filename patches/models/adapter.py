@@ -120,7 +120,7 @@ class Adapter(ABC):
     """
 
     families: dict[str, Strength]
-    """The families that it serves, as people call them, with the paper's settings for each."""
+    """The families that it serves, as people call them, with what is recommended for each."""
     text_encoder: str
     """Which text encoder its prompts need."""
     since: dict[str, str] = {}
@@ -170,7 +170,7 @@ class Adapter(ABC):
         return name
 
     def recommended(self, model: torch.nn.Module) -> Strength:
-        """The paper's settings for a comfy.model_base.BaseModel."""
+        """What is recommended for a comfy.model_base.BaseModel."""
         return self.families[self.family(model)]
 
     def serves(self, model: torch.nn.Module) -> bool:

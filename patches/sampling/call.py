@@ -17,7 +17,6 @@ from .region import SHAPES, masks_of_call, sizes_of, window_of
 from .request import KEY
 from .witness import Witness
 
-POSITIVE = 0  # in what ComfyUI tells of a call's rows
 MISFITS = (AttributeError, IndexError, KeyError, RuntimeError, TypeError)  # what is raised where code does not fit
 
 OTHER_CODE = (
@@ -51,7 +50,7 @@ class ModelWrapper:
         rows = kwargs.pop(KEY, None)
         active = None if rows is None else rows.at(t, x.shape[0])
         model = executor.class_obj.diffusion_model
-        with self.witness.call(model, _is_guided(rows, active, transformer_options)):
+        with self.witness.call(model, self._is_guided(rows, active, transformer_options)):
             if active is None:
                 return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
             if active.statistics is not None:
@@ -84,6 +83,12 @@ class ModelWrapper:
             ):
                 kwargs[name] = context
                 return executor(x, t, c_concat, kwargs.pop("c_crossattn"), control, options, **kwargs)
+
+    def _is_guided(self, rows, active, transformer_options):
+        """Whether a call is guided; None if one of its conditionings should have come with what guides it."""
+        if rows is None and not self.witness.to_guide.isdisjoint(transformer_options.get("uuids", ())):
+            return None
+        return active is not None
 
     def _use(self, call, model):
         """`call.use` of the model, and of each compiled part, which NAG may act in or not."""
@@ -121,9 +126,9 @@ class ModelWrapper:
             (strength,) = self.on_device((active.strength,), device)
             as_set = self.on_device(active.settings.numbers, device)
             numbers_at = functools.partial(active.settings.at, numbers=as_set)
-            plain = active.settings.at(active.strength * max(active.weights))
+            unmasked = active.settings.at(active.strength * max(active.weights))
             weights = self._weights(active, device, sizes, options, model)
-            places = Places(weights, strength, numbers_at, plain, self.on_device(plain, device))
+            places = Places(weights, strength, numbers_at, unmasked, self.on_device(unmasked, device))
         offset, named = (chosen.vsf_offset,) if chosen.vsf_offset else (), (chosen.equation, chosen.vsf_offset)
         on_device = self.on_device((*numbers, *offset), device)
         return Equation(*numbers, on_device, active.statistics, self.witness, *named, places)
@@ -139,13 +144,6 @@ class ModelWrapper:
                 layout = self.adapter.layout(model, len(sizes))
             self.weights[key] = Weights(active.weights, device, masks, layout)
         return self.weights[key]
-
-
-def _is_guided(rows, active, transformer_options):
-    """Whether a call is guided; None if it is the positive's, which should have come with what guides it."""
-    if rows is None and POSITIVE in transformer_options.get("cond_or_uncond", ()):
-        return None
-    return active is not None
 
 
 def _other_wrappers(transformer_options):

@@ -36,6 +36,10 @@ class Guidance:
     schedule: Schedule | None = None
     blocks: frozenset[Label] | None = None
 
+    def __deepcopy__(self, memo) -> "Guidance":
+        """Itself: other nodes copy conditionings before a call, and what is counted belongs to the run."""
+        return self
+
     def repeated(self, rows: int) -> "Guidance":
         return dataclasses.replace(self, negatives=tuple(n.repeated(rows) for n in self.negatives))
 

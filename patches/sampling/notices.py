@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from ..settings import Settings
+from ..travelling import PACKAGE
 from .request import Request
 
 ZEROED = (
@@ -15,10 +16,10 @@ ZEROED = (
     "prompt that says what the picture should not show."
 )
 BLANK = (
-    "The text of the NAG negative is empty: it names nothing, so it takes nothing away. Write into it what the picture "
+    "The text of the NAG negative is empty: it names nothing, so it takes nothing away. Write there what the picture "
     "should not show."
 )
-SAME = "The NAG negative is the same as the positive, so NAG changes nothing. Write into it what is not to be shown."
+SAME = "The NAG negative is the same as the positive, so NAG changes nothing. Write there what should not be shown."
 TOWARDS = "nag_scale is {:g}. Below 1 NAG moves the picture towards the negative; 1 is off, more moves away from it."
 OFF = "{} is {}, which is off, so NAG changes nothing. Raise it, or set what is recommended."
 ALL_ZERO = "All strengths of NAG Options are 0, which is off, so NAG changes nothing. Raise one of them."
@@ -26,17 +27,26 @@ NOWHERE = (
     "The NAG negative has a strength of 0, or a mask that is 0 everywhere, so NAG changes nothing. Raise the strength, "
     "or draw the mask."
 )
+NO_STEP = (
+    "No step of the sampling lies where NAG acts, so NAG changes nothing. Widen its range: start_percent and "
+    "end_percent in NAG Options, nag_sigma_end, or the conditioning's own."
+)
 REPLACED = "Replaced by {}, so {} is not used. Take one of the two out."
+LEFT_BEHIND = "{} keeps the NAG of {} only, so {} is not used. Put this node behind it."
 THE_MODELS, THIS_NODES = "the model's NAG", "this node's NAG"
 IGNORED = REPLACED.format("NAG Conditioning on the positive", THE_MODELS)
 NO_NEGATIVE = (
     "NAG has no negative: this sampler or guider brings none. Connect one to the nag_negative input of the NAG node."
 )
+NO_POSITIVE = (
+    "A model's NAG guides the positive, and this guider has none of that name, but {}. Put NAG Conditioning on the "
+    "conditioning that NAG is to guide, in place of this node."
+)
 NOT_CONNECTED = "NAG has no negative. Connect a prompt to {} that says what the picture should not show."
 NOTHING_GIVEN = "Nothing is connected to {}, so this node can't run. Connect {} to it."
 NEGATIVE_IS_GUIDED = (
-    "The output of NAG Conditioning goes into a sampler's negative, where it has no effect. It belongs into the "
-    "positive; what the picture should not show goes into the negative of NAG Conditioning."
+    "The output of NAG Conditioning goes into a sampler's negative, where it has no effect. It belongs in the "
+    "positive; what the picture should not show goes into the nag_negative of NAG Conditioning."
 )
 TWO_NAGS = (
     "ComfyUI's own node Normalized Attention Guidance is on this model, too. It does nothing beside this NAG, since it "
@@ -44,7 +54,6 @@ TWO_NAGS = (
 )
 OTHER_NAG = "{} puts another NAG on this model, and the two can't act together. Take one of the two out."
 UNREADABLE = "{} can't be read as a model: the file is broken, or of another kind. Choose another in {}."
-PACKAGE = __package__.partition(".patches")[0]
 
 
 def of_request(
@@ -106,7 +115,7 @@ def telling(requests: Iterator[Request]) -> Iterator[None]:
 def _is_ours(error):
     """Whether this pack has raised an error, and not what it calls."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    ours = frame.f_globals.get("__name__", "").startswith(PACKAGE)
+    ours = frame.f_globals.get("__name__", "").startswith(f"{PACKAGE}.")
     return ours and not isinstance(error, torch.cuda.OutOfMemoryError)
 
 

@@ -16,7 +16,17 @@ from .call import ModelWrapper
 from .guidance import Guidance, GuidanceRows, Rows
 from .hook_groups import check_loras, drop_hook
 from .negative import encode_negative
-from .notices import IGNORED, NEGATIVE_IS_GUIDED, NO_NEGATIVE, NOWHERE, TWO_NAGS, of_request, say, telling
+from .notices import (
+    IGNORED,
+    NEGATIVE_IS_GUIDED,
+    NO_NEGATIVE,
+    NO_POSITIVE,
+    NOWHERE,
+    TWO_NAGS,
+    of_request,
+    say,
+    telling,
+)
 from .region import picture_sizes
 from .request import KEY, Request
 from .schedule import schedule_of
@@ -85,11 +95,11 @@ class SamplingWrapper(Travelling):
                     guidance, statistics=Statistics(sigmas.tolist(), noise.device, request.report)
                 )
             for conditioning in conditionings:
-                conditioning["model_conds"][KEY] = _rows(conditioning, guidance, guided=True)
+                conditioning["model_conds"][KEY] = _rows(adapter, conditioning, guidance, guided=True)
             guidances.append(guidance)
         if adapter.mixes_rows and guidances:
             for conditioning in itertools.chain(*guider.conds.values()):
-                conditioning["model_conds"].setdefault(KEY, _rows(conditioning, guidances[0], guided=False))
+                conditioning["model_conds"].setdefault(KEY, _rows(adapter, conditioning, guidances[0], guided=False))
         statistics = [guidance.statistics for guidance in guidances if guidance.statistics is not None]
         return statistics, _watched(guider, model_options, adapter, guidances)
 
@@ -103,7 +113,11 @@ class SamplingWrapper(Travelling):
         return {each.mark: each for each in found if each is not None}.values()
 
     def _to_guide(self, conds):
-        """[(request, the conditionings that it is to guide)], of those that have no guidance yet."""
+        """[(request, the conditionings that it is to guide)], of those that have no guidance yet.
+
+        Raises:
+            ValueError: ours guides the positive, and the guider has none of that name.
+        """
         found = {}
         for kind, conditionings in conds.items():
             for conditioning in conditionings:
@@ -111,8 +125,11 @@ class SamplingWrapper(Travelling):
                 if request is not None:
                     found.setdefault(request.mark, (request, []))[1].append(conditioning)
         _drop_from_negatives(conds.get("negative", ()), found)
-        if self.request is not None and conds.get("positive") and self.request.mark not in found:
-            say(self.request, [IGNORED], idle=True)
+        if self.request is not None and self.request.mark not in found:
+            if any(KEY in each["model_conds"] for each in itertools.chain(*conds.values())):
+                say(self.request, [IGNORED], idle=True)
+            elif "positive" not in conds:
+                raise ValueError(NO_POSITIVE.format(" and ".join(conds)))
         return list(found.values())
 
     def _request_of(self, kind, model_conds):
@@ -161,9 +178,10 @@ def _settled(adapter, model, to_guide, guider, noise, model_options):
     return adapter
 
 
-def _rows(conditioning, guidance, guided):
-    text = conditioning.get("cross_attn")
-    return GuidanceRows(Rows(1, guidance, guided, 0 if text is None else text.shape[1]))
+def _rows(adapter, conditioning, guidance, guided):
+    # Not `cross_attn`: in an entry that ComfyUI makes for another's area, that is the other's.
+    text = conditioning["model_conds"].get(adapter.text_input)
+    return GuidanceRows(Rows(1, guidance, guided, 0 if text is None else text.cond.shape[1]))
 
 
 def _texts(conditionings):
@@ -186,6 +204,10 @@ def _watched(guider, model_options, adapter, guidances):
         others = of_run.get(WrappersMP.PREDICT_NOISE, {})
         of_run[WrappersMP.PREDICT_NOISE] = {KEY: [Watch(guider, witness)], **others}  # in front of LazyCache's
     (wrapper,) = of_calls[KEY]
+    for conditioning in itertools.chain(*guider.conds.values()):
+        rows = conditioning["model_conds"].get(KEY)
+        if isinstance(rows, GuidanceRows) and rows.cond[0].guided:
+            wrapper.witness.to_guide.add(conditioning.get("uuid"))
     for label, modules in adapter.labelled(diffusion_model).items():
         if any(guidance.blocks is None or label in guidance.blocks for guidance in guidances):
             wrapper.witness.expect(modules)

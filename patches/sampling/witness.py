@@ -27,11 +27,13 @@ class Witness:
 
     Attributes:
         blocks: those of its modules in which its text meets its image, and NAG is to act.
+        to_guide: the conditionings that NAG is to guide, as ComfyUI names them in the options of a call.
         guided: attention was guided. Set where the model is traced, too, so it is never read there.
     """
 
     def __init__(self, model: torch.nn.Module | None = None):
         self.model, self.blocks = model, []
+        self.to_guide = set()
         self.guided = False
         self._asked = False  # for a prediction in which NAG was to act
         self._called = False  # the model
@@ -64,7 +66,7 @@ class Witness:
     def call(self, model: torch.nn.Module, to_guide: bool | None) -> Iterator[None]:
         """Around a call of the model.
 
-        to_guide: whether NAG is to act in it; None: it is the positive's, and has lost what is to guide it.
+        to_guide: whether NAG is to act in it; None: it is a guided conditioning's, and has lost what guides it.
         """
         self._asked |= bool(to_guide)
         if plain(model) is not self.model:  # another device's, maybe at the same time

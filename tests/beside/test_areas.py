@@ -109,6 +109,14 @@ def test_regions_with_one_nag(nodes, family, name, by):
     assert_close(result, expected)
 
 
+def test_texts_of_unequal_length_in_an_area(nodes):
+    """ComfyUI makes of the positive's entry one of the negative for its area, which must not batch with it by vsf."""
+    run, patcher = Run(UNET, cfg=3.0, steps=2, positive_tokens=4, negative_tokens=6), UNET.patcher()
+    positive, nag = area(32, 32, 16, 0)(run.positive), Nag(UNET.conditioning(11, 4), scale=1.4, equation="vsf")
+    expected = run.sample(run.exact(patcher), guided_by(positive, nag))
+    assert_close(run.sample(patcher, conditioning_node(nodes, positive, nag)), expected)
+
+
 @every_picture
 @pytest.mark.parametrize("name", REGIONS)
 def test_negative_in_regions(nodes, family, name):

@@ -4,6 +4,7 @@ Each run is compared with the same run of ComfyUI's in which the oracle answers 
 """
 from functools import cache
 
+import comfy.samplers
 import pytest
 import torch
 
@@ -173,6 +174,47 @@ def test_basic_guider(nodes, family, way):
     model, positive = way(nodes, patcher, run.positive, nag)
     guider = stock("BasicGuider", model=model, conditioning=positive)[0]
     assert_close(custom_sample(run, patcher, guider), run.oracle(patcher, guided_by(run.positive, nag)))
+
+
+class Editing(comfy.samplers.CFGGuider):
+    """As FlowEdit's: each of its conditionings under a name of its own."""
+
+    def __init__(self, model, source, target):
+        super().__init__(model)
+        self.inner_set_conds({"source_positive": source, "target_positive": target})
+
+    def predict_noise(self, x, timestep, model_options=None, seed=None):
+        positive = self.conds[model_options["transformer_options"]["latent_type"] + "_positive"]
+        return comfy.samplers.sampling_function(
+            self.inner_model, x, timestep, None, positive, 1.0, model_options=model_options, seed=seed
+        )
+
+
+def edit(model, x, sigmas, extra_args, **_):
+    """The source is asked for first, and each by itself."""
+    model_options = extra_args["model_options"]
+    model_options["transformer_options"] = options = {**model_options["transformer_options"]}
+    for sigma, after in zip(sigmas, sigmas[1:]):
+        found = []
+        for options["latent_type"] in ("source", "target"):
+            found.append(model(x, sigma * x.new_ones(len(x)), **extra_args))
+        x = x + (found[1] - 0.5 * found[0] - x) * (1 - after / sigma)
+    return x
+
+
+@pytest.mark.parametrize("name", ["sdxl", "sd35_large"])
+def test_a_guider_without_a_positive(nodes, name):
+    """A model's NAG has nothing to guide there; a conditioning brings its own."""
+    family = BY_NAME[name]
+    run, patcher, nag = Run(family), family.patcher(), nag_of(Run(family))
+    source, sampler = family.conditioning(12, 5), comfy.samplers.KSAMPLER(edit)
+    edited = lambda model, target: custom_sample(run, patcher, Editing(model, source, target), sampler)
+    guided = model_node(nodes, patcher, nag, nag_negative=nag.negative)
+    with pytest.raises(ValueError, match="none of that name, but source_positive and target_positive. Put NAG Cond"):
+        edited(guided, run.positive)
+    expected = edited(run.exact(patcher), guided_by(run.positive, nag))
+    for model in (patcher, guided):
+        assert_close(edited(model, conditioning_node(nodes, run.positive, nag)), expected)
 
 
 @every_picture

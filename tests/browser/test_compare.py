@@ -271,6 +271,23 @@ def test_in_a_subgraph(editor):
     assert editor.page.evaluate(SHOWN.replace("app.graph.", "app.canvas.graph.")) == shown
 
 
+def test_what_it_leads_to_is_a_subgraph(editor):
+    """With more inputs than outputs; its seed, where newer frontends make it an input, is for both."""
+    panel = with_nag(editor)
+    panel.says("in all 8 steps")
+    before = editor.prompt()
+    ids = [the(editor, kind) for kind in ("KSampler", "VAEDecode")]
+    nodes = "ids.map(id => app.graph.getNodeById(id))"
+    editor.page.evaluate(f"ids => {{ app.graph.convertToSubgraph(new Set({nodes})) }}", ids)
+    notice(editor)
+    panel.says("in all 8 steps")
+    press(editor)
+    check(editor, before)
+    own = editor.page.evaluate("() => app.graph._nodes.some(n => n.isSubgraphNode?.() && n.findInputSlot('seed') >= 0)")
+    seeds = [node["inputs"]["seed"] for node in editor.prompt().values() if node["class_type"] == "KSampler"]
+    assert len(seeds) == 2 and all(isinstance(seed, list) == own for seed in seeds)
+
+
 def test_no_sampler_no_button(editor):
     with_nag(editor).says("in all 8 steps")
     button = Panel(editor).root.locator("button.nag-compare")

@@ -54,6 +54,9 @@ def test_negatives_that_take_nothing_away(editor):
         put(editor, no, text=text)
         says_only(panel, says)
         shot(editor, f"idle {text or 'empty'}")
+        if not text:
+            editor.run()  # which says it, too: until the text is written
+            says_only(panel, says)
         put(editor, no, text="white")
         panel.says("in all 8 steps")
         assert shows_picture(panel)

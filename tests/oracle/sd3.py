@@ -15,10 +15,12 @@ def forward(net, x, t, cond, negative, nag):
     if negative is not None:
         embedded = torch.cat([embed(net, entry) for entry in negative.entries], 1)
         texts.append(Stream(embedded, time + net.y_embedder(negative.pooled)))
+    weighed = negative is not None and nag.places is not None
+    bias = nag.places.joint_bias(image.x.shape[1]) if weighed else None
     others = cond.get("others") or Others()
     residuals = (cond.get("control") or {}).get("output", [])
     for i, block in enumerate(net.joint_blocks):
-        run = partial(joint_block, block, texts, image, nag and nag.within("joint", i))
+        run = partial(joint_block, block, texts, image, nag and nag.within("joint", i), bias)
         others.around(("double_block", i), texts, [image], run)
         if i < len(residuals) and residuals[i] is not None:
             image.x = image.x + residuals[i]
@@ -32,25 +34,30 @@ def embed(net, tokens):
     return net.context_embedder(tokens)
 
 
-def joint_block(block, texts, image, nag):
+def joint_block(block, texts, image, nag, bias=None):
+    """bias: on the scores of the negative's text and image."""
     of_image = Half(block.x_block, image)
     of_texts = [Half(block.context_block, text) for text in texts]
-    z = [attend(of_image, [text, of_image]) for text in of_texts]
+    of_each = [(None, None)] * len(texts)
+    if bias is not None:
+        n_text = texts[1].x.shape[1]
+        of_each[1] = bias.split((n_text, bias.shape[2] - n_text), 2)
+    z = [attend(of_image, [text, of_image], on_image) for text, (_, on_image) in zip(of_texts, of_each)]
     if len(z) > 1 and flips(nag):
         known = [torch.cat((part(of_texts[0]), part(of_image)), 1) for part in (lambda h: h.k, lambda h: h.v)]
-        z = flipped(of_image.q, known, (of_texts[1].k, of_texts[1].v), of_image.heads, nag)
+        masks = None, None if bias is None else of_each[1][1][..., :n_text]
+        z = flipped(of_image.q, known, (of_texts[1].k, of_texts[1].v), of_image.heads, nag, masks)
     else:
         z = z[0] if len(z) == 1 else guide(*z, nag)
     if not block.context_block.pre_only:
-        for text, half in zip(texts, of_texts):
-            text.x = half.finish(attend(half, [half, of_image]))
+        for text, half, (on_text, _) in zip(texts, of_texts, of_each):
+            text.x = half.finish(attend(half, [half, of_image], on_text))
     image.x = of_image.finish(z)
 
 
-def attend(queries, keys):
-    return attention(
-        queries.q, torch.cat([half.k for half in keys], 1), torch.cat([half.v for half in keys], 1), queries.heads
-    )
+def attend(queries, keys, mask=None):
+    k, v = (torch.cat(parts, 1) for parts in zip(*((half.k, half.v) for half in keys)))
+    return attention(queries.q, k, v, queries.heads, mask)
 
 
 class Half:

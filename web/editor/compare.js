@@ -94,7 +94,7 @@ class Comparison {
 
   copy(node) {
     const stock = STOCK[node.comfyClass]
-    const made = stock ? window.LiteGraph.createNode(stock) : node.clone()
+    const made = stock ? window.LiteGraph.createNode(stock) : node.isSubgraphNode?.() ? copyOf(node) : node.clone()
     const [without, withNag] = [this.t("withoutNag"), this.t("withNag")]
     const title = made.title === withNag ? without : `${made.title} (${without})`
     this.copies.set(node, this.put(made, this.way.depth(node), title))
@@ -123,7 +123,7 @@ class Comparison {
   shareSeeds(node) {
     const made = this.copies.get(node)
     for (const seed of node.widgets ?? []) {
-      const control = controlOf(seed)
+      const control = controlOf(innermost(node, seed))
       const slots = [node, made].map((each) => each.findInputSlot(seed.name))
       if (!control || typeof seed.value !== "number" || slots.includes(-1)) continue
       if (node.inputs[slots[0]].link != null || seed.value >= LARGEST_SEED) continue
@@ -183,6 +183,25 @@ class Comparison {
     for (const [node, [x, y]] of offsets) node.pos = [group.pos[0] + x, group.pos[1] + y]
     this.graph.add(group)
   }
+}
+
+// The widget in a subgraph that one of its own stands for; of other nodes it is the widget itself.
+function innermost(node, widget) {
+  const at = node.isSubgraphNode?.() ? node.findInputSlot(widget.name) : -1
+  const link = at < 0 ? null : node.subgraph.getLink(node.subgraph.inputs[at]?.linkIds[0])
+  const inner = link && node.subgraph.getNodeById(link.target_id)
+  const held = inner && widgetOf(inner, inner.inputs[link.target_slot].widget?.name)
+  return held ? innermost(inner, held) : widget
+}
+
+// A subgraph's clone takes its widgets over from it in newer frontends, by the id that they have in common.
+function copyOf(node) {
+  const { id: _, ...saved } = JSON.parse(JSON.stringify(node.serialize()))
+  for (const input of saved.inputs ?? []) input.link = null
+  for (const output of saved.outputs ?? []) output.links = []
+  const made = window.LiteGraph.createNode(node.type)
+  made.configure(saved)
+  return made
 }
 
 // As the node is drawn: Nodes 2.0 draws it larger than it says.

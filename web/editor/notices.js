@@ -35,12 +35,12 @@ export class Notices {
   }
 
   // What to say of a node, { said, idle }: sentences, and whether for them NAG does nothing of use. No sentences if its
-  // settings or its model, or how the graph is wired, have changed since. upToDate: whether the plan is that of the
-  // graph as it is now; wiring: see snapshot.js.
+  // settings, its model, how the graph is wired or what the plan says of it have changed since. upToDate: whether the
+  // plan is that of the graph as it is now; wiring: see snapshot.js.
   of(id, plan, upToDate, wiring) {
     const found = this.byNode.get(id)
     if (!found) return NOTHING
-    const key = JSON.stringify([plan?.settings ?? null, plan?.family ?? null, wiring])
+    const key = JSON.stringify([plan?.settings ?? null, plan?.family ?? null, plan?.message ?? null, wiring])
     if (upToDate) found.key ??= key
     if (found.key !== null && found.key !== key) return NOTHING
     return { said: found.error === null ? found.said : [found.error], idle: found.idle }

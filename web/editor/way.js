@@ -25,7 +25,7 @@ const isCopied = (node) => !isViewer(node) && !(node.comfyClass in PASSES)
 
 // What an input gets, past reroutes: { node, slot }, or { entry }, an input of the subgraph; null if nothing.
 function sourceOf(node, index) {
-  let link = node.getInputLink(index)
+  let link = node.graph.getLink(node.inputs[index]?.link) // a subgraph's own getInputLink gives one of its outputs'
   for (const passed = new Set(); link && !passed.has(link); ) {
     passed.add(link)
     if (Number(link.origin_id) === SUBGRAPH_INPUT) return { entry: link.origin_slot }

@@ -17,7 +17,6 @@ OFF = (
     "an image that follows one of two texts by the doors that were seen ({doors}) "
     "is not that of a run of this text alone"
 )
-ANOTHER = 0.3  # relative difference: outputs of other calls of attention
 
 
 @dataclass(frozen=True, eq=False)
