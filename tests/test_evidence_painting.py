@@ -1,4 +1,5 @@
 """How evidence/ paints and judges rows: by ComfyUI's own sampling and the nodes, in batches as one by one."""
+import argparse
 import random
 
 import comfy.model_management
@@ -276,6 +277,15 @@ def test_a_run_of_prompts_by_lot(applied):
     assert run.raw.seed.tolist() == [500, 501, 1500, 1501, 2500, 2501]
     assert tuple(map(tuple, run.raw.notes["cases"])) == run.prompts.texts == tuple(
         (shapes.describe(case.scene), case.negative) for case in by_lot.cases(shapes, 3))
+
+
+def test_a_run_that_finds_nothing_missing_leaves_the_file(tmp_path):
+    parser = argparse.ArgumentParser()
+    paint.add_arguments(parser)
+    asked = ["flux", "--rows", "student, 1 step$", "--missing", "--seeds", "2", "--cases", "2", "--drawn", "4"]
+    for _ in range(2):
+        paint.main(parser.parse_args([*asked, "--out", str(tmp_path)]))
+    assert len(raw.Raw.load(tmp_path / "flux.npz").notes["runs"]) == 1
 
 
 @pytest.mark.parametrize("name", PAINTED)
