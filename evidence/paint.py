@@ -49,15 +49,15 @@ def main(options):
     run = Run(options.model, Nodes(), options.seeds, options.cases, options.batch or BATCH[options.device],
               options.drawn, options.device, options.by_lot)
     known = before.rows if before and options.missing else ()
-    kept, painted = time.monotonic(), 0
-    for painted, (key, pictures) in enumerate(run.paint(options.rows, options.tables, known), 1):
+    kept, drawn = time.monotonic(), len(run.raw.rows)
+    for key, pictures in run.paint(options.rows, options.tables, known):
         print(f"{options.model}, {key}: unwanted {pictures.unwanted.mean():.1%}, wanted {pictures.wanted.mean():.1%}, "
               f"right {pictures.right.mean():.1%}, distance {pictures.distances[0]:.2f}, {pictures.seconds:.1f} s",
               flush=True)
         if time.monotonic() - kept > KEEP:
             run.raw.onto(before).save(path)
             kept = time.monotonic()
-    if not painted:
+    if len(run.raw.rows) == drawn:
         print("No row to paint.")
         return
     raw = run.raw.onto(before)
