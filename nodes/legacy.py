@@ -24,11 +24,11 @@ class LegacySampler(GuidingNode):
     def execute(
         cls, model, nag_negative, nag_scale, nag_tau, nag_alpha, nag_sigma_end, options=None, **sampling
     ) -> io.NodeOutput:
-        if "sampler_name" in sampling:
-            check_names(sampling["sampler_name"], sampling["scheduler"])
         check_not_empty("positive", sampling["positive"])
         settings = inputs.settings(nag_scale, nag_tau, nag_alpha, nag_sigma_end, options)
         guided = cls.guided_model(model, nag_negative, settings)
+        if "sampler_name" in sampling:  # after the model: of one that is left to ComfyUI-NAG its node knows the names
+            check_names(sampling["sampler_name"], sampling["scheduler"])
         return io.NodeOutput(*comfyui.run(nodes.NODE_CLASS_MAPPINGS[cls.SAMPLER], model=guided, **sampling))
 
 

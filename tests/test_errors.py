@@ -185,9 +185,10 @@ def test_empty_positive(nodes, empty):
 @pytest.mark.parametrize("node", ["NAGSampler", "NAGGrid", "KSamplerWithNAG", "KSamplerAdvancedWithNAG"])
 def test_a_sampler_that_comfyui_has_not(nodes, node, wrong):
     """In whose place its KSampler takes another."""
-    node = getattr(nodes, node)
-    names = [given.id for given in node.GET_SCHEMA().inputs]
-    given = {**dict.fromkeys(names), "sampler_name": "euler", "scheduler": "simple", wrong: "eular"}
+    node, run = getattr(nodes, node), Run(SDXL)
+    given = {each.id: getattr(each, "default", None) for each in node.GET_SCHEMA().inputs}
+    given |= {"model": SDXL.patcher(), "sampler_name": "euler", "scheduler": "simple", wrong: "eular"}
+    given |= dict.fromkeys({"positive", "negative", "nag_negative"} & given.keys(), run.negative)
     with pytest.raises(ValueError, match=f"{wrong} must be one of .*, not 'eular'"):
         node.execute(**given)
 
