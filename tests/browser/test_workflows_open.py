@@ -208,17 +208,26 @@ def test_the_note_speaks_the_language(browser, frontend_server, locale):
     from host.browser import Editor
 
     texts = note_of(GRAPHS["playground"])["properties"]["nag_note"]
-    with Editor(browser, frontend_server.url, {LOCALE: locale}) as editor:
-        open_template(editor, "playground")
-        assert editor.page.evaluate(NOTE) == texts[locale]
-        saved = editor.graph()
-        note_of(saved)["widgets_values"] = ["What the user has written."]
-        editor.load(saved)
-        assert editor.page.evaluate(NOTE) == "What the user has written."
-    with Editor(browser, frontend_server.url, {LOCALE: "en"}) as editor:
+    try:
+        with Editor(browser, frontend_server.url, {LOCALE: locale}) as editor:
+            open_template(editor, "playground")
+            assert editor.page.evaluate(NOTE) == texts[locale]
+            saved = editor.graph()
+            note_of(saved)["widgets_values"] = ["What the user has written."]
+            editor.load(saved)
+            assert editor.page.evaluate(NOTE) == "What the user has written."
+    finally:
+        Client(frontend_server.url).post("/settings", {LOCALE: "en"})
+
+
+def test_a_note_that_was_saved_in_another_language(workflow_editor):
+    open_template(workflow_editor, "playground")
+    saved = workflow_editor.graph()
+    texts = note_of(saved)["properties"]["nag_note"]
+    for locale in LANGUAGES:
         note_of(saved)["widgets_values"] = [texts[locale]]
-        editor.load(saved)
-        assert editor.page.evaluate(NOTE) == texts["en"]
+        workflow_editor.load(saved)
+        assert workflow_editor.page.evaluate(NOTE) == texts["en"]
 
 
 def test_the_template_browser(browser, frontend_server):
