@@ -1,11 +1,10 @@
 """KSampler with NAG."""
-from collections.abc import Iterable
-
 import comfy.samplers
 import nodes  # ComfyUI's module of this name
 from comfy_api.latest import io
 
 from ..patches.checks import check_not_empty
+from ..patches.settings import check_choice
 from . import comfyui, inputs, search
 from .guiding import GuidingNode
 
@@ -39,12 +38,6 @@ def check_names(sampler_name: str, scheduler: str) -> None:
     stock = comfy.samplers.KSampler
     check_choice("sampler_name", sampler_name, stock.SAMPLERS)
     check_choice("scheduler", scheduler, stock.SCHEDULERS)
-
-
-def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
-    """Raise a ValueError unless the value is one of these."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
 
 
 def latent_input() -> io.Input:

@@ -1,7 +1,7 @@
 """What a user can set, validated once and immutable from then on."""
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -36,6 +36,12 @@ def check_range(name: str, value: float) -> None:
     if not isinstance(value, (int, float)) or not low <= value <= high:  # also refuses nan
         found = f"{value:g}" if isinstance(value, float) else repr(value)
         raise ValueError(f"{name} must lie between {low:g} and {high:g}, not {found}.")
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Raise a ValueError unless the value is one of these."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
 
 
 def at_strength(
@@ -141,8 +147,7 @@ class Options(Travelling):
                 f"start_percent ({self.start_percent:g}) must not be larger than end_percent ({self.end:g})."
             )
         for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}.")
+            check_choice(name, getattr(self, name), choices)
         for name in ("statistics", "unknown_models"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}.")

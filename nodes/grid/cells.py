@@ -5,9 +5,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...patches.settings import Options, Settings
+from ...patches.settings import Options, Settings, check_choice
 from .. import inputs
-from ..sampler import check_choice
 
 NONE = "none"
 MOST_CELLS = 100
